@@ -1,0 +1,119 @@
+"""What a source, an engine, a reduction, a writer and a reader must offer.
+
+The conformance tests run over the tables of `registry.py`; whatever is listed there is held to these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from layerprobe.records import Array, Provenance, Sample, TensorSpec
+
+
+class Source(Protocol):
+    """Where samples come from. Listing happens when it is made; reading only in `Sample.read`."""
+
+    kind: str
+    """"images" or "arrays"."""
+
+    def __len__(self) -> int:
+        """N, known before the first sample is read."""
+        ...
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Samples 0 to N - 1 in order; the same again at each call."""
+        ...
+
+
+class Engine(Protocol):
+    """What runs a model. Built once for its taps and its batch size."""
+
+    batch_size: int
+    """B: every batch is padded to this."""
+
+    outputs: tuple[TensorSpec, ...]
+    """What `run` gives, in the order asked for; shapes of one row, all sizes known."""
+
+    def run(self, inputs: Sequence[Array]) -> dict[str, Array]:
+        """Compute the wanted activations of one batch.
+
+        Args:
+            inputs: One (n, ...) array per input of the model, in the model's order, 1 <= n <= B.
+
+        Returns:
+            (n, ...) arrays by name, in the order of `outputs`.
+        """
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Name, device and precision, for the provenance."""
+        ...
+
+
+Reduction = Callable[["Array", int], "Array"]
+"""(B, ...) activations and the channel axis of one row -> (B, ...)."""
+
+
+class Writer(Protocol):
+    """Where activations go. Nothing stands under the output's name until `commit`.
+
+    Constructed as `Writer(path, layers, paths)`: `layers` are `TensorSpec`s with every size known, `paths`
+    the N keys. The constructor reserves the space on disk and raises OutputError or WriteError.
+    """
+
+    def write(self, start: int, activations: Mapping[str, Array]) -> None:
+        """Put (n, ...) arrays, one for each layer, at rows start to start + n; blocks come in order."""
+        ...
+
+    def commit(self, failures: Mapping[int, str], provenance: Provenance) -> None:
+        """Write status, error and provenance, flush to disk, and name the file.
+
+        Args:
+            failures: Row -> reason; every other row is "ok".
+            provenance: Stored as one JSON record.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Remove what was written; a second call, or one after `commit`, does nothing."""
+        ...
+
+
+class Reader(Protocol):
+    """An output, opened lazily: a mapping from layer name to an array that reads what is sliced."""
+
+    path: str
+    provenance: dict[str, Any]
+
+    @property
+    def paths(self) -> list[str]:
+        """The N keys, in row order, as they were given."""
+        ...
+
+    @property
+    def status(self) -> list[str]:
+        """ "ok" or "failed" for each of the N rows."""
+        ...
+
+    @property
+    def error(self) -> list[str]:
+        """The reason for each failed row, "" for the others."""
+        ...
+
+    def __getitem__(self, layer: str) -> Any:
+        """An array-like of shape (N, ...) with `shape`, `dtype`, `__len__`, `__array__` and slicing."""
+        ...
+
+    def __iter__(self) -> Iterator[str]:
+        """Layer names in the order they were asked for."""
+        ...
+
+    def __len__(self) -> int:
+        """How many layers."""
+        ...
+
+    def close(self) -> None:
+        """Release the file; arrays taken from the reader are no longer usable."""
+        ...

@@ -1,0 +1,59 @@
+"""Names to implementations, imported when asked for, with the right hint when a package is missing.
+
+A new format, source, engine or reduction is one file and one line here.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from layerprobe.errors import UnavailableError, UsageError
+
+WRITERS = {
+    "hdf5": "layerprobe.formats.hdf5:HDF5Writer",
+    "npy": "layerprobe.formats.npy:NpyWriter",
+    "npz": "layerprobe.formats.npz:NpzWriter",
+}
+READERS = {
+    "hdf5": "layerprobe.formats.hdf5:HDF5Reader",
+    "npy": "layerprobe.formats.npy:NpyReader",
+    "npz": "layerprobe.formats.npz:NpzReader",
+}
+SUFFIXES = {".h5": "hdf5", ".hdf5": "hdf5", ".npz": "npz", "": "npy"}
+"""What an output's suffix means; a name without one is a folder of `.npy` files."""
+
+ENGINES = {
+    "keras": "layerprobe.engines.keras_tensorflow:KerasTensorFlowEngine",
+}
+REDUCTIONS = {
+    "flatten": "layerprobe.reductions:flatten",
+    "gap": "layerprobe.reductions:global_average",
+    "gmp": "layerprobe.reductions:global_maximum",
+    "none": "layerprobe.reductions:keep",
+}
+
+PACKAGES: dict[str, str] = {}
+"""Optional package -> what to install for it, where the two names differ."""
+
+
+def find(table: dict[str, str], name: str, what: str) -> Any:
+    """Import the implementation called `name` from one of the tables above.
+
+    Raises:
+        UsageError: The table has no such name.
+        UnavailableError: A package that the implementation needs is not installed.
+    """
+    if name not in table:
+        raise UsageError(f"no {what} is called {name!r}: expected one of {', '.join(sorted(table))}.")
+    module, attribute = table[name].split(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing in ("", "layerprobe"):
+            raise
+        package = PACKAGES.get(missing, missing)
+        raise UnavailableError(
+            f"{what} {name!r} needs the package {package}, which is not installed: run `pip install {package}`."
+        ) from error
