@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
+
+TapKind = Literal["output", "input", "preactivation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Tap:
 
     address: str
     """A layer's address; "" for the model's own outputs."""
-    kind: Literal["output", "input", "preactivation"] = "output"
+    kind: TapKind = "output"
     call: int | None = None
     """Which call of a shared layer, from 0; None: every call."""
     output: int | None = None

@@ -55,5 +55,5 @@ def find(table: dict[str, str], name: str, what: str) -> Any:
             raise
         package = PACKAGES.get(missing, missing)
         raise UnavailableError(
-            f"{what} {name!r} needs the package {package}, which is not installed: run `pip install {package}`."
+            f"{what} {name!r} needs the package {package}, which is missing: run `pip install {package}`."
         ) from error

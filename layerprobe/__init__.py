@@ -1,0 +1,54 @@
+"""The activations of any layer of a saved Keras model.
+
+Every public name is imported on first use, so that `import layerprobe` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from layerprobe.version import __version__
+
+if TYPE_CHECKING:
+    from layerprobe.errors import LayerprobeError
+    from layerprobe.formats.opening import open_output as open
+    from layerprobe.backend_function import function, symbolic_gradients
+    from layerprobe.loading.build import load_model
+    from layerprobe.modelfile.listing import layers
+    from layerprobe.pipeline import extract
+    from layerprobe.probe import Probe
+
+__all__ = [
+    "LayerprobeError",
+    "Probe",
+    "__version__",
+    "extract",
+    "function",
+    "layers",
+    "load_model",
+    "open",
+    "symbolic_gradients",
+]
+
+_PUBLIC = {
+    "LayerprobeError": "layerprobe.errors:LayerprobeError",
+    "Probe": "layerprobe.probe:Probe",
+    "extract": "layerprobe.pipeline:extract",
+    "function": "layerprobe.backend_function:function",
+    "layers": "layerprobe.modelfile.listing:layers",
+    "load_model": "layerprobe.loading.build:load_model",
+    "open": "layerprobe.formats.opening:open_output",
+    "symbolic_gradients": "layerprobe.backend_function:symbolic_gradients",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'layerprobe' has no attribute {name!r}")
+    module, attribute = _PUBLIC[name].split(":")
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

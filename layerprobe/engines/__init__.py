@@ -1,0 +1,1 @@
+"""What runs a model; the only rooms that know a framework."""
