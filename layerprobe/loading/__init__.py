@@ -1,0 +1,1 @@
+"""The normal form of a model file made into a live Keras model."""

@@ -1,0 +1,351 @@
+"""Opens a saved model, whatever its file is called: HDF5, `.keras`, architecture JSON or SavedModel.
+
+The file is opened once, its kind decided by its first bytes, and everything is read through that one
+descriptor, so that a file which is replaced meanwhile cannot mix with itself. Nothing is read but what is
+asked for: the config and the shapes of the weights of a 550 MB file take milliseconds.
+
+An `Archive` gives
+
+- `file_format`: "hdf5", "keras" (the zip of Keras 3 and tf.keras 2.12 and later), "json", "savedmodel";
+- `config()`: the model's `{"class_name": ..., "config": ...}` as plain parsed JSON;
+- `keras_version` and `backend`, as the file states them;
+- `hdf5()`: the h5py file that holds the weights: the `.h5` itself, `model.weights.h5` inside the zip, or
+  the separate weights file; None where there is none. Links are not followed by opening it;
+- `zip`: the `zipfile.ZipFile` of the `.keras` format, None for the others;
+- `sha256()`: of the bytes that were opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Any
+
+import h5py
+
+from layerprobe.errors import AccessError, ModelError, NoInputError
+from layerprobe.modelfile import jsontext
+
+MAX_CONFIG_BYTES = 64 << 20
+"""The config of the largest keras.applications architecture has 1 MB."""
+
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_WEIGHTS_MEMBER = "model.weights.h5"
+
+
+class Archive:
+    """One opened model file; made by `open_archive`, closed by `close` or at the end of `with`."""
+
+    def __init__(self, path: str, file_format: str, stream: io.BufferedReader, resources: ExitStack) -> None:
+        self.path = path
+        self.file_format = file_format
+        self.keras_version: str | None = None
+        self.backend: str | None = None
+        self.zip: zipfile.ZipFile | None = None
+        self._stream = stream
+        self._resources = resources
+        self._config: dict[str, Any] = {}
+        self._hdf5: h5py.File | None = None
+        self._weights_path: str | None = None
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file; a second call does nothing."""
+        self._resources.close()
+
+    def config(self) -> dict[str, Any]:
+        """The model's class name and config, parsed; the same object at each call, not to be modified."""
+        return self._config
+
+    def hdf5(self) -> h5py.File | None:
+        """The HDF5 file that holds the weights, or None where the model came without any.
+
+        Raises:
+            ModelError: The weights inside the zip are damaged.
+        """
+        if self._hdf5 is None and self.zip is not None:
+            member = _member_stream(self.zip, self._stream, _WEIGHTS_MEMBER, self.path)
+            self._hdf5 = self._resources.enter_context(
+                _open_hdf5(member, f"{_WEIGHTS_MEMBER} of {self.path}")
+            )
+        return self._hdf5
+
+    def verify(self) -> None:
+        """Read the zip's weights once from end to end and compare their checksum.
+
+        Raises:
+            ModelError: The CRC does not fit: bytes were changed or lost.
+        """
+        if self.zip is None:
+            return
+        place = f"{_WEIGHTS_MEMBER} of {self.path}"
+        try:
+            with reading(place), self.zip.open(_WEIGHTS_MEMBER) as member:
+                while member.read(1 << 20):
+                    pass
+        except ModelError as error:
+            raise ModelError(f"{place} is damaged, its CRC is wrong: fetch or save it again.") from error
+
+    @property
+    def weights_place(self) -> str:
+        """What `hdf5()` is, for messages: a path, or "model.weights.h5 of x.keras"."""
+        if self._weights_path is not None:
+            return self._weights_path
+        return self.path if self.zip is None else f"{_WEIGHTS_MEMBER} of {self.path}"
+
+    def sha256(self) -> str:
+        """SHA-256 of the file that was opened, as 64 hexadecimal digits; reads all of it."""
+        position = self._stream.seek(0)
+        digest = hashlib.file_digest(self._stream, "sha256")
+        self._stream.seek(position)
+        return digest.hexdigest()
+
+
+def open_archive(path: str, weights: str | None = None) -> Archive:
+    """Open a saved model.
+
+    Args:
+        path: Of the model; its name does not matter.
+        weights: Of an HDF5 file that holds the weights, for a model that came without them, or in place
+            of its own.
+
+    Raises:
+        NoInputError: There is no such file.
+        AccessError: The system does not let us read it.
+        ModelError: It is no saved model, or damaged, or holds weights only.
+    """
+    with ExitStack() as resources:
+        stream = resources.enter_context(_open_file(path))
+        file_format = _recognise(stream, path)
+        archive = Archive(path, file_format, stream, resources)
+        if file_format == "hdf5":
+            _read_hdf5(archive, resources.enter_context(_open_hdf5(stream, path)))
+        elif file_format == "keras":
+            _read_keras(archive, resources)
+        else:
+            _read_json(archive)
+        if weights is not None:
+            _attach_weights(archive, weights, resources)
+        archive._resources = resources.pop_all()
+        return archive
+
+
+def sha256(path: str) -> str:
+    """SHA-256 of a model file, as 64 hexadecimal digits.
+
+    Raises:
+        NoInputError: There is no such file.
+        AccessError: The system does not let us read it.
+    """
+    with _open_file(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def reading(place: str) -> Iterator[None]:
+    """Turn what h5py and zipfile raise about damaged bytes into a ModelError that names `place`."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, ValueError, zlib.error, EOFError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{place} is damaged ({reason}): fetch or save it again.") from error
+
+
+def _open_file(path: str) -> io.BufferedReader:
+    """Open for reading without ever waiting: a FIFO or a device is refused by what fstat says."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NoInputError(f"no such file: {path}") from error
+    except PermissionError as error:
+        raise AccessError(f"{path} cannot be read: permission denied.") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path!r} cannot be opened as a model: {error}.") from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise ModelError(f"{path} is a folder, but neither a SavedModel nor an unpacked .keras model.")
+        raise ModelError(f"{path} is not a regular file: expected a saved Keras model.")
+    return os.fdopen(descriptor, "rb")
+
+
+def _recognise(stream: io.BufferedReader, path: str) -> str:
+    head = stream.read(4096)
+    stream.seek(0)
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not head:
+        raise ModelError(f"{path}: the file is empty: expected a saved Keras model.")
+    if any(head[offset:].startswith(_HDF5_SIGNATURE) for offset in (0, 512, 1024, 2048)):
+        return "hdf5"
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "keras"
+    if text.startswith((b"{", b'"{')):
+        return "json"
+    if text.startswith(b"version https://git-lfs"):
+        raise ModelError(
+            f"{path} is a Git LFS pointer, not the model itself: run `git lfs pull` to fetch it."
+        )
+    if text.startswith(b"<"):
+        raise ModelError(
+            f"{path} is an HTML or XML page, not a model: the download went wrong, fetch it again."
+        )
+    raise ModelError(
+        f"{path} has an unknown format: expected HDF5 (.h5), a .keras file, a SavedModel folder or a model's "
+        f"JSON. Received: a file that begins with {head[:12]!r}."
+    )
+
+
+def _open_hdf5(stream: io.BufferedIOBase, place: str) -> h5py.File:
+    try:
+        return h5py.File(stream, "r")
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        if "truncated" in str(error) or "addr overflow" in str(error):
+            raise ModelError(
+                f"{place} is truncated: the end of the file is missing, fetch it again."
+            ) from error
+        raise ModelError(f"{place} is a damaged HDF5 file: fetch or save it again.") from error
+
+
+def _read_hdf5(archive: Archive, file: h5py.File) -> None:
+    with reading(archive.path):
+        config = file.attrs.get("model_config")
+        names = set(file.keys()) | set(file.attrs.keys())
+    if config is None:
+        if names & {"layer_names", "layers", "_layer_checkpoint_dependencies", "model_weights", "vars"}:
+            raise ModelError(
+                f"{archive.path} holds weights only, no architecture: give the model's JSON or the full "
+                f"model, and this file with --weights."
+            )
+        raise ModelError(f"{archive.path} is an HDF5 file, but holds no Keras model.")
+    with reading(archive.path):
+        archive.keras_version = _text(file.attrs.get("keras_version"))
+        archive.backend = _text(file.attrs.get("backend"))
+    archive._config = _parse_config(config, f"the model_config of {archive.path}")
+    archive._hdf5 = file
+
+
+def _read_keras(archive: Archive, resources: ExitStack) -> None:
+    path = archive.path
+    try:
+        archive.zip = resources.enter_context(zipfile.ZipFile(archive._stream))
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ModelError(f"{path} is a truncated or damaged zip file: fetch or save it again.") from error
+    names = set(archive.zip.namelist())
+    for member in ("config.json", _WEIGHTS_MEMBER):
+        if member not in names:
+            raise ModelError(f"{path} is a zip file without {member}: expected a .keras model.")
+    archive._config = _parse_config(_read_member(archive.zip, "config.json", path), f"config.json of {path}")
+    if "metadata.json" in names:
+        place = f"metadata.json of {path}"
+        metadata = jsontext.parse(_read_member(archive.zip, "metadata.json", path), place)
+        if isinstance(metadata, dict):
+            archive.keras_version = _text(metadata.get("keras_version"))
+            archive.backend = _text(metadata.get("backend"))
+
+
+def _read_json(archive: Archive) -> None:
+    text = archive._stream.read(MAX_CONFIG_BYTES + 1)
+    if len(text) > MAX_CONFIG_BYTES:
+        raise ModelError(f"{archive.path} is larger than any model's JSON: expected at most 64 MiB.")
+    config = jsontext.parse(text, archive.path)
+    if isinstance(config, dict) and ("modelTopology" in config or "weightsManifest" in config):
+        raise ModelError(
+            f"{archive.path} is a TensorFlow.js model, which layerprobe does not read: "
+            f"give the Keras model that it was made from."
+        )
+    archive._config = _parse_config(config, archive.path)
+    archive.keras_version = _text(archive._config.get("keras_version"))
+    archive.backend = _text(archive._config.get("backend"))
+
+
+def _attach_weights(archive: Archive, weights: str, resources: ExitStack) -> None:
+    stream = resources.enter_context(_open_file(weights))
+    if _recognise(stream, weights) != "hdf5":
+        raise ModelError(f"{weights} is no weights file: expected HDF5, as `model.save_weights` writes it.")
+    archive._hdf5 = resources.enter_context(_open_hdf5(stream, weights))
+    archive._weights_path = weights
+
+
+def _parse_config(config: Any, place: str) -> dict[str, Any]:
+    """The model's config as a dict, also where it was stored as JSON text inside JSON."""
+    if isinstance(config, bytes | str):
+        config = jsontext.parse(config, place)
+    if isinstance(config, str):
+        config = jsontext.parse(config, place)
+    if (
+        not isinstance(config, dict)
+        or not isinstance(config.get("class_name"), str)
+        or "config" not in config
+    ):
+        raise ModelError(f"{place} is JSON, but describes no Keras model: it has no class_name and config.")
+    return config
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value if isinstance(value, str) else None
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, path: str) -> bytes:
+    place = f"{name} of {path}"
+    if archive.getinfo(name).file_size > MAX_CONFIG_BYTES:
+        raise ModelError(f"{place} is larger than any model needs: expected at most 64 MiB.")
+    with reading(place):
+        return archive.read(name)
+
+
+def _member_stream(
+    archive: zipfile.ZipFile, stream: io.BufferedReader, name: str, path: str
+) -> io.BufferedIOBase:
+    """A seekable stream over one member: in place where it is stored, as Keras does; else unpacked."""
+    info = archive.getinfo(name)
+    with reading(f"{name} of {path}"), archive.open(info) as member:
+        if info.compress_type != zipfile.ZIP_STORED:
+            return io.BytesIO(member.read())
+    stream.seek(info.header_offset)
+    name_length, extra_length = struct.unpack("<26x2H", stream.read(30))
+    start = info.header_offset + 30 + name_length + extra_length
+    return io.BufferedReader(_Window(stream, start, info.file_size))
+
+
+class _Window(io.RawIOBase):
+    """The bytes `start` to `start + size` of another stream, as a file of their own."""
+
+    def __init__(self, stream: io.BufferedReader, start: int, size: int) -> None:
+        self._stream, self._start, self._size, self._position = stream, start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, origin + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(len(buffer), max(0, self._size - self._position))
+        self._stream.seek(self._start + self._position)
+        data = self._stream.read(wanted)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
