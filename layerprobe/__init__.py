@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from layerprobe.version import __version__
 
 if TYPE_CHECKING:
+    from layerprobe.backend_function import function, symbolic_gradients
     from layerprobe.errors import LayerprobeError
     from layerprobe.formats.opening import open_output as open
-    from layerprobe.backend_function import function, symbolic_gradients
     from layerprobe.loading.build import load_model
     from layerprobe.modelfile.listing import layers
     from layerprobe.pipeline import extract

@@ -32,6 +32,8 @@ class TensorSpec:
     """NumPy's name: "float32", "int64", "bfloat16", ..."""
     channel_axis: int = -1
     """Which axis of `shape` holds the channels: -1, or 0 for `channels_first` layers."""
+    layer: str = ""
+    """Address of the layer it belongs to; "" for the model's own inputs and outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,42 @@ class Preprocessing:
     channel_order: Literal["rgb", "bgr"] = "rgb"
     reason: str = "asked for"
     """The evidence for `preset`, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractOptions:
+    """How `extract` works; every field is an option of the command line, under the same name."""
+
+    overwrite: bool = False
+    """Replace an existing output."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Of stored activations; whole numbers and booleans keep their type."""
+    pool: str = "none"
+    """A name in `registry.REDUCTIONS`."""
+    batch_size: int | None = None
+    """Rows computed at once; None: 32, or fewer where the activations would pass 256 MiB."""
+    limit: int | None = None
+    """Only the first so many inputs."""
+    training: bool = False
+    """Dropout and batch normalisation as in training."""
+    seed: int | None = None
+    """Of every random layer, with `training`; drawn and recorded when None."""
+    size: str | tuple[int, int] | None = None
+    """Height and width, "224" or "224x192"; None: the model's."""
+    resize: str = "bilinear"
+    """Pillow's filter: nearest, bilinear, bicubic, lanczos, box, hamming."""
+    crop: Literal["none", "center", "pad"] = "none"
+    """none squashes as Keras does; center cuts the longer side; pad fills the shorter."""
+    preprocess: str = "auto"
+    """auto, raw, unit, tf, torch, caffe, or MEAN/STD."""
+    exif: bool = True
+    """Whether EXIF orientation is applied."""
+    background: str = "white"
+    """Under transparent pixels and around padded images: a colour name or #rrggbb."""
+    max_pixels: int | None = None
+    """Images of more pixels are refused; None: `decode.MAX_PIXELS`."""
+    workers: int | None = None
+    """Threads that read and decode; None: one per processor."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,187 @@
+"""`extract`: from a saved model and inputs to a file of activations. The only file that knows all stages."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from layerprobe import registry
+from layerprobe.errors import UsageError
+from layerprobe.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed
+from layerprobe.formats.placement import check_target
+from layerprobe.plan import (
+    check_not_an_input,
+    check_options,
+    choose_batch_size,
+    choose_output,
+    choose_preprocessing,
+    takes_images,
+)
+from layerprobe.preprocess import parse_background
+from layerprobe.probed_model import ProbedModel
+from layerprobe.records import ExtractOptions, RunReport, TensorSpec
+from layerprobe.run import Progress, Run, stored_dtype
+from layerprobe.sources.opening import open_source
+
+if TYPE_CHECKING:
+    from layerprobe.protocols import Engine, Reduction, Source
+
+    Inputs = Source | Sequence[str]
+
+
+def extract(
+    model: str | os.PathLike[str] | Any,
+    inputs: Inputs | Mapping[str, Inputs],
+    layers: Sequence[str],
+    output: str | None = None,
+    *,
+    custom_objects: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> RunReport:
+    """Run a saved model over images or arrays and write the activations of its layers to one file.
+
+    Args:
+        model: Path of a saved model, or a Keras model.
+        inputs: Image files, folders and globs, or array files (`.npy`, `.npz`, `file.h5::dataset`), or a
+            `Source`; for a model of several inputs, a mapping from each input's name to such.
+        layers: Addresses and patterns; see `modelfile/select.py`.
+        output: `.npz`, `.h5`, `.hdf5`, or a folder; None: named after the input.
+        custom_objects: Classes and functions that the model needs and Keras does not have, by name.
+        progress: Called after each batch.
+        options: The fields of `records.ExtractOptions`.
+
+    Returns:
+        What was done. Rows that failed are in the output too, as NaN, with the reason beside them.
+
+    Raises:
+        AllInputsFailedError: Not one row could be computed; no output is left.
+        LayerprobeError: Others by cause; see `errors`. Whatever is raised, the output is as it was before.
+    """
+    started, clock = time.perf_counter(), Clock()
+    how = _options(options)
+    probed = ProbedModel(model, layers, custom_objects or {})
+    sources = _open_sources(inputs)
+    keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
+    path, file_format = choose_output(output, keys)
+    check_not_an_input(path, itertools.chain([probed.path], _files_of(inputs)))
+    check_target(path, file_format, how.overwrite)
+    now = clock.add("list", started)
+
+    probed.model  # noqa: B018  (loading is a stage of its own)
+    feeds = _feeds(probed, sources, how, clock)
+    engine, reduced = _engine(probed, feeds, how)
+    clock.add("load", now)
+
+    run = Run(probed, feeds, engine, reduced, how, clock)
+    writer = registry.find(registry.WRITERS, file_format, "format")(path, reduced, feeds.keys())
+    try:
+        run.fill(writer, progress)
+        run.commit(writer)
+    finally:
+        writer.abort()
+    clock.add("total", started)
+    return run.report(path)
+
+
+def _options(options: Mapping[str, Any]) -> ExtractOptions:
+    known = {field.name for field in dataclasses.fields(ExtractOptions)}
+    for name in options:
+        if name not in known:
+            raise UsageError(f"extract has no option {name!r}: expected one of {', '.join(sorted(known))}.")
+    checked = ExtractOptions(**options)
+    check_options(checked)
+    return checked
+
+
+def _open_sources(inputs: Inputs | Mapping[str, Inputs]) -> dict[str, Source]:
+    """By name of the model's input; "" where the model has only one."""
+    if isinstance(inputs, Mapping):
+        return {name: _open_source(given) for name, given in inputs.items()}
+    return {"": _open_source(inputs)}
+
+
+def _open_source(given: Inputs) -> Source:
+    if hasattr(given, "kind"):
+        return cast("Source", given)
+    return open_source([given] if isinstance(given, str | os.PathLike) else cast(Sequence[str], given))
+
+
+def _files_of(inputs: Inputs | Mapping[str, Inputs]) -> Iterator[str]:
+    """The files that were named one by one; an output must not replace them."""
+    given = inputs.values() if isinstance(inputs, Mapping) else [inputs]
+    for each in given:
+        if hasattr(each, "kind"):
+            yield from (sample.key for sample in each)
+        else:
+            yield from (
+                os.fspath(name).split("::")[0] for name in ([each] if isinstance(each, str) else each)
+            )
+
+
+def _feeds(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Feeds:
+    """Match sources with the model's inputs, and say how each becomes rows."""
+    specs = probed.inputs
+    names = [spec.name for spec in specs]
+    if set(sources) == {""} and len(specs) > 1:
+        raise UsageError(
+            f"the model has {len(specs)} inputs: give each one with --input NAME=FILE, for {', '.join(names)}."
+        )
+    for name in sources:
+        if name and name not in names:
+            raise UsageError(
+                f"the model has no input {name!r} that the layers need: they need {', '.join(names)}."
+            )
+    missing = [name for name in names if name not in sources and "" not in sources]
+    if missing:
+        raise UsageError(
+            f"the model's input {missing[0]!r} is missing: give it with --input {missing[0]}=FILE."
+        )
+    feeds = [_feed(probed, spec, sources.get(spec.name) or sources[""], how, clock) for spec in specs]
+    return Feeds(feeds, how.limit)
+
+
+def _feed(probed: ProbedModel, spec: TensorSpec, source: Source, how: ExtractOptions, clock: Clock) -> Feed:
+    if source.kind == "arrays":
+        return ArrayFeed(spec, source, clock)
+    if not takes_images(spec):
+        shape = ", ".join(["N", *("any" if size is None else str(size) for size in spec.shape)])
+        raise UsageError(
+            f"input {spec.name!r} does not take images: give an array of shape ({shape}), "
+            "as .npy, .npz or file.h5::dataset."
+        )
+    preprocessing = choose_preprocessing(how, spec, probed.info.layers, parse_background(how.background))
+    return ImageFeed(spec, source, preprocessing, how.max_pixels, clock)
+
+
+def _engine(probed: ProbedModel, feeds: Feeds, how: ExtractOptions) -> tuple[Engine, tuple[TensorSpec, ...]]:
+    """Build the engine, again with smaller batches where the activations would be too big.
+
+    Returns:
+        The engine, and what is stored of its outputs after reduction and cast.
+    """
+    row_bytes = None
+    while True:
+        batch_size = choose_batch_size(how, len(feeds), probed.fixed_batch_size, row_bytes)
+        engine = probed.engine(feeds.specs, batch_size=batch_size, training=how.training, seed=how.seed)
+        row_bytes = sum(
+            int(np.prod(cast(tuple[int, ...], spec.shape))) * np.dtype(np.float32).itemsize
+            for spec in engine.outputs
+        )
+        if choose_batch_size(how, len(feeds), probed.fixed_batch_size, row_bytes) >= batch_size:
+            break
+    reduce = registry.find(registry.REDUCTIONS, how.pool, "reduction")
+    return engine, tuple(_reduced(spec, reduce, how.dtype) for spec in engine.outputs)
+
+
+def _reduced(spec: TensorSpec, reduce: Reduction, dtype: str) -> TensorSpec:
+    """What is stored of one of the engine's outputs."""
+    stored = stored_dtype(spec.dtype, dtype)
+    one = reduce(np.zeros((1, *cast(tuple[int, ...], spec.shape)), stored), spec.channel_axis)
+    return dataclasses.replace(spec, shape=one.shape[1:], dtype=str(one.dtype))

@@ -1,0 +1,146 @@
+"""What a run will do, decided before anything is computed: output, image size, preprocessing, batch size."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Sequence
+from typing import Literal, cast
+
+from layerprobe.errors import OutputError, UsageError
+from layerprobe.preprocess import parse_preprocess, parse_size
+from layerprobe.presets import guess_preset
+from layerprobe.records import ExtractOptions, LayerInfo, Preprocessing, TensorSpec
+from layerprobe.registry import REDUCTIONS, SUFFIXES
+
+DEFAULT_BATCH_SIZE = 32
+BATCH_BYTES = 256 * 2**20
+"""Activations of one batch, before reduction, stay below this unless a batch size is asked for."""
+
+
+def choose_output(output: str | None, keys: Sequence[str]) -> tuple[str, str]:
+    """Path and format of the output: its suffix decides; without a name it follows the input's.
+
+    Args:
+        output: What the user asked for.
+        keys: Of the rows; `img.npz` for one file `img.jpg`, else `activations.npz`, in the working directory.
+
+    Returns:
+        The path, and a name in `registry.WRITERS`.
+
+    Raises:
+        UsageError: The suffix means no format.
+    """
+    if output is None:
+        one_file = len(keys) == 1 and os.path.isfile(keys[0])
+        stem = os.path.splitext(os.path.basename(keys[0]))[0] if one_file else "activations"
+        return f"{stem}.npz", "npz"
+    suffix = "" if output.endswith(("/", os.sep)) else os.path.splitext(output)[1].lower()
+    if suffix not in SUFFIXES:
+        known = ", ".join(known for known in SUFFIXES if known)
+        raise UsageError(
+            f"{output!r}: {suffix!r} is not a format that extract writes: expected {known}, "
+            "or a name without a suffix for a folder of .npy files."
+        )
+    return output.rstrip("/" + os.sep) or output, SUFFIXES[suffix]
+
+
+def check_not_an_input(output: str, files: Iterable[str]) -> None:
+    """Raise OutputError when the output exists and is one of the files that the run reads."""
+    if not os.path.exists(output):
+        return
+    for file in files:
+        if os.path.exists(file) and os.path.samefile(file, output):
+            raise OutputError(f"output {output!r} is one of the inputs: give another name with -o.")
+
+
+def check_options(options: ExtractOptions) -> None:
+    """Raise UsageError for the values that no later room looks at."""
+    if options.dtype not in ("float32", "float16"):
+        raise UsageError(f"dtype must be float32 or float16. Received: {options.dtype!r}")
+    if options.pool not in REDUCTIONS:
+        raise UsageError(f"pool must be one of {', '.join(sorted(REDUCTIONS))}. Received: {options.pool!r}")
+    for name in ("batch_size", "limit", "max_pixels", "workers"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UsageError(f"{name} must be 1 or more. Received: {value}")
+    if options.seed is not None and not options.training:
+        raise UsageError("seed needs training: without it nothing is random.")
+
+
+def takes_images(spec: TensorSpec) -> bool:
+    """Whether a model's input looks like images: three axes, one of them 1, 3 or 4 channels."""
+    return len(spec.shape) == 3 and (spec.shape[2] in (1, 3, 4) or spec.shape[0] in (1, 3, 4))
+
+
+def channels_first(spec: TensorSpec) -> bool:
+    """Whether an image input is (C, H, W); where both ends could be channels, the last is taken."""
+    return spec.shape[2] not in (1, 3, 4)
+
+
+def choose_preprocessing(
+    options: ExtractOptions, spec: TensorSpec, layers: Sequence[LayerInfo], background: tuple[int, int, int]
+) -> Preprocessing:
+    """How images are made fit for one input of the model.
+
+    Args:
+        options: What the user asked for.
+        spec: The model's input, for which `takes_images` holds.
+        layers: The evidence for `preprocess="auto"`.
+        background: RGB, 0 to 255.
+
+    Raises:
+        UsageError: The model leaves the size open and none is given, or the size is not the model's.
+    """
+    height, width, channels = spec.shape if not channels_first(spec) else (*spec.shape[1:], spec.shape[0])
+    asked = parse_size(options.size) if isinstance(options.size, str) else options.size
+    size = asked or (height, width)
+    if None in size:
+        raise UsageError(
+            f"input {spec.name!r} takes images of any size: say which with --size, as in --size 224 or 224x192."
+        )
+    if (height or size[0], width or size[1]) != tuple(size):
+        raise UsageError(
+            f"--size {size[0]}x{size[1]} does not fit: input {spec.name!r} takes {height}x{width} (height x width)."
+        )
+    if options.preprocess == "auto":
+        preset, reason = guess_preset(layers)
+        values = dataclasses.replace(parse_preprocess(preset), reason=reason)
+    else:
+        values = parse_preprocess(options.preprocess)
+    if channels == 1 and values.channel_order == "bgr":
+        raise UsageError(
+            f"preprocess {values.preset!r} is for colour images; input {spec.name!r} takes grey ones."
+        )
+    return dataclasses.replace(
+        values,
+        size=cast(tuple[int, int], tuple(size)),
+        channels=cast(Literal[1, 3, 4], channels),
+        resize=options.resize,
+        crop=options.crop,
+        exif=options.exif,
+        background=background,
+    )
+
+
+def choose_batch_size(
+    options: ExtractOptions, rows: int, fixed: int | None, row_bytes: int | None = None
+) -> int:
+    """B: the model's own where it is fixed, else as asked for, else what fits.
+
+    Args:
+        options: What the user asked for.
+        rows: N; more than that would only be padding.
+        fixed: The batch size that the model was built for, if it was.
+        row_bytes: Bytes of all activations of one row, once known.
+    """
+    if fixed is not None:
+        if options.batch_size not in (None, fixed):
+            raise UsageError(
+                f"the model was built for batches of {fixed}: leave --batch-size out. Received: {options.batch_size}"
+            )
+        return fixed
+    if options.batch_size is not None:
+        return options.batch_size
+    most = DEFAULT_BATCH_SIZE if not row_bytes else max(1, BATCH_BYTES // row_bytes)
+    return max(1, min(rows, DEFAULT_BATCH_SIZE, most))

@@ -1,0 +1,126 @@
+"""The model of a run: a file, of which only what is wanted gets loaded, or a live Keras model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from layerprobe import registry
+from layerprobe.errors import UsageError
+from layerprobe.modelfile.listing import describe
+from layerprobe.modelfile.select import select
+from layerprobe.records import LayerInfo, ModelInfo, Tap, TensorSpec
+
+if TYPE_CHECKING:
+    import keras
+
+    from layerprobe.protocols import Engine
+
+
+class ProbedModel:
+    """Knows the layers at once, loads late, and no more than the taps need.
+
+    Args:
+        model: A path, or a Keras model.
+        layers: What to record: addresses and patterns.
+        custom_objects: The user's own classes and functions, by name.
+
+    Raises:
+        UsageError: No layer is named, or one that the model does not have.
+        ModelError: The file is refused.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | keras.Model,
+        layers: Sequence[str],
+        custom_objects: Mapping[str, Any],
+    ) -> None:
+        self._custom_objects = custom_objects
+        self._live: keras.Model | None = None
+        if isinstance(layers, str):
+            raise UsageError(
+                f"layers must be a list of addresses, such as [{layers!r}]. Received: {layers!r}"
+            )
+        if isinstance(model, str | os.PathLike):
+            self.path = os.fspath(model)
+            self.info = describe(self.path)
+        else:
+            self.path = ""
+            self._live = model
+            self.info = _describe_live(model)
+        if not layers:
+            raise UsageError(
+                f"name at least one layer: `layerprobe layers {self.path or 'MODEL'}` lists them."
+            )
+        if not self.info.layers:
+            # The file of a subclassed model does not list its layers; the loaded model does.
+            self._live = self._load(None)
+            self.info = _describe_live(self._live, self.info)
+        self.taps: tuple[Tap, ...] = select(layers, self.info.layers)
+
+    @property
+    def model(self) -> keras.Model:
+        """The live model, pruned to the taps' ancestors where it came from a file."""
+        if self._live is None:
+            addresses = {tap.address for tap in self.taps}
+            self._live = self._load(None if "" in addresses else addresses)
+        return self._live
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs that the (pruned) model needs, in its order; free sizes are None."""
+        from layerprobe.engines.keras_tensorflow import model_inputs
+
+        return model_inputs(self.model) or self.info.inputs
+
+    @property
+    def fixed_batch_size(self) -> int | None:
+        """The batch size that is part of the model's input shape, if one is."""
+        from layerprobe.engines.keras_tensorflow import fixed_batch_size
+
+        return fixed_batch_size(self.model)
+
+    def layer(self, tap: Tap) -> LayerInfo | None:
+        """The layer behind a tap; None for the model's own output."""
+        return next((layer for layer in self.info.layers if layer.address == tap.address), None)
+
+    def engine(self, inputs: Sequence[TensorSpec], **options: Any) -> Engine:
+        """Build what runs the model; `options` are those of the engine."""
+        engine: Engine = registry.find(registry.ENGINES, "keras", "engine")(
+            self.model, self.taps, inputs=inputs, **options
+        )
+        return engine
+
+    def provenance(self) -> dict[str, Any]:
+        """Which model this is: path, SHA-256, format, Keras version."""
+        from layerprobe.modelfile.archive import sha256
+
+        return {
+            "path": os.path.abspath(self.path) if self.path else "",
+            "sha256": sha256(self.path) if self.path else None,
+            "file_format": self.info.file_format,
+            "keras_version": self.info.keras_version,
+            "class_name": self.info.class_name,
+        }
+
+    def _load(self, keep: set[str] | None) -> keras.Model:
+        from layerprobe.loading.build import load_model
+
+        return load_model(self.path, custom_objects=self._custom_objects, keep=keep)
+
+
+def _describe_live(model: keras.Model, info: ModelInfo | None = None) -> ModelInfo:
+    """What a live model says of itself; `info` is what its file said before."""
+    from layerprobe.engines.keras_tensorflow import model_inputs
+    from layerprobe.taps import describe_model
+
+    return ModelInfo(
+        path=info.path if info else "",
+        file_format=info.file_format if info else "live",
+        keras_version=info.keras_version if info else None,
+        class_name=type(model).__name__,
+        inputs=model_inputs(model) or (info.inputs if info else ()),
+        layers=describe_model(model),
+    )
