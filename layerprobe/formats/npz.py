@@ -1,0 +1,135 @@
+"""`.npz`: one file for `numpy.load`, its members uncompressed so that rows have places and can be mapped.
+
+Texts are compressed, for NumPy pads each to the length of the longest. Layer names keep their "/", so that
+`numpy.load(file)["backbone/conv1"]` works.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from itertools import chain
+from typing import IO, TYPE_CHECKING
+
+from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, text_blocks, text_dtype
+from layerprobe.formats.placement import PendingFile
+from layerprobe.formats.reading import ArrayPlace, OutputReader, reporting_damage
+from layerprobe.formats.rows import RowBlocks, StoredLayer, stored_layers
+from layerprobe.formats.schema import NPZ_NAMES, columns, dump_record
+from layerprobe.formats.zip64 import DEFLATED, Member, central_directory, local_header
+
+if TYPE_CHECKING:
+    from layerprobe.records import Array, Provenance, TensorSpec
+
+
+class NpzWriter:
+    """Writes an `.npz` file, laid out first; see `protocols.Writer`."""
+
+    def __init__(self, path: str, layers: Sequence[TensorSpec], paths: Sequence[str]) -> None:
+        self._paths = paths
+        self._layers = stored_layers(layers, len(paths), NPZ_NAMES)
+        self._blocks = RowBlocks(self._layers, len(paths))
+        self._members: dict[str, Member] = {}
+        self._end = 0
+        self._file = PendingFile(path, "npz")
+        with ExitStack() as on_error:
+            on_error.callback(self.abort)
+            headers = [self._add(layer) for layer in self._layers]
+            self._file.reserve(self._end)
+            for member, header in zip(self._members.values(), headers, strict=True):
+                self._file.write(member.data_place, header)
+            on_error.pop_all()
+
+    def _add(self, layer: StoredLayer) -> bytes:
+        header = npy_header(layer.dtype, layer.shape)
+        size = len(header) + layer.size
+        name = f"{layer.stored}.npy".encode()
+        member = Member(name, self._end, size, stored_size=size, crc=zlib.crc32(header))
+        self._members[layer.layer] = member
+        self._end = member.end
+        return header
+
+    def write(self, start: int, activations: Mapping[str, Array]) -> None:
+        """Put a block of rows at its place."""
+        for layer, place, data in self._blocks.take(start, activations):
+            member = self._members[layer.layer]
+            self._file.write(member.end - layer.size + place, data)
+            member.crc = zlib.crc32(data, member.crc)
+
+    def commit(self, failures: Mapping[int, str], provenance: Provenance) -> None:
+        """Write the texts and what makes the file an archive, and name it."""
+        self._blocks.finish()
+        record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance)
+        members = list(self._members.values())
+        for name, texts in columns(self._paths, failures).items():
+            members.append(self._write_texts(name, (len(texts),), texts))
+        members.append(self._write_texts("provenance", (), [record]))
+        for member in members:
+            self._file.write(member.place, local_header(member))
+        directory = central_directory(members, self._end)
+        self._file.write(self._end, directory)
+        self._file.truncate(self._end + len(directory))
+        self._file.commit()
+
+    def _write_texts(self, name: str, shape: tuple[int, ...], texts: Sequence[str]) -> Member:
+        dtype = text_dtype(texts)
+        header = npy_header(dtype, shape)
+        member = Member(
+            f"{name}.npy".encode(), self._end, len(header) + len(texts) * dtype.itemsize, DEFLATED
+        )
+        compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        for part in chain([header], text_blocks(texts, dtype)):
+            member.crc = zlib.crc32(part, member.crc)
+            self._append(member, compressor.compress(part))
+        self._append(member, compressor.flush())
+        self._end = member.end
+        return member
+
+    def _append(self, member: Member, data: bytes) -> None:
+        self._file.write(member.end, data)
+        member.stored_size += len(data)
+
+    def abort(self) -> None:
+        """Remove what was written."""
+        self._file.abort()
+
+
+class NpzReader(OutputReader):
+    """Reads an `.npz` file; see `protocols.Reader`."""
+
+    def __init__(self, path: str) -> None:
+        with ExitStack() as on_error, reporting_damage(path):
+            self._file = on_error.enter_context(open(path, "rb"))
+            self._archive = zipfile.ZipFile(self._file)
+            super().__init__(path, self._read("provenance")[0])
+            with self._archive.open("status.npy") as status:
+                shape, _ = read_npy_header(status)
+            self._locate(*shape)
+            on_error.pop_all()
+
+    def _place(self, stored: str) -> ArrayPlace:
+        info = self._archive.getinfo(f"{stored}.npy")
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{info.filename!r} is compressed")
+        self._file.seek(info.header_offset + 26)
+        self._file.seek(sum(struct.unpack("<HH", self._file.read(4))), 1)
+        shape, dtype = read_npy_header(self._file)
+        return ArrayPlace(dtype, shape, self._file.tell())
+
+    def _file_of(self, stored: str) -> IO[bytes]:
+        return self._file
+
+    def _texts(self, column: str) -> list[str]:
+        return self._read(column)
+
+    def _read(self, name: str) -> list[str]:
+        with self._archive.open(f"{name}.npy") as member:
+            return read_texts(member)
+
+    def close(self) -> None:
+        """Release the file."""
+        super().close()
+        self._file.close()

@@ -1,0 +1,162 @@
+"""What every output holds, whatever its format.
+
+One array of shape (N, ...) for each layer; `paths`, `status` ("ok" or "failed") and `error` ("" when ok), one
+text for each of the N rows; and `provenance`, one JSON text: a `Provenance`, the version of this schema, and
+under which name each layer's array is stored.
+
+A layer may have any name; a format may not hold it. `stored_names` keeps names that are harmless and writes
+what is not as URLs do ("a/b" -> "a%2Fb"), so that `urllib.parse.unquote` reads them. "%" alone stands for the
+empty name, "%~" and a hash for the rest of one that is too long. The record has all names in full.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from layerprobe.errors import OutputFormatError, UnrecordableLayerError
+from layerprobe.records import Provenance
+
+VERSION = 1
+VERSION_KEY = "layerprobe_format"
+COLUMNS = ("paths", "status", "error")
+
+_NEVER = r"[%\x00-\x1f\x7f-\x9f\ud800-\udfff]"
+_RESERVED = r"\A(?:e(?=rror\Z)|p(?=aths\Z|rovenance\Z)|s(?=tatus\Z))"
+_DEVICE = r"\A(?:a(?=ux(?![^.]))|c(?=(?:on|om\d)(?![^.]))|l(?=pt\d(?![^.]))|n(?=ul(?![^.]))|p(?=rn(?![^.])))"
+
+
+@dataclass(frozen=True, slots=True)
+class NameRules:
+    """Which names a format cannot hold as they are."""
+
+    unsafe: re.Pattern[str]
+    """Each character that this matches is escaped."""
+    longest: int
+    """In bytes of UTF-8, of the stored name."""
+    folds_case: bool = False
+    """Whether names that differ only in case may be one and the same to it."""
+
+
+# NumPy takes "x.npy" for the member of "x", and archive tools would write "../x" outside their folder.
+NPZ_NAMES = NameRules(
+    re.compile(rf"{_NEVER}|{_RESERVED}|\\|\A/|/(?=/|\Z)|(?<![^/])\.(?=\.?(?![^/]))|\.(?=npy\Z)"), 4000
+)
+# Flat: "encoder" and "encoder/conv1" cannot both be datasets.
+HDF5_NAMES = NameRules(re.compile(rf"{_NEVER}|{_RESERVED}|/|\A\."), 4000)
+# File systems fold case and Unicode forms; Windows keeps characters and device names for itself.
+FOLDER_NAMES = NameRules(
+    re.compile(rf"""{_NEVER}|[/\\<>:"|?*]|[^\x00-\x7f]|\A\.|(?i:{_RESERVED}|{_DEVICE})"""),
+    240,
+    folds_case=True,
+)
+
+
+def stored_names(layers: Sequence[str], rules: NameRules) -> dict[str, str]:
+    """Find a name for each layer that the format can hold; no two get the same.
+
+    Args:
+        layers: Layer names, any text, all different.
+        rules: Of the format.
+
+    Returns:
+        Layer name -> stored name, in the same order.
+    """
+    folded = Counter(layer.lower() for layer in layers) if rules.folds_case else Counter()
+    with_capitals = re.compile(f"{rules.unsafe.pattern}|[A-Z]")
+    return {
+        layer: _escape(layer, with_capitals if folded[layer.lower()] > 1 else rules.unsafe, rules.longest)
+        for layer in layers
+    }
+
+
+def _escape(name: str, unsafe: re.Pattern[str], longest: int) -> str:
+    escaped = unsafe.sub(lambda match: _percent(match[0]), name) or "%"
+    if len(escaped.encode()) <= longest:
+        return escaped
+    digest = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return escaped.encode()[: longest - 34].decode("utf-8", "ignore") + "%~" + digest
+
+
+def _percent(text: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogatepass"))
+
+
+def stored_dtype(name: str, layer: str) -> np.dtype[Any]:
+    """Find the dtype in which values are stored: little-endian, and float32 for bfloat16 and float8.
+
+    Args:
+        name: NumPy's (or ml_dtypes') name of the layer's dtype.
+        layer: The layer's name, for the error.
+
+    Raises:
+        UnrecordableLayerError: The values are no numbers: text, objects, variants.
+    """
+    try:
+        dtype = np.dtype("float32" if name.startswith(("bfloat16", "float8")) else name)
+    except TypeError:
+        dtype = np.dtype(object)
+    if dtype.kind not in "biufc":
+        raise UnrecordableLayerError(
+            f"the values of layer {layer!r} cannot be stored: expected numbers or booleans. Received: {name}."
+        )
+    return dtype.newbyteorder("<")
+
+
+def columns(paths: Sequence[str], failures: Mapping[int, str]) -> dict[str, Sequence[str]]:
+    """Put together the texts that go with the rows: for each of `COLUMNS` N of them."""
+    rows = range(len(paths))
+    return {
+        "paths": paths,
+        "status": ["failed" if row in failures else "ok" for row in rows],
+        "error": [failures.get(row, "") for row in rows],
+    }
+
+
+def dump_record(arrays: Mapping[str, str], provenance: Provenance) -> str:
+    """Write the JSON text of an output, in ASCII.
+
+    Args:
+        arrays: Layer name -> stored name, in the order asked for.
+        provenance: Mappings and sequences of plain values.
+    """
+    record = {VERSION_KEY: VERSION, "arrays": arrays}
+    record |= {field.name: getattr(provenance, field.name) for field in fields(provenance)}
+    return json.dumps(record, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def load_record(text: str | bytes, path: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Read the JSON text of an output.
+
+    Returns:
+        Layer name -> stored name, in the order asked for; and the provenance.
+
+    Raises:
+        OutputFormatError: The text is not such a record, or one of a later version.
+    """
+    try:
+        record = json.loads(text)
+        version = record.pop(VERSION_KEY)
+        arrays = {str(layer): str(stored) for layer, stored in record.pop("arrays").items()}
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        raise OutputFormatError(
+            f"{path!r} was not written by layerprobe, or is damaged: its provenance cannot be understood."
+        ) from error
+    if version != VERSION:
+        raise OutputFormatError(
+            f"{path!r} has layout {version!r} and this layerprobe reads layout {VERSION}: upgrade layerprobe."
+        )
+    return arrays, record
