@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from layerprobe.errors import LayerprobeError
     from layerprobe.formats.opening import open_output as open
     from layerprobe.loading.build import load_model
-    from layerprobe.modelfile.listing import layers
     from layerprobe.pipeline import extract
     from layerprobe.probe import Probe
+    from layerprobe.probed_model import layers
 
 __all__ = [
     "LayerprobeError",
@@ -34,7 +34,7 @@ _PUBLIC = {
     "Probe": "layerprobe.probe:Probe",
     "extract": "layerprobe.pipeline:extract",
     "function": "layerprobe.backend_function:function",
-    "layers": "layerprobe.modelfile.listing:layers",
+    "layers": "layerprobe.probed_model:layers",
     "load_model": "layerprobe.loading.build:load_model",
     "open": "layerprobe.formats.opening:open_output",
     "symbolic_gradients": "layerprobe.backend_function:symbolic_gradients",

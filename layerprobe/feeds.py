@@ -118,8 +118,8 @@ class ArrayFeed:
         )
         if not fits:
             raise UsageError(
-                f"input {spec.name!r} takes rows of shape {_readable(spec.shape)}; "
-                f"the array's rows are {_readable(shape)}: reshape the array to {_readable(('N', *spec.shape))}."
+                f"input {spec.name!r} takes arrays of shape {_readable(('N', *spec.shape))}: reshape it. "
+                f"Received: {_readable(('N', *shape))}"
             )
         self.spec = TensorSpec(spec.name, shape, spec.dtype)
 

@@ -131,7 +131,7 @@ def _feeds(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptio
     names = [spec.name for spec in specs]
     if set(sources) == {""} and len(specs) > 1:
         raise UsageError(
-            f"the model has {len(specs)} inputs: give each one with --input NAME=FILE, for {', '.join(names)}."
+            f"the model has {len(specs)} inputs: give each with --input NAME=FILE, for {', '.join(names)}."
         )
     for name in sources:
         if name and name not in names:

@@ -97,11 +97,12 @@ def choose_preprocessing(
     size = asked or (height, width)
     if None in size:
         raise UsageError(
-            f"input {spec.name!r} takes images of any size: say which with --size, as in --size 224 or 224x192."
+            f"input {spec.name!r} takes images of any size: say which, as in --size 224 or --size 224x192."
         )
     if (height or size[0], width or size[1]) != tuple(size):
         raise UsageError(
-            f"--size {size[0]}x{size[1]} does not fit: input {spec.name!r} takes {height}x{width} (height x width)."
+            f"input {spec.name!r} takes images of {height}x{width} (height x width): leave --size out. "
+            f"Received: {size[0]}x{size[1]}"
         )
     if options.preprocess == "auto":
         preset, reason = guess_preset(layers)
@@ -137,7 +138,8 @@ def choose_batch_size(
     if fixed is not None:
         if options.batch_size not in (None, fixed):
             raise UsageError(
-                f"the model was built for batches of {fixed}: leave --batch-size out. Received: {options.batch_size}"
+                f"the model was built for batches of {fixed}: leave --batch-size out. "
+                f"Received: {options.batch_size}"
             )
         return fixed
     if options.batch_size is not None:

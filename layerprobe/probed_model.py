@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -106,6 +107,7 @@ class ProbedModel:
         }
 
     def _load(self, keep: set[str] | None) -> keras.Model:
+        _import_tensorflow()
         from layerprobe.loading.build import load_model
 
         return load_model(self.path, custom_objects=self._custom_objects, keep=keep)
@@ -124,3 +126,43 @@ def _describe_live(model: keras.Model, info: ModelInfo | None = None) -> ModelIn
         inputs=model_inputs(model) or (info.inputs if info else ()),
         layers=describe_model(model),
     )
+
+
+def layers(
+    path: str | os.PathLike[str],
+    *,
+    shapes: bool = False,
+    custom_objects: Mapping[str, Any] | None = None,
+) -> tuple[LayerInfo, ...]:
+    """The layers of a saved model, from its file alone.
+
+    Args:
+        path: The model.
+        shapes: Load the model and add the output shapes, which no file stores.
+        custom_objects: With code for the model's own classes it is loaded where the file lists no layers.
+
+    Returns:
+        An outer layer before its inner ones; empty for a subclassed model that was not loaded.
+    """
+    info = describe(os.fspath(path))
+    if not shapes and (info.layers or not custom_objects):
+        return info.layers
+    _import_tensorflow()
+    from layerprobe.engines.keras_tensorflow import output_shapes
+    from layerprobe.loading.build import load_model
+
+    unreachable = {layer.address for layer in info.layers if layer.problem}
+    keep = {layer.address for layer in info.layers} - unreachable if unreachable else None
+    model = load_model(os.fspath(path), custom_objects=custom_objects or {}, keep=keep)
+    live = _describe_live(model, info)
+    found = info.layers or live.layers
+    if not shapes:
+        return found
+    known = output_shapes(model, [layer.address for layer in found if not layer.problem], live.inputs)
+    return tuple(dataclasses.replace(layer, shapes=known.get(layer.address)) for layer in found)
+
+
+def _import_tensorflow() -> None:
+    from layerprobe.engines.quiet_import import import_tensorflow
+
+    import_tensorflow()

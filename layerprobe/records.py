@@ -53,6 +53,8 @@ class LayerInfo:
     """Numbers in its weights, those of inner layers included; None when not known."""
     outputs: int | None = None
     """Tensors one call gives; None when the file does not say."""
+    shapes: tuple[tuple[int | None, ...], ...] | None = None
+    """Of one row of each output; None unless the model was loaded to find out."""
     problem: str | None = None
     """Why this layer cannot be extracted; None when nothing is in the way."""
 

@@ -106,6 +106,14 @@ class Recording:
             found.update(_expand(tap, calls))
         return found
 
+    def seen(self) -> dict[str, list[Any]]:
+        """All recorded tensors by address, for the taps that saw any."""
+        return {
+            address: [tensor for call in calls for tensor in call]
+            for (address, _), calls in self._seen.items()
+            if calls
+        }
+
     def _attach(self, stack: ExitStack, address: str, kind: str) -> None:
         layer, seen = self._layers[address], self._seen[address, kind]
         if kind == "preactivation":

@@ -99,6 +99,7 @@ class KerasTensorFlowEngine:
             raise UsageError(
                 f"the model cannot take inputs of shape {shapes}: {_first_line(error)}"
             ) from error
+        return compiled, tuple(found)
 
     def _specs(self, found: Sequence[Tap], inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
         results = self._compiled.structured_outputs
@@ -138,6 +139,24 @@ def fixed_batch_size(model: keras.Model) -> int | None:
     """The batch size that the model was built for, where it is part of its input's shape."""
     sizes = {tensor.shape[0] for tensor in getattr(model, "inputs", None) or ()} - {None}
     return sizes.pop() if sizes else None
+
+
+def output_shapes(
+    model: keras.Model, addresses: Sequence[str], inputs: Sequence[TensorSpec]
+) -> dict[str, tuple[tuple[int | None, ...], ...]]:
+    """Shapes of one row of each layer's outputs, all calls together; layers that do not run are left out."""
+    recording = Recording(model, [Tap(address) for address in addresses])
+
+    def traced(*values: tf.Tensor) -> None:
+        with recording.active():
+            model(_as_the_model_takes_them(model, values), training=False)
+
+    specs = [tf.TensorSpec((fixed_batch_size(model), *spec.shape), spec.dtype) for spec in inputs]
+    tf.function(traced, autograph=False).get_concrete_function(*specs)
+    return {
+        address: tuple(tuple(tensor.shape[1:]) for tensor in tensors)
+        for address, tensors in recording.seen().items()
+    }
 
 
 def _as_the_model_takes_them(model: keras.Model, values: Sequence[tf.Tensor]) -> Any:

@@ -1,0 +1,124 @@
+"""The command line: parse, call the library, print. One file per command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from layerprobe.cli.console import say
+from layerprobe.errors import LayerprobeError
+from layerprobe.version import __version__
+
+COMMANDS = {
+    "extract": "layerprobe.cli.extract:extract",
+    "info": "layerprobe.cli.info:info",
+    "layers": "layerprobe.cli.layers:layers",
+}
+
+
+class _LazyGroup(click.Group):
+    """Commands are imported when they are run or listed; none of them imports numpy at its top."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name].split(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+
+@click.command(
+    cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, message="layerprobe %(version)s")
+def cli() -> None:
+    """Extract the activations of any layer of a saved Keras model.
+
+    \b
+    layerprobe layers  model.h5                                  what is in it
+    layerprobe extract model.h5 --layer conv5_3 photo.jpg        its activations, in photo.npz
+    layerprobe info    photo.npz                                 what was written
+
+    Exit codes: 0 done; 1 a bug; 2 usage; 3 done, but some inputs failed; 65 the model was refused; 66 no
+    input; 69 a device or package is missing; 70 every input failed; 71 not enough memory; 73 the output
+    cannot be created; 74 write error; 77 permission denied; 130, 141, 143 ended by a signal.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line; every way to end gives one line on stderr and the documented code."""
+    _reserve_standard_streams()
+    signal.signal(signal.SIGTERM, _terminate)
+    code = _run()
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = _lost_stdout(error)
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
+        result: Any = cli.main(prog_name="layerprobe", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except LayerprobeError as error:
+        say(str(error))
+        return error.exit_code
+    except click.UsageError as error:
+        if error.ctx is not None:
+            click.echo(error.ctx.get_usage(), err=True)
+        say(error.format_message())
+        return 2
+    except click.ClickException as error:
+        say(error.format_message())
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        say("interrupted; nothing was written")
+        return 130
+    except MemoryError:
+        say("not enough memory: give a smaller --batch-size")
+        return 71
+    except OSError as error:
+        if error.filename is not None or not _stdout_is_gone():
+            raise
+        return _lost_stdout(error)
+
+
+def _terminate(*_: object) -> NoReturn:
+    """SIGTERM ends the run through its `finally` blocks, which remove what is half-written."""
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _stdout_is_gone() -> bool:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
+
+
+def _lost_stdout(error: OSError) -> int:
+    """A reader that went away ends the run quietly; any other failure of stdout is told."""
+    # What is still buffered would fail again when the interpreter exits.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return 128 + signal.SIGPIPE
+    say(f"cannot write to standard output: {error.strerror}")
+    return 74
+
+
+def _reserve_standard_streams() -> None:
+    """Open what was started closed, so that no output file becomes descriptor 0, 1 or 2."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)

@@ -1,0 +1,181 @@
+"""`layerprobe extract`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from layerprobe.cli.console import escape, say
+from layerprobe.cli.progress import progress
+from layerprobe.errors import UsageError
+
+if TYPE_CHECKING:
+    from layerprobe.protocols import Source
+    from layerprobe.records import RunReport
+
+PARTIAL = 3
+"""Exit code when some inputs failed."""
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.argument("inputs", nargs=-1, type=click.Path())
+@click.option(
+    "-l", "--layer", "layers", multiple=True, metavar="NAME", help="Layer address or pattern; repeats."
+)
+@click.option(
+    "-o", "--output", type=click.Path(), help="x.npz, x.h5, or a folder. [default: after the input]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option(
+    "--from-file", "lists", multiple=True, metavar="LIST", help="A file that lists images; repeats."
+)
+@click.option("-0", "--null", "nul", is_flag=True, help="Lists, from stdin too, are separated by NUL.")
+@click.option("--input", "named", multiple=True, metavar="NAME=FILE", help="For one of several model inputs.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many inputs.")
+@click.option("--size", metavar="N|HxW", help="Height and width of the images. [default: the model's]")
+@click.option(
+    "--resize",
+    type=click.Choice(["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]),
+    default="bilinear",
+    show_default=True,
+    help="Pillow's filter, antialiased.",
+)
+@click.option(
+    "--crop",
+    type=click.Choice(["none", "center", "pad"]),
+    default="none",
+    show_default=True,
+    help="none squashes as Keras does.",
+)
+@click.option(
+    "--preprocess",
+    default="auto",
+    show_default=True,
+    metavar="HOW",
+    help="auto, raw, unit, tf, torch, caffe, or MEAN/STD as in 127.5/127.5.",
+)
+@click.option("--no-exif", "exif", flag_value=False, default=True, help="Ignore EXIF orientation.")
+@click.option(
+    "--background", default="white", show_default=True, help="Behind transparent pixels: a name or #rrggbb."
+)
+@click.option("--max-pixels", type=click.IntRange(1), help="Refuse images with more pixels.")
+@click.option(
+    "--pool", type=click.Choice(["none", "gap", "gmp", "flatten"]), default="none", show_default=True
+)
+@click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), help="Rows at once. [default: 32, or what fits]")
+@click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per processor]")
+@click.option("--training", is_flag=True, help="Dropout and batch normalisation as in training.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of random layers, with --training.")
+@click.option(
+    "--custom", multiple=True, metavar="FILE.py[:NAME]", help="Your code for the model's own classes."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the run's report on stdout as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
+@click.option("-v", "--verbose", is_flag=True, help="TensorFlow's own log, too.")
+@click.pass_context
+def extract(
+    ctx: click.Context,
+    /,
+    model: str,
+    inputs: tuple[str, ...],
+    layers: tuple[str, ...],
+    output: str | None,
+    lists: tuple[str, ...],
+    nul: bool,
+    named: tuple[str, ...],
+    custom: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **options: Any,
+) -> None:
+    """Write the activations of layers of MODEL for INPUTS: image files, folders, globs, or arrays.
+
+    INPUTS may be `-`: a list of paths on stdin. A layer is named by its address, as `layerprobe layers` lists
+    them, or by a pattern: `backbone/conv1`, `conv5_*`, `**/conv*`, `re:...`, `class:Conv2D`, `#-1`, `name:1`
+    (an output of several), `name@1` (a call of several), `in:NAME`, `pre:NAME` (before the activation),
+    `output`.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
+    if not layers:
+        raise UsageError(f"name a layer with --layer: `layerprobe layers {model}` lists them.")
+    from layerprobe.pipeline import extract as run
+
+    opened = _inputs(inputs, lists, nul, named)
+    with progress(quiet or as_json) as update:
+        report = run(
+            model, opened, layers, output, custom_objects=_custom_objects(custom), progress=update, **options
+        )
+    if as_json:
+        click.echo(json.dumps(_as_json(report), indent=2))
+    if not quiet:
+        _tell(report)
+    ctx.exit(PARTIAL if report.failed else 0)
+
+
+def _inputs(
+    inputs: Sequence[str], lists: Sequence[str], nul: bool, named: Sequence[str]
+) -> Source | Sequence[str] | Mapping[str, Sequence[str]]:
+    if named:
+        if inputs or lists:
+            raise UsageError("give every input of the model with --input, or all of them without it.")
+        return _by_name(named)
+    if nul and "-" not in inputs and not lists:
+        raise UsageError("--null is about lists: give `-` or --from-file too.")
+    if not lists and "-" not in inputs:
+        if not inputs:
+            raise UsageError("give at least one image, folder or array, or `-` for a list on stdin.")
+        return inputs
+    from layerprobe.sources.opening import open_source
+
+    return open_source(inputs, lists=lists, nul=nul, stdin=sys.stdin.buffer if "-" in inputs else None)
+
+
+def _by_name(named: Sequence[str]) -> dict[str, list[str]]:
+    """NAME=FILE, where a name may repeat."""
+    files: dict[str, list[str]] = {}
+    for text in named:
+        name, equals, file = text.partition("=")
+        if not (name and equals and file):
+            raise UsageError(f"--input wants NAME=FILE, as in --input image=photos. Received: {text!r}")
+        files.setdefault(name, []).append(file)
+    return files
+
+
+def _custom_objects(custom: Sequence[str]) -> Mapping[str, Any]:
+    if not custom:
+        return {}
+    from layerprobe.loading.custom import read_custom_objects
+
+    return read_custom_objects(custom)
+
+
+def _as_json(report: RunReport) -> dict[str, Any]:
+    import dataclasses
+
+    return dataclasses.asdict(report)
+
+
+def _tell(report: RunReport) -> None:
+    """What went wrong, what was assumed, and the closing line."""
+    for failure in report.failures[:10]:
+        say(f"row {failure.index} failed: {failure.key}: {failure.reason}")
+    if report.failed > 10:
+        say(f"... and {report.failed - 10} more; `error` in the output has them all")
+    for note in report.notes:
+        say(note)
+    stages = ", ".join(
+        f"{stage} {seconds:.2f} s" for stage, seconds in report.seconds.items() if stage != "total"
+    )
+    broken = f", {report.failed} failed" if report.failed else ""
+    say(
+        f"{report.rows} row{'s' * (report.rows != 1)}{broken} in {report.seconds['total']:.2f} s ({stages}) "
+        f"-> {escape(report.output)}"
+    )

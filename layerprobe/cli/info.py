@@ -1,0 +1,75 @@
+"""`layerprobe info`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import click
+
+from layerprobe.cli.console import escape
+
+
+@click.command()
+@click.argument("output", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+def info(output: str, as_json: bool) -> None:
+    """Say what is inside OUTPUT, a file or folder that extract wrote."""
+    from layerprobe.formats.opening import open_output
+
+    with open_output(output) as reader:
+        summary = {
+            "path": output,
+            "rows": len(reader.paths),
+            "status": dict(Counter(reader.status)),
+            "layers": [
+                {"name": name, "shape": list(reader[name].shape), "dtype": str(reader[name].dtype)}
+                for name in reader
+            ],
+            "errors": [
+                {"row": row, "path": path, "error": error}
+                for row, (path, error) in enumerate(zip(reader.paths, reader.error, strict=True))
+                if error
+            ],
+            "provenance": reader.provenance,
+        }
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+    else:
+        _print(summary)
+
+
+def _print(summary: dict[str, Any]) -> None:
+    origin = summary["provenance"]
+    status = ", ".join(f"{count} {name}" for name, count in sorted(summary["status"].items(), reverse=True))
+    _line(summary["path"], f"{summary['rows']} rows ({status})")
+    for layer, stored in zip(origin["layers"], summary["layers"], strict=True):
+        _line(
+            "layer", f"{stored['name']}  {tuple(stored['shape'])}  {stored['dtype']}  {layer['class_name']}"
+        )
+    model = origin["model"]
+    _line("model", f"{model['path']}  Keras {model['keras_version'] or '?'}  sha256 {model['sha256']}")
+    _line("preprocessing", _preprocessing(origin["preprocessing"]))
+    engine = origin["engine"]
+    _line(
+        "engine",
+        f"{engine['name']} on {engine['device']}, {engine['precision']}, batch {engine['batch_size']}",
+    )
+    _line("versions", ", ".join(f"{name} {version}" for name, version in origin["versions"].items()))
+    _line("started", origin["started"])
+    for failure in summary["errors"][:10]:
+        _line(f"row {failure['row']}", f"{failure['path']}: {failure['error']}")
+    if len(summary["errors"]) > 10:
+        _line("...", f"{len(summary['errors']) - 10} more failed rows")
+
+
+def _preprocessing(how: dict[str, Any] | None) -> str:
+    if how is None:
+        return "none: arrays were fed as they are"
+    height, width = how["size"]
+    return f"{height}x{width} {how['resize']}, crop {how['crop']}, {how['preset']} ({how['reason']})"
+
+
+def _line(name: str, text: str) -> None:
+    click.echo(f"{escape(name):14} {escape(text)}")

@@ -1,0 +1,108 @@
+"""`layerprobe layers`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from layerprobe.cli.console import escape, say
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from layerprobe.records import LayerInfo
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.argument("patterns", nargs=-1)
+@click.option("--tree", is_flag=True, help="Nested layers under the layer that holds them.")
+@click.option("--shapes", is_flag=True, help="Output shapes too; this loads the model.")
+@click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
+@click.option(
+    "--custom", multiple=True, metavar="FILE.py[:NAME]", help="Your code for the model's own classes."
+)
+def layers(
+    model: str, patterns: tuple[str, ...], tree: bool, shapes: bool, as_json: bool, custom: tuple[str, ...]
+) -> None:
+    """List the layers of MODEL, or those that PATTERNS match, as `extract --layer` takes them.
+
+    The file alone is read, without TensorFlow. A file stores no output shapes: --shapes loads the model.
+    A subclassed model does not list its layers either, so it is loaded, with the code given by --custom.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from layerprobe.modelfile.select import match
+    from layerprobe.probed_model import layers as list_layers
+
+    custom_objects = None
+    if custom:
+        from layerprobe.loading.custom import read_custom_objects
+
+        custom_objects = read_custom_objects(custom)
+    found: Sequence[LayerInfo] = list_layers(model, shapes=shapes, custom_objects=custom_objects)
+    if patterns:
+        wanted = {layer.address for pattern in patterns for layer in match(pattern, found)}
+        found = [layer for layer in found if layer.address in wanted]
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(layer) for layer in found], indent=2))
+    elif found:
+        _print(found, tree, shapes)
+    else:
+        say(f"{model}: the file does not list the layers of this model: give --shapes, which loads it.")
+
+
+def _print(found: Sequence[LayerInfo], tree: bool, shapes: bool) -> None:
+    from rich.console import Console
+
+    table = _table()
+    if shapes:
+        table.add_column("shape")
+    for layer in found:
+        depth = layer.address.count("/")
+        name = escape(layer.address.rsplit("/", 1)[-1] if tree else layer.address)
+        row = [
+            "" if layer.index is None else f"#{layer.index}",
+            "  " * depth * tree + name,
+            escape(layer.class_name),
+            "" if layer.parameters is None else f"{layer.parameters:,}",
+            escape(_short(layer.inbound)),
+            str(layer.calls) if layer.calls != 1 else "",
+        ]
+        if shapes:
+            row.append(" ".join(map(_shape, layer.shapes)) if layer.shapes else "")
+        table.add_row(*row, style="dim" if layer.problem else None)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    total = sum(layer.parameters or 0 for layer in found if "/" not in layer.address)
+    console.print(f"{len(found)} layers, {total:,} parameters", markup=False)
+    for layer in found:
+        if layer.problem:
+            console.print(f"{escape(layer.address)}: {escape(layer.problem)}", markup=False)
+
+
+def _table() -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("#", justify="right")
+    for name in ("layer", "class"):
+        table.add_column(name, overflow="fold")
+    table.add_column("parameters", justify="right")
+    table.add_column("from", overflow="fold")
+    table.add_column("calls", justify="right")
+    return table
+
+
+def _short(inbound: Sequence[str]) -> str:
+    shown = ", ".join(inbound[:4])
+    return shown + (f", ... ({len(inbound)})" if len(inbound) > 4 else "")
+
+
+def _shape(shape: Sequence[int | None]) -> str:
+    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"

@@ -1,0 +1,63 @@
+"""How far a run is: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from layerprobe.cli.console import is_terminal, say
+
+SECONDS_BETWEEN_LINES = 10
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Callable[[int, int, int], None] | None]:
+    """Give the callback for `extract`; the bar is gone when the run ends."""
+    if quiet:
+        yield None
+    elif is_terminal():
+        with _bar() as update:
+            yield update
+    else:
+        yield _lines()
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int, int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}"),
+    )
+    started = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("images", total=None, rate="", failed="")
+
+        def update(done: int, rows: int, failed: int) -> None:
+            rate = done / max(time.monotonic() - started, 1e-9)
+            told = f"[red]{failed} failed" if failed else ""
+            bar.update(task, completed=done, total=rows, rate=f"{rate:.1f} rows/s", failed=told)
+
+        yield update
+
+
+def _lines() -> Callable[[int, int, int], None]:
+    started = told = time.monotonic()
+
+    def update(done: int, rows: int, failed: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told < SECONDS_BETWEEN_LINES:
+            return
+        told = now
+        rate = done / (now - started)
+        broken = f", {failed} failed" if failed else ""
+        say(f"{done} of {rows} rows, {rate:.1f} rows/s, {(rows - done) / rate:.0f} s left{broken}")
+
+    return update

@@ -1,0 +1,110 @@
+"""`Probe`: the layers of a model as a function of a batch, for use from Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from layerprobe.errors import UsageError
+from layerprobe.probed_model import ProbedModel
+from layerprobe.records import TensorSpec
+
+if TYPE_CHECKING:
+    import keras
+    import numpy.typing as npt
+
+    from layerprobe.protocols import Engine
+    from layerprobe.records import Array
+
+
+class Probe:
+    """Computes the activations of some layers; loads and compiles once, at the first batch.
+
+    ::
+
+        probe = Probe("model.h5", ["conv5_3", "output"])
+        activations = probe(batch)           # {"conv5_3": (B, H, W, C), "output": (B, classes)}
+
+    Args:
+        model: Path of a saved model, or a Keras model.
+        layers: Addresses and patterns; see `modelfile/select.py`.
+        training: Dropout and batch normalisation as in training.
+        seed: Of every random layer, with `training`; drawn when None.
+        custom_objects: Classes and functions that the model needs and Keras does not have, by name.
+
+    Raises:
+        UnknownLayerError: The model has no such layer.
+        ModelError: The file is refused.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | keras.Model,
+        layers: Sequence[str],
+        *,
+        training: bool = False,
+        seed: int | None = None,
+        custom_objects: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._probed = ProbedModel(model, layers, custom_objects or {})
+        self._options = {"training": training, "seed": seed}
+        self._engines: dict[tuple[tuple[int, ...], ...], Engine] = {}
+
+    def __call__(
+        self, batch: npt.ArrayLike | Sequence[npt.ArrayLike] | Mapping[str, npt.ArrayLike]
+    ) -> dict[str, Array]:
+        """Compute the activations of one batch.
+
+        Args:
+            batch: (B, ...) values as the model takes them; nothing is preprocessed. For a model of several
+                inputs a list of such in the model's order, or a dict by input name.
+
+        Returns:
+            (B, ...) arrays by name, in the order of the layers.
+
+        Raises:
+            UsageError: The number of inputs, their shapes or their lengths do not fit.
+        """
+        arrays = self._arrays(batch)
+        shapes = tuple(array.shape[1:] for array in arrays)
+        if shapes not in self._engines:
+            specs = [
+                TensorSpec(spec.name, array.shape[1:], spec.dtype)
+                for spec, array in zip(self._specs(arrays), arrays, strict=True)
+            ]
+            size = self._probed.fixed_batch_size
+            self._engines[shapes] = self._probed.engine(specs, batch_size=size, **self._options)
+        return self._engines[shapes].run(arrays)
+
+    def _specs(self, arrays: Sequence[Array]) -> Sequence[TensorSpec]:
+        known = self._probed.inputs
+        return known or [TensorSpec(f"input{i}", (), "float32") for i in range(len(arrays))]
+
+    def _arrays(self, batch: Any) -> list[Array]:
+        specs = self._probed.inputs
+        names = [spec.name for spec in specs]
+        if isinstance(batch, Mapping):
+            if set(batch) != set(names):
+                raise UsageError(
+                    f"the model's inputs are {', '.join(names)}. Received: {', '.join(map(str, batch))}"
+                )
+            batch = [batch[name] for name in names]
+        elif len(specs) < 2 and not (isinstance(batch, list | tuple) and not specs):
+            batch = [batch]
+        if specs and len(batch) != len(specs):
+            raise UsageError(
+                f"the model has {len(specs)} inputs, {', '.join(names)}. Received: {len(batch)} arrays"
+            )
+        dtypes = [spec.dtype for spec in specs] or ["float32"] * len(batch)
+        arrays = [
+            np.asarray(values).astype(dtype, copy=False) for values, dtype in zip(batch, dtypes, strict=True)
+        ]
+        if len({array.shape[:1] for array in arrays}) != 1 or arrays[0].ndim == 0 or len(arrays[0]) == 0:
+            raise UsageError(
+                f"a batch needs at least one row, and as many for every input. "
+                f"Received: {', '.join(str(array.shape) for array in arrays)}"
+            )
+        return arrays
