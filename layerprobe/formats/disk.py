@@ -1,0 +1,127 @@
+"""What `placement.py` needs of the operating system: POSIX first, portable where a call is missing."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from layerprobe.errors import WriteError
+
+_NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+_UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+_AT_CURRENT_FOLDER = -100
+_RENAME_EXCHANGE = 2
+
+
+def create(path: str) -> int:
+    """Open a file that was not there before, even as a link, with the permissions that umask leaves."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    return os.open(path, flags, 0o666)
+
+
+@contextmanager
+def opened(path: str) -> Iterator[int]:
+    """Open a file that `create` made, for writing."""
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def require_space(folder: str, size: int, path: str) -> None:
+    """Raise WriteError about the output `path` when `folder` has less than `size` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise WriteError(
+            f"there is not enough space for {path!r}: it needs {_amount(size)} and {_amount(free)} are free, "
+            "so free some or give -o for another place."
+        )
+
+
+def allocate(descriptor: int, size: int) -> None:
+    """Lengthen a file to `size` bytes that are its own, so that a full disk shows now."""
+    if hasattr(os, "posix_fallocate") and size:
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+            return
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+    os.ftruncate(descriptor, size)
+
+
+def write_all(descriptor: int, offset: int, data: bytes | memoryview) -> None:
+    """Write at a place; the system may take less than it is given, at most 2 GiB at a time."""
+    view = memoryview(data)
+    while view:
+        if hasattr(os, "pwrite"):
+            written = os.pwrite(descriptor, view, offset)
+        else:
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            written = os.write(descriptor, view)
+        if not written:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        view = view[written:]
+        offset += written
+
+
+def read_at(descriptor: int, offset: int, size: int) -> bytes:
+    """Read at most `size` bytes from a place."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, size, offset)
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    return os.read(descriptor, size)
+
+
+def sync_folder(folder: str) -> None:
+    """Bring the names in a folder to disk; Windows and a few network file systems have no such thing."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def exchange(first: str, second: str) -> bool:
+    """Swap two names in one step, where the system can: Linux, with most file systems."""
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    here = _AT_CURRENT_FOLDER
+    return bool(renameat2(here, os.fsencode(first), here, os.fsencode(second), _RENAME_EXCHANGE) == 0)
+
+
+@contextmanager
+def reported(path: str) -> Iterator[None]:
+    """Turn the system's errors into a sentence about the output."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            advice = "no space is left, so free some or give -o for another place"
+        elif error.errno == errno.EFBIG:
+            advice = "it is larger than a file may be here (`ulimit -f`, or the file system)"
+        else:
+            advice = f"{error.strerror or error}, so check the disk or give -o for another place"
+        raise WriteError(f"writing {path!r} failed: {advice}.") from error
+
+
+def _amount(size: int) -> str:
+    """Say a number of bytes in words."""
+    value, unit = float(size), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"

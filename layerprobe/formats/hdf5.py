@@ -1,0 +1,183 @@
+"""HDF5: contiguous datasets in one flat group, for `h5py.File` and every other HDF5 reader.
+
+Texts are variable-length strings, marked as UTF-8; a path keeps the bytes that the file system has for it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import IO, TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from layerprobe.errors import WriteError
+from layerprobe.formats.placement import PendingFile
+from layerprobe.formats.reading import ArrayPlace, OutputReader, reporting_damage
+from layerprobe.formats.rows import RowBlocks, StoredLayer, stored_layers
+from layerprobe.formats.schema import HDF5_NAMES, VERSION, VERSION_KEY, columns, dump_record
+
+if TYPE_CHECKING:
+    from layerprobe.records import Array, Provenance, TensorSpec
+
+_ALIGNMENT = 64
+_TEXTS_AT_ONCE = 10_000
+_LONGEST_ATTRIBUTE = 60_000
+"""HDF5 keeps attributes of less than 64 KiB; the record has longer names too."""
+
+
+class HDF5Writer:
+    """Writes an HDF5 file, laid out first; see `protocols.Writer`."""
+
+    def __init__(self, path: str, layers: Sequence[TensorSpec], paths: Sequence[str]) -> None:
+        self._paths = paths
+        self._layers = stored_layers(layers, len(paths), HDF5_NAMES)
+        self._blocks = RowBlocks(self._layers, len(paths))
+        self._file = PendingFile(path, "hdf5")
+        with ExitStack() as on_error:
+            on_error.callback(self.abort)
+            with _editing(self._file, "w") as file:
+                file.attrs[VERSION_KEY] = VERSION
+                self._places = {layer.layer: _lay_out(file, layer) for layer in self._layers}
+            self._file.reserve(self._file.size())
+            on_error.pop_all()
+
+    def write(self, start: int, activations: Mapping[str, Array]) -> None:
+        """Put a block of rows at its place."""
+        for layer, place, data in self._blocks.take(start, activations):
+            self._file.write(self._places[layer.layer] + place, data)
+
+    def commit(self, failures: Mapping[int, str], provenance: Provenance) -> None:
+        """Write the texts, and name the file."""
+        self._blocks.finish()
+        record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance)
+        text = h5py.string_dtype("utf-8")
+        with _editing(self._file, "r+") as file:
+            file.create_dataset("provenance", data=record, dtype=text)
+            for name, texts in columns(self._paths, failures).items():
+                dataset = file.create_dataset(name, (len(texts),), text)
+                for start in range(0, len(texts), _TEXTS_AT_ONCE):
+                    part = [_encode(each) for each in texts[start : start + _TEXTS_AT_ONCE]]
+                    dataset[start : start + len(part)] = np.array(part, dtype=object)
+        self._file.commit()
+
+    def abort(self) -> None:
+        """Remove what was written."""
+        self._file.abort()
+
+
+def _lay_out(file: h5py.File, layer: StoredLayer) -> int:
+    """Make a layer's dataset and give the offset of its bytes, which are written past HDF5."""
+    how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    how.set_layout(h5py.h5d.CONTIGUOUS)
+    how.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    how.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    dtype = h5py.h5t.py_create(layer.dtype, logical=True)
+    space = h5py.h5s.create_simple(layer.shape)
+    dataset = h5py.Dataset(h5py.h5d.create(file.id, layer.stored.encode(), dtype, space, how))
+    address = _encode(layer.layer)
+    if len(address) < _LONGEST_ATTRIBUTE:
+        dataset.attrs.create("layer", address, dtype=h5py.string_dtype("utf-8"))
+    # An empty dataset has no place, and no bytes to put there.
+    return dataset.id.get_offset() or 0
+
+
+def _encode(text: str) -> bytes:
+    """Give a path's own bytes back; other texts as UTF-8."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
+class _Port(io.RawIOBase):
+    """A pending file as HDF5 sees it: one whose writes never fail.
+
+    HDF5 can crash the process when the disk is full. So the first failure is kept for `_editing` to raise,
+    and HDF5 is told that all is well.
+    """
+
+    def __init__(self, file: PendingFile) -> None:
+        self._file = file
+        self._position = 0
+        self.failure: WriteError | None = None
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to an offset from the beginning, the position or the end."""
+        origin = (0, self._position, self._file.size())[whence]
+        self._position = origin + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Read at the position, zeros beyond the end."""
+        data = b"" if self.failure else self._file.read(self._position, len(buffer))
+        buffer[:] = data.ljust(len(buffer), b"\0")
+        self._position += len(buffer)
+        return len(buffer)
+
+    def write(self, data: Any) -> int:
+        """Write at the position."""
+        try:
+            if self.failure is None:
+                self._file.write(self._position, data)
+        except WriteError as error:
+            self.failure = error
+        self._position += len(data)
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size; None: the position."""
+        size = self._position if size is None else size
+        try:
+            if self.failure is None:
+                self._file.truncate(size)
+        except WriteError as error:
+            self.failure = error
+        return size
+
+
+@contextmanager
+def _editing(file: PendingFile, mode: str) -> Iterator[h5py.File]:
+    """Open a pending file with h5py; raises WriteError when something could not be written."""
+    port = _Port(file)
+    try:
+        with h5py.File(port, mode, alignment_threshold=1, alignment_interval=_ALIGNMENT) as opened:
+            yield opened
+    except Exception:
+        if port.failure is None:
+            raise
+    if port.failure is not None:
+        raise port.failure
+
+
+class HDF5Reader(OutputReader):
+    """Reads an HDF5 file; see `protocols.Reader`."""
+
+    def __init__(self, path: str) -> None:
+        with ExitStack() as on_error, reporting_damage(path):
+            self._bytes = on_error.enter_context(open(path, "rb"))
+            self._file = on_error.enter_context(h5py.File(self._bytes, "r"))
+            super().__init__(path, self._file["provenance"][()])
+            self._locate(*self._file["status"].shape)
+            on_error.pop_all()
+
+    def _place(self, stored: str) -> ArrayPlace:
+        dataset = self._file[stored]
+        offset = dataset.id.get_offset()
+        if offset is None and dataset.size:
+            raise ValueError(f"dataset {stored!r} is not contiguous")
+        return ArrayPlace(dataset.dtype, dataset.shape, offset or 0)
+
+    def _file_of(self, stored: str) -> IO[bytes]:
+        return self._bytes
+
+    def _texts(self, column: str) -> list[str]:
+        return [text.decode("utf-8", "surrogateescape") for text in self._file[column][:]]
+
+    def close(self) -> None:
+        """Release the file."""
+        super().close()
+        self._file.close()
+        self._bytes.close()

@@ -1,0 +1,107 @@
+"""A folder with one `.npy` file for each layer, for `numpy.load(..., mmap_mode="r")`, and `provenance.json`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import IO, TYPE_CHECKING
+
+from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, text_blocks, text_dtype
+from layerprobe.formats.placement import FOLDER_RECORD, PendingFolder
+from layerprobe.formats.reading import ArrayPlace, OutputReader, reporting_damage
+from layerprobe.formats.rows import RowBlocks, stored_layers
+from layerprobe.formats.schema import FOLDER_NAMES, columns, dump_record
+
+if TYPE_CHECKING:
+    from layerprobe.records import Array, Provenance, TensorSpec
+
+
+class NpyWriter:
+    """Writes a folder of `.npy` files, laid out first; see `protocols.Writer`."""
+
+    def __init__(self, path: str, layers: Sequence[TensorSpec], paths: Sequence[str]) -> None:
+        self._paths = paths
+        self._layers = stored_layers(layers, len(paths), FOLDER_NAMES)
+        self._blocks = RowBlocks(self._layers, len(paths))
+        self._folder = PendingFolder(path)
+        with ExitStack() as on_error:
+            on_error.callback(self.abort)
+            headers = {layer.stored: npy_header(layer.dtype, layer.shape) for layer in self._layers}
+            self._places = {name: len(header) for name, header in headers.items()}
+            self._folder.create(
+                {f"{layer.stored}.npy": len(headers[layer.stored]) + layer.size for layer in self._layers}
+            )
+            for name, header in headers.items():
+                self._folder.write(f"{name}.npy", 0, header)
+            on_error.pop_all()
+
+    def write(self, start: int, activations: Mapping[str, Array]) -> None:
+        """Put a block of rows at its place."""
+        for layer, place, data in self._blocks.take(start, activations):
+            self._folder.write(f"{layer.stored}.npy", self._places[layer.stored] + place, data)
+
+    def commit(self, failures: Mapping[int, str], provenance: Provenance) -> None:
+        """Write the texts, and name the folder."""
+        self._blocks.finish()
+        for name, texts in columns(self._paths, failures).items():
+            self._write_texts(f"{name}.npy", texts)
+        record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance).encode()
+        self._folder.create({FOLDER_RECORD: len(record)})
+        self._folder.write(FOLDER_RECORD, 0, record)
+        self._folder.commit()
+
+    def _write_texts(self, name: str, texts: Sequence[str]) -> None:
+        dtype = text_dtype(texts)
+        header = npy_header(dtype, (len(texts),))
+        self._folder.create({name: len(header) + len(texts) * dtype.itemsize})
+        self._folder.write(name, 0, header)
+        place = len(header)
+        for part in text_blocks(texts, dtype):
+            self._folder.write(name, place, part)
+            place += len(part)
+
+    def abort(self) -> None:
+        """Remove what was written."""
+        self._folder.abort()
+
+
+class NpyReader(OutputReader):
+    """Reads a folder of `.npy` files; see `protocols.Reader`."""
+
+    def __init__(self, path: str) -> None:
+        with ExitStack() as on_error, reporting_damage(path):
+            # Held open, so that a folder that replaces this one is not taken for it.
+            self._folder = os.open(path, os.O_RDONLY) if os.open in os.supports_dir_fd else -1
+            on_error.callback(self.close)
+            self.path = path
+            with self._open(FOLDER_RECORD) as file:
+                super().__init__(path, file.read())
+            with self._open("status.npy") as file:
+                shape, _ = read_npy_header(file)
+            self._locate(*shape)
+            on_error.pop_all()
+
+    def _open(self, name: str) -> IO[bytes]:
+        if self._folder == -1:
+            return open(os.path.join(self.path, name), "rb")
+        return open(name, "rb", opener=lambda name, flags: os.open(name, flags, dir_fd=self._folder))
+
+    def _place(self, stored: str) -> ArrayPlace:
+        with self._open(f"{stored}.npy") as file:
+            shape, dtype = read_npy_header(file)
+            return ArrayPlace(dtype, shape, file.tell())
+
+    def _file_of(self, stored: str) -> IO[bytes]:
+        return self._open(f"{stored}.npy")
+
+    def _texts(self, column: str) -> list[str]:
+        with self._open(f"{column}.npy") as file:
+            return read_texts(file)
+
+    def close(self) -> None:
+        """Release the folder."""
+        super().close()
+        folder, self._folder = self._folder, -1
+        if folder != -1:
+            os.close(folder)
