@@ -1,0 +1,53 @@
+"""Start-up is a feature: what a command does not need, it does not import."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SAMPLES = Path(__file__).parent.parent / "sample_models"
+FRAMEWORKS = {"tensorflow", "keras", "jax", "torch", "tf_keras", "openvino"}
+
+
+def imported_by(*arguments: str) -> set[str]:
+    """Top-level packages that are loaded after a run of the command line in a fresh process."""
+    code = (
+        "import sys, json\n"
+        "from layerprobe.cli import main\n"
+        f"sys.argv = ['layerprobe', *{arguments!r}]\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n    assert end.code in (None, 0), end.code\n"
+        "sys.stderr.write('\\n' + json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(result.stderr.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["extract", "--help"], ["layers", "--help"]]
+)
+def test_help_imports_neither_numpy_nor_anything_heavy(arguments: list[str]) -> None:
+    assert not imported_by(*arguments) & (FRAMEWORKS | {"numpy", "h5py", "PIL", "rich"})
+
+
+@pytest.mark.parametrize("model", ["vgg_shapes.h5", "vgg_shapes.keras", "nested_shapes.keras"])
+def test_layers_never_imports_a_framework(model: str) -> None:
+    assert not imported_by("layers", str(SAMPLES / model)) & FRAMEWORKS
+
+
+def test_importing_the_library_imports_nothing_else() -> None:
+    code = "import sys; before = set(sys.modules); import layerprobe; print(*(set(sys.modules) - before))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in result.stdout.split()}
+    assert not loaded & (FRAMEWORKS | {"numpy", "h5py", "PIL", "click", "rich"})
+
+
+@pytest.mark.slow
+def test_every_public_name_can_be_imported() -> None:
+    code = (
+        "import layerprobe; print(*(type(getattr(layerprobe, name)).__name__ for name in layerprobe.__all__))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(result.stdout.split()) == {"function", "type", "str"}
