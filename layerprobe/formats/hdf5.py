@@ -8,14 +8,14 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
 from layerprobe.errors import WriteError
 from layerprobe.formats.placement import PendingFile
-from layerprobe.formats.reading import ArrayPlace, OutputReader, reporting_damage
+from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.rows import RowBlocks, StoredLayer, stored_layers
 from layerprobe.formats.schema import HDF5_NAMES, VERSION, VERSION_KEY, columns, dump_record
 
@@ -74,6 +74,7 @@ def _lay_out(file: h5py.File, layer: StoredLayer) -> int:
     how.set_layout(h5py.h5d.CONTIGUOUS)
     how.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     how.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    how.set_obj_track_times(False)
     dtype = h5py.h5t.py_create(layer.dtype, logical=True)
     space = h5py.h5s.create_simple(layer.shape)
     dataset = h5py.Dataset(h5py.h5d.create(file.id, layer.stored.encode(), dtype, space, how))
@@ -85,7 +86,8 @@ def _lay_out(file: h5py.File, layer: StoredLayer) -> int:
 
 
 def _encode(text: str) -> bytes:
-    """Give a path's own bytes back; other texts as UTF-8."""
+    """Give a path's own bytes back, other texts as UTF-8; a NUL, at which HDF5 stops, is spelt out."""
+    text = text.replace("\0", "\\x00")
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -170,8 +172,8 @@ class HDF5Reader(OutputReader):
             raise ValueError(f"dataset {stored!r} is not contiguous")
         return ArrayPlace(dataset.dtype, dataset.shape, offset or 0)
 
-    def _file_of(self, stored: str) -> IO[bytes]:
-        return self._bytes
+    def _map(self, stored: str, place: ArrayPlace) -> Array:
+        return map_array(self._bytes, place)
 
     def _texts(self, column: str) -> list[str]:
         return [text.decode("utf-8", "surrogateescape") for text in self._file[column][:]]

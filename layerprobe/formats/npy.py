@@ -1,4 +1,4 @@
-"""A folder with one `.npy` file for each layer, for `numpy.load(..., mmap_mode="r")`, and `provenance.json`."""
+"""A folder of `.npy` files, one per layer, for `numpy.load(..., mmap_mode="r")`, and `provenance.json`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING
 
 from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, text_blocks, text_dtype
 from layerprobe.formats.placement import FOLDER_RECORD, PendingFolder
-from layerprobe.formats.reading import ArrayPlace, OutputReader, reporting_damage
+from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.rows import RowBlocks, stored_layers
 from layerprobe.formats.schema import FOLDER_NAMES, columns, dump_record
 
@@ -92,8 +92,9 @@ class NpyReader(OutputReader):
             shape, dtype = read_npy_header(file)
             return ArrayPlace(dtype, shape, file.tell())
 
-    def _file_of(self, stored: str) -> IO[bytes]:
-        return self._open(f"{stored}.npy")
+    def _map(self, stored: str, place: ArrayPlace) -> Array:
+        with self._open(f"{stored}.npy") as file:
+            return map_array(file, place)
 
     def _texts(self, column: str) -> list[str]:
         with self._open(f"{column}.npy") as file:

@@ -12,11 +12,11 @@ import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import chain
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, text_blocks, text_dtype
 from layerprobe.formats.placement import PendingFile
-from layerprobe.formats.reading import ArrayPlace, OutputReader, reporting_damage
+from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.rows import RowBlocks, StoredLayer, stored_layers
 from layerprobe.formats.schema import NPZ_NAMES, columns, dump_record
 from layerprobe.formats.zip64 import DEFLATED, Member, central_directory, local_header
@@ -119,8 +119,8 @@ class NpzReader(OutputReader):
         shape, dtype = read_npy_header(self._file)
         return ArrayPlace(dtype, shape, self._file.tell())
 
-    def _file_of(self, stored: str) -> IO[bytes]:
-        return self._file
+    def _map(self, stored: str, place: ArrayPlace) -> Array:
+        return map_array(self._file, place)
 
     def _texts(self, column: str) -> list[str]:
         return self._read(column)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from math import prod
+from tokenize import TokenError
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _DAMAGE = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError, OverflowError),
-    *(struct.error, zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError),
+    *(SyntaxError, TokenError, MemoryError, struct.error, zipfile.BadZipFile, zlib.error),
 )
 """What NumPy, h5py and zipfile raise for files that are not what they should be."""
 
@@ -71,7 +72,7 @@ class OutputReader:
     def _place(self, stored: str) -> ArrayPlace:
         raise NotImplementedError
 
-    def _file_of(self, stored: str) -> IO[bytes]:
+    def _map(self, stored: str, place: ArrayPlace) -> Array:
         raise NotImplementedError
 
     def _texts(self, column: str) -> list[str]:
@@ -112,7 +113,7 @@ class OutputReader:
                 f"{self.path!r} holds no layer {layer!r}; the closest that it holds: {known}."
             )
         with reporting_damage(self.path):
-            return map_array(self._file_of(self._stored[layer]), self._places[layer])
+            return self._map(self._stored[layer], self._places[layer])
 
     def __iter__(self) -> Iterator[str]:
         """Give layer names in the order they were asked for."""
@@ -147,7 +148,7 @@ def map_array(file: IO[bytes], place: ArrayPlace) -> Array:
     """
     size = prod(place.shape) * place.dtype.itemsize
     if not size:
-        return np.empty(place.shape, place.dtype)
+        return np.ndarray(place.shape, place.dtype, b"")
     start = place.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
     mapped = mmap.mmap(file.fileno(), place.offset + size - start, access=mmap.ACCESS_READ, offset=start)
     return np.ndarray(place.shape, place.dtype, mapped, place.offset - start)

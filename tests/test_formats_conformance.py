@@ -1,0 +1,291 @@
+"""What every format must do: it runs over the tables of the registry."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from output_samples import FAILURES, LAYERS, PATHS, PROVENANCE, ROWS, fill, sample_values, write_output
+
+from layerprobe import registry
+from layerprobe.errors import (
+    AccessError,
+    NoInputError,
+    OutputFormatError,
+    UnknownLayerError,
+    UnrecordableLayerError,
+)
+from layerprobe.formats.opening import open_output
+from layerprobe.records import TensorSpec
+
+FORMATS = sorted(registry.WRITERS)
+
+
+@pytest.fixture(params=FORMATS)
+def writer_class(request: pytest.FixtureRequest) -> Any:
+    return registry.find(registry.WRITERS, request.param, "format")
+
+
+def test_every_format_that_is_written_is_read_and_has_a_suffix() -> None:
+    assert set(registry.WRITERS) == set(registry.READERS) == set(registry.SUFFIXES.values())
+
+
+def test_values_come_back_bit_for_bit_in_the_order_asked_for(writer_class: Any, tmp_path: Path) -> None:
+    values = write_output(writer_class, tmp_path / "out")
+    with open_output(tmp_path / "out") as reader:
+        assert list(reader) == [spec.name for spec in LAYERS]
+        assert len(reader) == len(LAYERS)
+        for name, expected in values.items():
+            got = reader[name]
+            assert (got.shape, got.dtype, len(got)) == (expected.shape, expected.dtype, ROWS)
+            np.testing.assert_array_equal(np.asarray(got), expected)
+
+
+def test_texts_and_provenance_come_back_as_they_were(writer_class: Any, tmp_path: Path) -> None:
+    write_output(writer_class, tmp_path / "out")
+    reader = open_output(tmp_path / "out")
+    assert reader.paths == PATHS
+    assert [os.fsencode(path) for path in reader.paths] == [os.fsencode(path) for path in PATHS]
+    assert reader.status == ["ok", "ok", "failed", "ok", "ok", "failed", "ok"]
+    assert reader.error == [FAILURES.get(row, "") for row in range(ROWS)]
+    assert reader.provenance == asdict(PROVENANCE)
+    assert reader.path == str(tmp_path / "out")
+    reader.close()
+
+
+@pytest.mark.parametrize(
+    "index", [slice(2, 5), 3, -1, slice(None, None, 2), slice(6, 2, -2), [4, 1, 1], slice(0, 0)], ids=str
+)
+def test_slices_equal_those_of_an_array_in_memory(writer_class: Any, tmp_path: Path, index: Any) -> None:
+    values = write_output(writer_class, tmp_path / "out")
+    with open_output(tmp_path / "out") as reader:
+        for name, expected in values.items():
+            np.testing.assert_array_equal(reader[name][index], expected[index])
+        np.testing.assert_array_equal(reader["conv5_3"][1:3, ..., 2], values["conv5_3"][1:3, ..., 2])
+
+
+def test_arrays_are_mapped_aligned_and_cannot_be_changed(writer_class: Any, tmp_path: Path) -> None:
+    write_output(writer_class, tmp_path / "out")
+    with open_output(tmp_path / "out") as reader:
+        for name in reader:
+            assert reader[name].flags.aligned
+            assert not reader[name].flags.writeable
+            assert not reader[name].flags.owndata
+
+
+@pytest.mark.parametrize("block", [1, 2, ROWS])
+def test_the_bytes_do_not_depend_on_the_size_of_the_blocks(
+    writer_class: Any, tmp_path: Path, block: int
+) -> None:
+    write_output(writer_class, tmp_path / "one")
+    write_output(writer_class, tmp_path / "two", block=block)
+    assert _contents(tmp_path / "one") == _contents(tmp_path / "two")
+
+
+def test_one_row_and_no_failures(writer_class: Any, tmp_path: Path) -> None:
+    writer = writer_class(str(tmp_path / "out"), LAYERS, ["only.png"])
+    values = sample_values(rows=1)
+    fill(writer, values)
+    writer.commit({}, PROVENANCE)
+    with open_output(tmp_path / "out") as reader:
+        assert (reader.paths, reader.status, reader.error) == (["only.png"], ["ok"], [""])
+        np.testing.assert_array_equal(reader["count"], values["count"])
+
+
+def test_blocks_need_not_be_contiguous(writer_class: Any, tmp_path: Path) -> None:
+    writer = writer_class(str(tmp_path / "out"), [TensorSpec("x", (4, 3), "float32")], ["a", "b"])
+    values = np.arange(24, dtype="f4").reshape(2, 3, 4).transpose(0, 2, 1)
+    writer.write(0, {"x": values})
+    writer.commit({}, PROVENANCE)
+    with open_output(tmp_path / "out") as reader:
+        np.testing.assert_array_equal(reader["x"], values)
+
+
+HARD_NAMES = [
+    *("encoder", "encoder/conv1", "encoder/conv1/x", "a/b", "a%2Fb", "a//b", "/a", "a/", "in:x", "pre:x@1:0"),
+    *("..", ".", "../../escape", "/absolute", "a/../b", "C:\\x", "a\\b", "", "%", "%%", "%2F", "~", "-rf"),
+    *("x", "x.npy", "x.npy.npy", ".npy", "file", "allow_pickle", "paths", "status", "error", "provenance"),
+    *(
+        "Paths",
+        "provenance.json",
+        "e\u0301",
+        "\u00e9",
+        "nul\0",
+        "nul\0byte",
+        "line\nbreak",
+        "\x1b[31m",
+        "\x7f",
+    ),
+    *(
+        "Conv",
+        "conv",
+        "CONV",
+        "aux",
+        "con.x",
+        "COM1",
+        "x?*<>|\"'",
+        " ",
+        "x ",
+        "x.",
+        "\ud800",
+        "\udcff",
+        "日本語",
+    ),
+    *("n" * 2000, "n" * 1999 + "m", "n" * 255, "é" * 2000, "a/" * 1000 + "b"),
+]
+
+
+def test_any_layer_name_is_kept_apart_from_the_others(writer_class: Any, tmp_path: Path) -> None:
+    layers = [TensorSpec(name, (2,), "int32") for name in HARD_NAMES]
+    writer = writer_class(str(tmp_path / "out"), layers, ["a", "b"])
+    values = {name: np.array([[place, 1], [-place, 2]], "i4") for place, name in enumerate(HARD_NAMES)}
+    writer.write(0, values)
+    writer.commit({}, PROVENANCE)
+    assert os.listdir(tmp_path) == ["out"]
+    with open_output(tmp_path / "out") as reader:
+        assert list(reader) == HARD_NAMES
+        for name, expected in values.items():
+            np.testing.assert_array_equal(reader[name], expected)
+
+
+def test_a_block_that_is_not_what_was_announced_is_refused(writer_class: Any, tmp_path: Path) -> None:
+    layers = [TensorSpec("x", (2,), "float32"), TensorSpec("y", (), "float32")]
+    writer = writer_class(str(tmp_path / "out"), layers, ["a", "b", "c"])
+    good = {"x": np.zeros((2, 2), "f4"), "y": np.zeros(2, "f4")}
+    for start, wrong in [
+        (0, good | {"x": np.zeros((2, 3), "f4")}),
+        (0, good | {"x": np.zeros((2, 2), "f8")}),
+        (0, good | {"x": np.zeros((2, 2), "i4")}),
+        (0, good | {"y": np.zeros(1, "f4")}),
+        (1, good),
+        (0, {"x": np.zeros((4, 2), "f4"), "y": np.zeros(4, "f4")}),
+    ]:
+        with pytest.raises(ValueError, match=r"announced|next is 0 of 3"):
+            writer.write(start, wrong)
+    writer.write(0, good)
+    with pytest.raises(ValueError, match="only 2 of 3 rows"):
+        writer.commit({}, PROVENANCE)
+    writer.abort()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("dtype", ["string", "object", "<U5", "variant", "datetime64[s]"])
+def test_values_that_are_no_numbers_are_refused_by_name(
+    writer_class: Any, tmp_path: Path, dtype: str
+) -> None:
+    with pytest.raises(UnrecordableLayerError, match="'lookup'.*Received: "):
+        writer_class(str(tmp_path / "out"), [TensorSpec("lookup", (2,), dtype)], ["a"])
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_unknown_layer_is_answered_with_the_closest(writer_class: Any, tmp_path: Path) -> None:
+    write_output(writer_class, tmp_path / "out")
+    with open_output(tmp_path / "out") as reader:
+        with pytest.raises(UnknownLayerError, match="no layer 'conv53'.*'conv5_3'"):
+            reader["conv53"]
+        with pytest.raises(UnknownLayerError, match="no layer 'paths'"):
+            reader["paths"]
+        assert "conv5_3" in reader
+        assert "paths" not in reader
+
+
+def test_a_closed_reader_says_so_and_arrays_taken_before_stay(writer_class: Any, tmp_path: Path) -> None:
+    values = write_output(writer_class, tmp_path / "out")
+    with open_output(tmp_path / "out") as reader:
+        taken = reader["conv5_3"]
+    reader.close()
+    np.testing.assert_array_equal(taken, values["conv5_3"])
+    with pytest.raises(ValueError, match="closed"):
+        reader["conv5_3"]
+    with pytest.raises(ValueError, match="closed"):
+        _ = reader.paths
+
+
+def test_a_file_that_is_cut_short_anywhere_is_refused(writer_class: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_output(writer_class, out)
+    for file in [out] if out.is_file() else sorted(out.iterdir()):
+        content = file.read_bytes()
+        for length in sorted({0, 1, 7, 100, len(content) // 2, len(content) - 1}):
+            file.write_bytes(content[:length])
+            with pytest.raises(OutputFormatError, match="layerprobe") as caught:
+                _read_all(out)
+            assert "\n" not in str(caught.value)
+        file.write_bytes(content)
+    _read_all(out)
+
+
+def test_damaged_bytes_give_an_error_or_values_but_never_another_exception(
+    writer_class: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    write_output(writer_class, out)
+    random = np.random.default_rng(1)
+    for file in [out] if out.is_file() else sorted(out.iterdir()):
+        content = file.read_bytes()
+        # Not HDF5's: libhdf5 itself is not proof against every byte.
+        places = range(len(content)) if not content.startswith(b"\x89HDF") else range(0, 96)
+        for place in random.choice(places, min(60, len(places)), replace=False):
+            file.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+            with suppress(OutputFormatError):
+                _read_all(out)
+        file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"\x93NUMPY", b"\x89PNG\r\n\x1a\n", b"PK\x05\x06" + bytes(18)]
+)
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "out.npz").write_bytes(content)
+    with pytest.raises(OutputFormatError, match="is no output of layerprobe: "):
+        open_output(tmp_path / "out.npz")
+
+
+def test_files_of_other_programs_are_refused(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    np.savez(tmp_path / "a.npz", x=np.zeros(3))
+    np.savez_compressed(tmp_path / "b.npz", provenance="{}", status="ok")
+    np.savez(tmp_path / "c.npz", provenance='{"layerprobe_format": 1, "arrays": []}')
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file["x"] = 1
+    (tmp_path / "e").mkdir()
+    np.save(tmp_path / "e" / "x.npy", np.zeros(3))
+    for path in sorted(tmp_path.iterdir()):
+        with pytest.raises(OutputFormatError, match="was not written by layerprobe, or is damaged: "):
+            open_output(path)
+
+
+def test_a_missing_or_closed_file_and_a_pipe_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(NoInputError, match="there is no file or folder"):
+        open_output(tmp_path / "none.npz")
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(OutputFormatError, match="no regular file"):
+        open_output(tmp_path / "pipe.npz")
+    with pytest.raises(OutputFormatError, match="null"):
+        open_output("a\0b")
+    monkeypatch.setattr(os, "stat", _deny)
+    with pytest.raises(AccessError, match="permission denied"):
+        open_output(str(tmp_path / "pipe.npz"))
+
+
+def _deny(*_: object) -> None:
+    raise PermissionError(13, "Permission denied")
+
+
+def _read_all(path: Path) -> None:
+    with open_output(path) as reader:
+        for name in reader:
+            np.asarray(reader[name]).tobytes()
+        assert len(reader.paths) == len(reader.status) == len(reader.error)
+
+
+def _contents(path: Path) -> dict[str, bytes]:
+    files = [path] if path.is_file() else sorted(path.iterdir())
+    return {"" if file == path else file.name: file.read_bytes() for file in files}
