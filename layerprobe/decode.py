@@ -23,6 +23,8 @@ from layerprobe.errors import SampleError
 from layerprobe.signatures import describe, image_format
 
 if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
     from layerprobe.records import Array
 
 MAX_PIXELS = 120_000_000
@@ -107,7 +109,9 @@ def decode(
         image = _open(kind, data)
         _check_size(image.size, max_pixels)
         frames = _check_gif(data) if kind == "GIF" else getattr(image, "n_frames", 1)
-        if kind == "PNG":
+        if kind == "JPEG":
+            _check_jpeg(data, image)
+        elif kind == "PNG":
             _check_png(data)
             _narrow_transparency(image, data)
         image.load()
@@ -115,7 +119,7 @@ def decode(
         return Decoded(_convert(_eight_bits(upright, image), _MODES[channels], background), frames)
 
 
-def _open(kind: str, data: bytes) -> Image.Image:
+def _open(kind: str, data: bytes) -> ImageFile:
     module, name, remedy = _PLUGINS[kind]
     try:
         plugin = import_module(module)
@@ -123,7 +127,7 @@ def _open(kind: str, data: bytes) -> Image.Image:
         plugin = None
     if plugin is None or not getattr(plugin, "SUPPORTED", True):
         raise SampleError(f"{kind} image, which this installation cannot read: run `{remedy}`")
-    image: Image.Image = getattr(plugin, name)(io.BytesIO(data))
+    image: ImageFile = getattr(plugin, name)(io.BytesIO(data))
     return image
 
 
@@ -159,6 +163,13 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise SampleError(f"{width} x {height} pixels are more than the limit of {max_pixels} (max_pixels)")
     if max(size) > MAX_SIDE:
         raise SampleError(f"{width} x {height} pixels: a side is longer than {MAX_SIDE}")
+
+
+def _check_jpeg(data: bytes, image: ImageFile) -> None:
+    """Ask for the end marker, which libjpeg does without when all rows happen to be there."""
+    assert image.fp is not None
+    if data.find(b"\xff\xd9", image.fp.tell()) < 0:  # Pillow has stopped behind the first scan's header
+        raise SampleError("truncated JPEG")
 
 
 def _check_png(data: bytes) -> None:

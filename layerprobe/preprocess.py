@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 
 from layerprobe.errors import UsageError
 from layerprobe.records import Preprocessing
@@ -56,9 +56,28 @@ def parse_size(text: str) -> tuple[int, int]:
     size = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not all(1 <= side <= MAX_SIZE for side in size):
         raise UsageError(
-            f"a size is HEIGHT or HEIGHTxWIDTH in pixels, 1 to {MAX_SIZE}, as in 224 or 224x192. Received: {text!r}"
+            f"a size is HEIGHT or HEIGHTxWIDTH in pixels, 1 to {MAX_SIZE}, as in 224 or 224x192. "
+            f"Received: {text!r}"
         )
     return size
+
+
+def parse_background(text: str) -> tuple[int, int, int]:
+    """Read a colour: a name as in HTML ("white"), or "#rrggbb".
+
+    Returns:
+        RGB, 0 to 255.
+
+    Raises:
+        UsageError: The text is no colour, or a partly transparent one.
+    """
+    try:
+        colour = ImageColor.getrgb(text)
+    except ValueError:
+        colour = None
+    if colour is None or len(colour) != 3:  # a fourth value is transparency
+        raise UsageError(f"a background is a colour such as white, black or #7f7f7f. Received: {text!r}")
+    return colour
 
 
 def parse_preprocess(
@@ -67,8 +86,9 @@ def parse_preprocess(
     """Read how pixels are normalised: the name of a preset, or MEAN/STD.
 
     Args:
-        text: A name of `PRESETS`, or means, "/", and standard deviations, in pixel units (0 to 255): one number for
-            all channels or one for each, as in "127.5/127.5" or "123.7,116.3,103.5/58.4,57.1,57.4".
+        text: A name of `PRESETS`, or means, "/", and standard deviations, in pixel units (0 to 255): one
+            number for all channels, or one for each in the order of the model's channels, as in "127.5/127.5"
+            or "123.7,116.3,103.5/58.4,57.1,57.4".
         size: (H, W) of the result.
         channels: Of the model's input; torch and caffe need 3.
 
