@@ -6,9 +6,11 @@ The conformance tests run over the tables of `registry.py`; whatever is listed t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from layerprobe.records import Array, Provenance, Sample, TensorSpec
 
 
@@ -117,3 +119,11 @@ class Reader(Protocol):
     def close(self) -> None:
         """Release the file; arrays taken from the reader are no longer usable."""
         ...
+
+    def __enter__(self) -> Self:
+        """Begin a `with` block, which closes the reader at its end."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
