@@ -1,16 +1,7 @@
-"""The graph behind Keras's symbolic tensors: from tensors that are given to tensors that are wanted.
+"""The graph behind Keras's symbolic tensors, read only here.
 
-Every symbolic tensor knows the call that made it, and that call its arguments; `connect` walks these back from
-what is wanted and lists the calls to make, and `Plan.run` makes them. Two things need more than walking:
-
-- **The same tensor under several names.** A Sequential model calls its layers anew for each layer added, so that
-  `layers[1].output` and what `layers[2]` was last called on are different objects. Calls are numbered by what they
-  are (value numbering): the same layer called on the same tensors is the same call, and is made once.
-- **Nested models.** The layers of an inner model are connected to that model's own input, not to what the outer
-  model calls it on. Where a tensor inside is given or wanted, the inner model is opened: its call is replaced by
-  the calls of its layers (`Enter` stands at each of its inputs, `Leave` at its output).
-
-Keras keeps this graph in attributes that are not public. They are read in the first section and nowhere else.
+Every symbolic tensor knows the call that made it, and that call its arguments. Keras keeps both in attributes
+that are not public; the first section of this file reads them, and nothing else in the project does.
 """
 
 from __future__ import annotations
@@ -24,9 +15,7 @@ import keras
 Tensor: TypeAlias = Any
 """A `keras.KerasTensor`."""
 Call: TypeAlias = Any
-"""A Keras `Node`: one call of an operation on symbolic tensors, with `operation`, `input_tensors`, `outputs`."""
-Ref: TypeAlias = tuple[int, int]
-"""A value of a plan: which step gives it, and which of that step's values it is."""
+"""A Keras `Node`: one call of an `operation` on `input_tensors`, which gave `outputs`."""
 
 
 def call_of(tensor: Tensor) -> tuple[Call | None, int]:
@@ -68,13 +57,12 @@ def set_mask(tensor: Any, mask: Any) -> None:
 def is_graph(operation: Any) -> bool:
     """Whether calling the operation only runs a graph of layers, so that the call can be replaced by them.
 
-    True for Functional and Sequential models; not for a subclass with a `call` of its own.
+    True for Functional models and for Sequential ones that know their input; not where a subclass has its
+    own `call`.
     """
-    own_call = getattr(type(operation), "call", None)
-    return isinstance(operation, keras.Model) and own_call.__module__ in (
-        "keras.src.models.functional",
-        "keras.src.models.sequential",
-    )
+    if not isinstance(operation, keras.Model) or not hasattr(operation, "inputs"):
+        return False
+    return type(operation).call.__module__ in ("keras.src.models.functional", "keras.src.models.sequential")
 
 
 # What follows is built on these alone.
@@ -138,34 +126,42 @@ def _operations(model: Any) -> Iterator[Any]:
 
 
 def call_key(call: Call, refs: Sequence[Hashable]) -> Hashable:
-    """Equal for two calls that must give the same values, `refs` being equal where their arguments are."""
-    args, kwargs = arguments(call, [_Number(ref) for ref in refs])
-    leaves = tuple(
-        leaf if isinstance(leaf, (_Number, bool, int, float, str, type(None))) else id(leaf)
-        for leaf in keras.tree.flatten((args, kwargs))
-    )
-    return _operation_key(call.operation), tuple(sorted(kwargs)), tuple(map(repr, leaves))
+    """Equal for two calls that must give the same values.
+
+    Args:
+        call: The call.
+        refs: For each of its `input_tensors`, something that is equal where the tensors' values are.
+    """
+    args, kwargs = arguments(call, [_Placeholder(ref) for ref in refs])
+    leaves = keras.tree.flatten((args, [kwargs[name] for name in sorted(kwargs)]))
+    return _operation_key(call.operation), tuple(sorted(kwargs)), tuple(map(_leaf_key, leaves))
 
 
 @dataclass(frozen=True, slots=True)
-class _Number:
-    """Stands for an argument that is a tensor."""
+class _Placeholder:
+    """Stands in a call's arguments for a tensor."""
 
     ref: Hashable
 
 
+def _leaf_key(leaf: Any) -> Hashable:
+    """Equal for equal tensors and plain values; an array, a variable and the like is only equal to itself."""
+    plain = isinstance(leaf, (_Placeholder, bool, int, float, str, type(None)))
+    return type(leaf), (leaf if plain else id(leaf))
+
+
 def _operation_key(operation: Any) -> Hashable:
-    """A layer is itself; Keras's own bare operations hold nothing but their configuration.
+    """A layer is only equal to itself; Keras's own bare operations hold nothing but their configuration.
 
     The latter matters for masks: Keras makes a new `not_equal` for each call of a masking layer.
     """
-    if type(operation).__module__.startswith("keras.src.ops."):
-        try:
-            config = operation.get_config()
-        except NotImplementedError:  # made with an argument that has no configuration, an array for instance
-            return id(operation)
-        return type(operation), repr({key: value for key, value in config.items() if key != "name"})
-    return id(operation)
+    if not type(operation).__module__.startswith("keras.src.ops."):
+        return id(operation)
+    try:
+        config = operation.get_config()
+    except NotImplementedError:  # made with an argument that has no configuration, an array for instance
+        return id(operation)
+    return type(operation), repr({key: value for key, value in config.items() if key != "name"})
 
 
 class Identities:
