@@ -7,22 +7,25 @@ indexing, a shape or a known operation ends with `NotKnown`, which holds the off
 from __future__ import annotations
 
 import ast
-import math
+import functools
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from layerprobe.errors import UsageError
 from layerprobe.modelfile.expressions.calls import NotKnown, bind, call
+from layerprobe.modelfile.expressions.limits import too_large
 from layerprobe.modelfile.expressions.operations import OPERATIONS
-from layerprobe.modelfile.expressions.spellings import CONSTANTS, SHARED, canonical, definitions
+from layerprobe.modelfile.expressions.spellings import (
+    CONSTANTS,
+    MERGES,
+    SHARED,
+    canonical,
+    definitions,
+)
 from layerprobe.modelfile.expressions.tree import Call, Constant, Expression, Index, Input, Items, Span
 
 MAX_TEXT = 10_000
-MAX_SIZE = 5_000
-"""Nodes of one expression, shared parts counted as often as they occur in its text."""
-MAX_DEPTH = 100
-MAX_GROWTH = 1 << 24
-"""How many times larger than its input an expression may write its output to be."""
 
 
 def parse_expression(text: str) -> Expression:
@@ -39,7 +42,8 @@ def parse_expression(text: str) -> Expression:
     if len(text) > MAX_TEXT:
         raise UsageError(f"the expression has {len(text)} characters: expected at most {MAX_TEXT}.")
     try:
-        node = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings(action="ignore"):  # Of odd escapes, which are refused anyway.
+            node = ast.parse(text.strip(), mode="eval").body
         return _translate_function(node) if isinstance(node, ast.Lambda) else translate(node, {"x": Input()})
     except (SyntaxError, ValueError) as error:
         raise UsageError(f"the expression {text!r} is not valid Python: {error}.") from error
@@ -66,11 +70,9 @@ def translate(node: ast.expr, names: Mapping[str, Expression], bare_operations: 
         RecursionError: It is nested too deep.
     """
     expression = _Translator(names, bare_operations).visit(node)
-    size, depth, growth = _measure(expression, {})
-    if size > MAX_SIZE or depth > MAX_DEPTH:
-        raise NotKnown("it is too large", node)
-    if growth > MAX_GROWTH:
-        raise NotKnown("its output would be very much larger than its input", node)
+    excess = too_large(expression)
+    if excess is not None:
+        raise NotKnown(excess, node)
     return expression
 
 
@@ -161,12 +163,18 @@ class _Translator:
         return None
 
     def _call(self, node: ast.Call) -> Expression:
-        dotted = self._dotted(node.func)
+        dotted, places, names = self._dotted(node.func), node.args, node.keywords
+        if isinstance(node.func, ast.Call):
+            dotted = self._dotted(node.func.func)
+            if dotted is None or not canonical(dotted).startswith("layers."):
+                raise NotKnown("only known operations can be called", node)
+            dotted = f"applied.{canonical(dotted)}"
+            places, names = [*places, *node.func.args], [*names, *node.func.keywords]
         if dotted is None:
             return self._method(node)
-        arguments = [self.visit(argument) for argument in node.args]
+        arguments = [self.visit(argument) for argument in places]
         keywords = {}
-        for keyword in node.keywords:
+        for keyword in names:
             if keyword.arg is None or keyword.arg in keywords:
                 raise NotKnown("keywords cannot be unpacked or repeated", node)
             keywords[keyword.arg] = self.visit(keyword.value)
@@ -189,14 +197,16 @@ class _Translator:
         keywords: Mapping[str, Expression],
         node: ast.expr,
     ) -> Expression:
+        if name.startswith("tf1.") and name not in definitions():
+            name = "tf." + name.removeprefix("tf1.")
         module, _, function = name.rpartition(".")
-        if module == "tf1" and name not in definitions():
-            name, module = f"tf.{function}", "tf"
+        if name in definitions() and (module or not self._bare_operations or function not in OPERATIONS):
+            return _inline(name, arguments, keywords, node)
         shared = module == "ops" or (not module and self._bare_operations)
         if function in OPERATIONS and (shared or function in SHARED.get(module, "").split()):
             return call(function, arguments, keywords, node)
-        if name in definitions():
-            return _inline(name, arguments, keywords, node)
+        if name in MERGES and len(arguments) == 1 and not keywords:
+            return _merged(name, arguments[0], node)
         if name == "int" and len(arguments) == 1:
             return _whole_number(arguments[0], node)
         if "random" in name or "dropout" in name:
@@ -221,11 +231,22 @@ def _inline(
     used = {piece.id for piece in ast.walk(definition.body) if isinstance(piece, ast.Name)}
     for parameter, value in bound.items():
         if parameter not in used and value != defaults.get(parameter):
-            raise NotKnown(f"{name} with {parameter}={str(value)[:80]} is not a known operation", node)
+            shown = f"={value}" if isinstance(value, Constant) else ""
+            raise NotKnown(f"{name} with {parameter}{shown} is not a known operation", node)
     try:
         return _Translator(bound, True).visit(definition.body)
     except NotKnown as error:
         raise NotKnown(error.reason, node) from error
+
+
+def _merged(name: str, inputs: Expression, node: ast.expr) -> Expression:
+    """`Add()([a, b, c])` and its kind: the operation between each and the next."""
+    if not isinstance(inputs, Items) or not inputs.items:
+        raise NotKnown(f"{name} needs its inputs in a list", node)
+    merged = functools.reduce(lambda a, b: call(MERGES[name], [a, b], {}, node), inputs.items)
+    if name == "applied.layers.Average":
+        return call("divide", [merged, Constant(len(inputs.items))], {}, node)
+    return merged
 
 
 def _literal(node: ast.expr) -> Expression:
@@ -279,42 +300,6 @@ def _whole_numbers(key: Expression) -> list[Any] | None:
     return numbers if whole and len(numbers) == len(bounds) else None
 
 
-def _measure(expression: Expression, known: dict[int, tuple[int, int, int]]) -> tuple[int, int, int]:
-    """Nodes, depth, and the product of the sizes written in operations which make tensors larger."""
-    if id(expression) not in known:
-        inner = [_measure(part, known) for part in parts(expression)]
-        size = 1 + sum(measured[0] for measured in inner)
-        depth = 1 + max((measured[1] for measured in inner), default=0)
-        growth = math.prod(measured[2] for measured in inner)
-        if isinstance(expression, Call) and expression.name in _GROWING:
-            growth *= math.prod(_product(argument) for argument in expression.arguments[1:])
-        known[id(expression)] = min(size, _ENOUGH), depth, min(growth, _ENOUGH)
-    return known[id(expression)]
-
-
-def parts(expression: Expression) -> tuple[Expression, ...]:
-    """The expressions that an expression is made of, one level down."""
-    if isinstance(expression, Items):
-        return expression.items
-    if isinstance(expression, Call):
-        return expression.arguments
-    if isinstance(expression, Index):
-        return expression.value, expression.key
-    if isinstance(expression, Span):
-        return expression.start, expression.stop, expression.step
-    return ()
-
-
-def _product(expression: Expression) -> int:
-    if isinstance(expression, Constant):
-        return max(1, abs(expression.value)) if type(expression.value) is int else 1
-    if isinstance(expression, Call) and expression.name == "power":
-        return _ENOUGH
-    return min(math.prod(_product(part) for part in parts(expression)), _ENOUGH)
-
-
-_ENOUGH = 1 << 80
-_GROWING = ("tile", "repeat", "resize", "pad", "one_hot", "depth_to_space")
 _OPERATORS: dict[type[ast.operator], str] = {
     ast.Add: "add",
     ast.Sub: "subtract",

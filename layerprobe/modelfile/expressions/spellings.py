@@ -48,12 +48,12 @@ MODULES = (
 SHARED = {
     "K": "abs square exp log round sign sin cos softplus softsign sigmoid tanh maximum minimum sum mean max "
     "min prod var std any all logsumexp shape ndim dtype softmax equal not_equal greater greater_equal less "
-    "less_equal stack cast ones_like zeros_like batch_dot dot tile elu relu selu l2_normalize",
+    "less_equal stack cast ones_like zeros_like batch_dot dot tile elu selu l2_normalize",
     "tf": "abs square exp log log1p round sign sin cos tan tanh sigmoid sqrt rsqrt floor logical_not add "
     "subtract multiply divide maximum minimum divide_no_nan less less_equal greater greater_equal equal "
     "not_equal logical_and logical_or negative cast constant where tile ones_like zeros_like shape reshape",
     "tf.nn": "relu6 elu selu silu sigmoid tanh softmax log_softmax softplus softsign",
-    "activations": "elu selu softplus softsign relu tanh sigmoid softmax silu gelu relu6 leaky_relu",
+    "activations": "elu selu softplus softsign tanh sigmoid softmax silu gelu relu6 leaky_relu",
     "np": "sqrt exp log square abs prod",
     "math": "sqrt exp log floor ceil",
 }
@@ -72,6 +72,16 @@ RENAMED = {
     "y": "x2",
 }
 """Keywords of other versions, where the function called has no parameter of that name."""
+
+MERGES = {
+    "applied.layers.Add": "add",
+    "applied.layers.Average": "add",
+    "applied.layers.Maximum": "maximum",
+    "applied.layers.Minimum": "minimum",
+    "applied.layers.Multiply": "multiply",
+    "applied.layers.Subtract": "subtract",
+}
+"""Layers that join a list of tensors pairwise, where a layer is made and called at once."""
 
 CONSTANTS: dict[str, bool | int | float | str | None] = {
     "np.pi": 3.141592653589793,
@@ -204,6 +214,12 @@ tf.image.crop_to_bounding_box(image, offset_height, offset_width, target_height,
 tf.image.per_image_standardization(image) =
     (image - mean(image, (-3, -2, -1), True)) / maximum(std(image, (-3, -2, -1), True),
     (shape(image)[-3] * shape(image)[-2] * shape(image)[-1]) ** -0.5)
+
+applied.layers.Concatenate(inputs, axis=-1) = concatenate(inputs, axis)
+applied.layers.Flatten(inputs) = flatten(inputs)
+applied.layers.Cropping2D(inputs, cropping=((0, 0), (0, 0)), data_format='channels_last') =
+    inputs[:, cropping[0][0]:shape(inputs)[1] - cropping[0][1],
+    cropping[1][0]:shape(inputs)[2] - cropping[1][1]]
 
 ops.absolute(x) = abs(x)
 ops.true_divide(x1, x2) = x1 / x2

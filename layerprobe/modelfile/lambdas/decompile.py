@@ -23,11 +23,15 @@ def decompile(code: Code, version: tuple[int, int]) -> ast.expr:
         Stop: It does more than return one expression.
     """
     machine = Machine(code, version)
+    resumed = version < (3, 11)
     for count, instruction in enumerate(instructions(code.code, version)):
         if machine.result is not None:
             raise Stop("it goes on after its first return")
         if count > MAX_INSTRUCTIONS:
             raise Stop(f"it has more than {MAX_INSTRUCTIONS} instructions")
+        resumed = resumed or instruction.name == "RESUME"
+        if not resumed and instruction.name not in _BEFORE_RESUME:
+            raise BadCode("the function does not begin as this version's do")
         _step(machine, instruction)
     if machine.result is None:
         raise BadCode("the function does not return")
@@ -65,7 +69,7 @@ def _binary_slice(machine: Machine, _: int) -> None:
 
 
 def _slice_2(machine: Machine, has_start: bool, has_stop: bool) -> None:
-    """Python 2's SLICE+0 to SLICE+3: `v[:]`, `v[a:]`, `v[:b]`, `v[a:b]`."""
+    """Python 2's SLICE+0 to SLICE+3 (xdis writes SLICE_0): `v[:]`, `v[a:]`, `v[:b]`, `v[a:b]`."""
     (value, *bounds), nodes = machine.pop_many(1 + has_start + has_stop)
     start = bounds.pop(0) if has_start else None
     machine.push(ast.Subscript(value, ast.Slice(start, bounds[0] if bounds else None)), nodes + 2)
@@ -204,6 +208,7 @@ def _reason(name: str) -> str:
     return f"it needs the instruction {name}"
 
 
+_BEFORE_RESUME = ("COPY_FREE_VARS", "MAKE_CELL", "POP_TOP", "RETURN_GENERATOR")
 _HANDLERS: dict[str, Callable[[Machine, int], None]] = {
     "BINARY_OP": Machine.binary_operation,
     "BINARY_SLICE": _binary_slice,
@@ -244,10 +249,10 @@ _HANDLERS: dict[str, Callable[[Machine, int], None]] = {
     "ROT_FOUR": lambda machine, _: _rotate(machine, 4),
     "ROT_THREE": lambda machine, _: _rotate(machine, 3),
     "ROT_TWO": lambda machine, _: _rotate(machine, 2),
-    "SLICE+0": lambda machine, _: _slice_2(machine, False, False),
-    "SLICE+1": lambda machine, _: _slice_2(machine, True, False),
-    "SLICE+2": lambda machine, _: _slice_2(machine, False, True),
-    "SLICE+3": lambda machine, _: _slice_2(machine, True, True),
+    "SLICE_0": lambda machine, _: _slice_2(machine, False, False),
+    "SLICE_1": lambda machine, _: _slice_2(machine, True, False),
+    "SLICE_2": lambda machine, _: _slice_2(machine, False, True),
+    "SLICE_3": lambda machine, _: _slice_2(machine, True, True),
     "STORE_FAST": Machine.store_local,
     "STORE_FAST_LOAD_FAST": _store_and_load,
     "STORE_FAST_STORE_FAST": _store_two,

@@ -122,7 +122,10 @@ class Machine:
         """LOAD_GLOBAL: a name; from 3.11 on the lowest bit asks for an empty slot."""
         flagged = self.version >= (3, 11) and argument & 1
         name = self.name(self.code.names, argument >> 1 if self.version >= (3, 11) else argument)
-        self.push_callable(ast.Name(name), 1, bool(flagged))
+        if self.version < (3, 0) and name in ("True", "False"):
+            self.push(ast.Constant(name == "True"))
+        else:
+            self.push_callable(ast.Name(name), 1, bool(flagged))
 
     def load_attribute(self, argument: int) -> None:
         """LOAD_ATTR; from 3.12 on the lowest bit marks a method."""
