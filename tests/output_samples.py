@@ -9,6 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from layerprobe.formats.opening import open_output
 from layerprobe.protocols import Writer
 from layerprobe.records import Provenance, TensorSpec
 
@@ -73,3 +74,10 @@ def write_output(writer_class: Any, path: Path, seed: int = 0, block: int = 3) -
     finally:
         writer.abort()
     return stored_values(values)
+
+
+def assert_holds(out: Path, values: Mapping[str, Any]) -> None:
+    """Check that the output at `out` has these values, bit for bit."""
+    with open_output(out) as reader:
+        for name, expected in values.items():
+            np.testing.assert_array_equal(reader[name], expected)

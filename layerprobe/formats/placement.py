@@ -153,7 +153,8 @@ class PendingFile:
 
     def abort(self) -> None:
         """Remove the file, unless it has its name; a second call does nothing."""
-        self._close()
+        with suppress(OSError):
+            self._close()
         if self._temporary:
             with suppress(OSError):
                 os.unlink(self._temporary)
