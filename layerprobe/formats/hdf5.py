@@ -161,12 +161,18 @@ class HDF5Reader(OutputReader):
         with ExitStack() as on_error, reporting_damage(path):
             self._bytes = on_error.enter_context(open(path, "rb"))
             self._file = on_error.enter_context(h5py.File(self._bytes, "r"))
-            super().__init__(path, self._file["provenance"][()])
-            self._locate(*self._file["status"].shape)
+            super().__init__(path, self._dataset("provenance")[()])
+            self._locate(*self._dataset("status").shape)
             on_error.pop_all()
 
+    def _dataset(self, name: str) -> h5py.Dataset:
+        # A link could name another file.
+        if not isinstance(self._file.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name!r} is missing or a link")
+        return self._file[name]
+
     def _place(self, stored: str) -> ArrayPlace:
-        dataset = self._file[stored]
+        dataset = self._dataset(stored)
         offset = dataset.id.get_offset()
         if offset is None and dataset.size:
             raise ValueError(f"dataset {stored!r} is not contiguous")
@@ -176,7 +182,7 @@ class HDF5Reader(OutputReader):
         return map_array(self._bytes, place)
 
     def _texts(self, column: str) -> list[str]:
-        return [text.decode("utf-8", "surrogateescape") for text in self._file[column][:]]
+        return [text.decode("utf-8", "surrogateescape") for text in self._dataset(column)[:]]
 
     def close(self) -> None:
         """Release the file."""

@@ -14,7 +14,9 @@ ALIGNMENT = 64
 """Members begin at multiples of this, as `.npy` data does, so that they can be memory-mapped."""
 MANY_BYTES = 0xFFFFFFFF
 MANY_MEMBERS = 0xFFFF
-"""From these on, numbers are written in the 64-bit records instead."""
+"""From these on, numbers stand in the 64-bit records, and all ones in their usual place."""
+_ONES_32 = 0xFFFFFFFF
+_ONES_16 = 0xFFFF
 
 STORED = 0
 DEFLATED = 8
@@ -60,7 +62,7 @@ class Member:
 def local_header(member: Member) -> bytes:
     """Write what stands before a member, `data_place - place` bytes."""
     large = member.size >= MANY_BYTES
-    sizes = (MANY_BYTES, MANY_BYTES) if large else (member.stored_size, member.size)
+    sizes = (_ONES_32, _ONES_32) if large else (member.stored_size, member.size)
     extra = struct.pack("<HHQQ", _ZIP64_EXTRA, 16, member.size, member.stored_size) if large else b""
     padding = member.data_place - member.place - 30 - len(member.name) - len(extra)
     extra += struct.pack("<HH", _PADDING_EXTRA, padding - 4) + bytes(padding - 4)
@@ -88,13 +90,13 @@ def central_directory(members: Sequence[Member], place: int) -> bytes:
         versions = (_UNIX << 8 | _ZIP64_VERSION, _ZIP64_VERSION)
         tail += struct.pack("<4sQ2H2I4Q", b"PK\x06\x06", 44, *versions, 0, 0, count, count, size, place)
         tail += struct.pack("<4sIQI", b"PK\x06\x07", 0, end, 1)
-        count, size, place = min(count, MANY_MEMBERS), min(size, MANY_BYTES), min(place, MANY_BYTES)
+        count, size, place = _ONES_16, _ONES_32, _ONES_32
     return entries + tail + struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, count, count, size, place, 0)
 
 
 def _central_entry(member: Member) -> bytes:
     large = member.size >= MANY_BYTES
-    sizes = (MANY_BYTES, MANY_BYTES) if large else (member.stored_size, member.size)
+    sizes = (_ONES_32, _ONES_32) if large else (member.stored_size, member.size)
     numbers = [member.size, member.stored_size] if large else []
     if member.place >= MANY_BYTES:
         numbers.append(member.place)
@@ -115,6 +117,6 @@ def _central_entry(member: Member) -> bytes:
         0,
         0,
         _READABLE,
-        min(member.place, MANY_BYTES),
+        _ONES_32 if member.place >= MANY_BYTES else member.place,
     )
     return fixed + member.name + extra
