@@ -1,0 +1,172 @@
+"""The normal form of a model file -> a live Keras model, with Keras's own classes and no deserialiser.
+
+Nothing of the file reaches Keras but plain arguments of classes on an allow-list. No initializer,
+regularizer, constraint, optimizer, loss or metric is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import keras
+
+from layerprobe.errors import LayerprobeError, ModelError
+from layerprobe.loading.assign import assign
+from layerprobe.loading.layers import fill_in, first_line, make_layer, pieces
+from layerprobe.modelfile.archive import open_archive
+from layerprobe.modelfile.config import read_graph
+from layerprobe.modelfile.graph import Graph, LayerNode, Reference
+from layerprobe.modelfile.reach import keep_ancestors, problems
+from layerprobe.modelfile.weights import Weights
+
+
+def load_model(
+    path: str,
+    *,
+    custom_objects: Mapping[str, Any] | None = None,
+    keep: Collection[str] | None = None,
+    weights: str | None = None,
+) -> keras.Model:
+    """Load a saved Keras model of any generation, never compiled.
+
+    Args:
+        path: Of an HDF5, `.keras` or architecture JSON file, whatever it is called, or a SavedModel folder.
+        custom_objects: The user's own classes and functions by name, for layers that are not Keras's.
+        keep: Addresses of the layers that are wanted, "" for the model's own outputs: only what they need
+            is built. None builds everything.
+        weights: Of an HDF5 file with the weights, for a model that came without them.
+
+    Returns:
+        A `keras.Sequential` or functional model as the file describes it. One that was cut down takes the
+        inputs that are needed, and returns the wanted layers that no other needs.
+
+    Raises:
+        LayerprobeError: The file cannot be read, is refused, or needs code that was not given.
+    """
+    given = dict(custom_objects or {})
+    with open_archive(path, weights) as archive:
+        whole = read_graph(archive)
+        stored = Weights(archive, whole)
+        if not stored.present:
+            raise ModelError(f"{path} has no weights: give the file that holds them with --weights.")
+        archive.verify()
+        graph = whole if keep is None else keep_ancestors(whole, keep)
+        for address, problem in problems(graph, given).items():
+            raise ModelError(f"layer {address!r} cannot be built: {problem}.")
+        builder = Builder(given)
+        model = builder.model(graph)
+        assign(builder.layers, stored)
+    return model
+
+
+class Builder:
+    """Builds Keras models from graphs; remembers every layer by its address, with its node."""
+
+    def __init__(self, custom_objects: Mapping[str, Any]) -> None:
+        self.layers: dict[str, tuple[LayerNode, keras.Operation]] = {}
+        self._custom_objects = custom_objects
+
+    def model(self, graph: Graph, prefix: str = "") -> keras.Model:
+        """Build a model and all within it.
+
+        Args:
+            graph: The model.
+            prefix: Its address and a "/", or "" for the outermost.
+
+        Raises:
+            ModelError: Keras does not take what the file says.
+        """
+        sequential = graph.class_name == "Sequential" and isinstance(graph.outputs, Reference)
+        try:
+            return self._sequential(graph, prefix) if sequential else self._functional(graph, prefix)
+        except LayerprobeError:
+            raise
+        except Exception as error:  # Keras raises nearly everything for shapes that do not fit each other.
+            what = f"model {prefix.rstrip('/') or graph.name!r}"
+            raise ModelError(f"{what} cannot be built: {first_line(error)}.") from error
+
+    def _sequential(self, graph: Graph, prefix: str) -> keras.Sequential:
+        nodes = [node for node in graph.layers if not (node.is_input and node.config["batch_shape"] is None)]
+        if not prefix and not nodes[0].is_input:
+            raise ModelError(f"the file does not say what shape goes into model {graph.name!r}.")
+        model = keras.Sequential([self._layer(node, prefix) for node in nodes], name=graph.name)
+        if not prefix:
+            # Once called, `model.input` and `model.output` are there, as they were in Keras 2.
+            model(model.inputs[0])
+        return model
+
+    def _functional(self, graph: Graph, prefix: str) -> keras.Model:
+        layers = {node.name: self._layer(node, prefix) for node in graph.layers}
+        results = _call_all(graph, layers)
+
+        def tensor(reference: Reference) -> Any:
+            return results[reference.layer, reference.call][reference.output]
+
+        model = keras.Model(fill_in(graph.inputs, tensor), fill_in(graph.outputs, tensor), name=graph.name)
+        # Keras orders layers of one depth by its own walk through the graph; indices are those of the file.
+        # Operations that compute masks, which Keras adds by itself, come last.
+        order = {node.name: place for place, node in enumerate(graph.layers)}
+        vars(model)["_operations"] = sorted(model.operations, key=lambda op: order.get(op.name, len(order)))
+        return model
+
+    def _layer(self, node: LayerNode, prefix: str) -> keras.Operation:
+        address = prefix + node.name
+        if node.inner is not None:
+            layer = self.model(node.inner, address + "/")
+        else:
+            try:
+                layer = make_layer(
+                    node, self._custom_objects, lambda inner: self._layer(inner, address + "/")
+                )
+            except LayerprobeError:
+                raise
+            except Exception as error:  # Whatever a class raises about its arguments.
+                what = f"layer {address!r} ({node.class_name})"
+                raise ModelError(f"{what} cannot be built: {first_line(error)}.") from error
+        self.layers[address] = (node, layer)
+        for name, child, piece in pieces(node, layer):
+            self.layers[f"{address}/{name}"] = (child, piece)
+        return layer
+
+
+def _call_all(graph: Graph, layers: Mapping[str, keras.Operation]) -> dict[tuple[str, int], list[Any]]:
+    """Make every call of a functional graph once what goes into it is there; the tensors of each call."""
+    results: dict[tuple[str, int], list[Any]] = {}
+    waiting = {node.name: 0 for node in graph.layers}
+    while waiting:
+        before = len(results)
+        for node in graph.layers:
+            while node.name in waiting:
+                call = waiting[node.name]
+                if node.is_input:
+                    results[node.name, call] = [layers[node.name].output]
+                elif not _call(node, call, layers[node.name], results):
+                    break
+                waiting[node.name] += 1
+                if waiting[node.name] >= len(node.calls):
+                    del waiting[node.name]
+        if len(results) == before:
+            raise ModelError(
+                f"the layers of model {graph.name!r} wait for each other: {sorted(waiting)[:5]}."
+            )
+    return results
+
+
+def _call(
+    node: LayerNode, number: int, layer: keras.Operation, results: dict[tuple[str, int], list[Any]]
+) -> bool:
+    """Call a layer; False where what goes in is not there yet."""
+    if not node.calls:
+        raise ModelError(f"layer {node.name!r} is never called.")
+    call = node.calls[number]
+    if any((reference.layer, reference.call) not in results for reference in call.references()):
+        return False
+
+    def tensor(reference: Reference) -> Any:
+        return results[reference.layer, reference.call][reference.output]
+
+    arguments = fill_in(call.arguments, tensor)
+    result = layer(*arguments, **fill_in(dict(call.keywords), tensor))
+    results[node.name, number] = keras.tree.flatten(result)
+    return True

@@ -1,0 +1,114 @@
+"""The arrays of each layer, found without reading them and read when asked for.
+
+There are two layouts (https://keras.io/api/models/model_saving_apis/): `flat_layout` and `tree_layout`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+from layerprobe.errors import ModelError
+from layerprobe.modelfile import flat_layout, tree_layout
+from layerprobe.modelfile.archive import Archive, reading
+from layerprobe.modelfile.config import read_version
+from layerprobe.modelfile.graph import Graph, LayerNode, walk, walk_layer
+from layerprobe.modelfile.migrate.weights import convert
+from layerprobe.modelfile.slots import own_slots
+
+if TYPE_CHECKING:
+    from layerprobe.records import Array
+
+
+class Weights:
+    """The weights of a model by layer address; valid while its archive is open."""
+
+    def __init__(self, archive: Archive, graph: Graph) -> None:
+        """Find the weights of every layer.
+
+        Args:
+            archive: Of the model.
+            graph: `read_graph(archive)`.
+
+        Raises:
+            ModelError: The weights are damaged, or those of another model.
+        """
+        self._place = archive.weights_place
+        self._version = read_version(archive.keras_version, archive.config())
+        self._backend = archive.backend
+        self._nodes: Mapping[str, LayerNode] = dict(walk(graph))
+        self._stored: Mapping[str, Sequence[h5py.Dataset] | str] = {}
+        file = archive.hdf5()
+        self.present = file is not None
+        """Whether the model came with weights at all."""
+        if file is not None:
+            with reading(self._place):
+                if flat_layout.is_flat(file):
+                    self._stored = flat_layout.find(file, graph, self._place, self._version)
+                else:
+                    self._stored = tree_layout.find(file, graph, self._place)
+
+    def parameters(self, address: str) -> int | None:
+        """How many numbers a layer's weights have, those of layers within it included.
+
+        None where the model has no weights, or where they cannot be told apart.
+        """
+        if not self.present:
+            return None
+        total = 0
+        for inner, _ in walk_layer(self._nodes[address], address.removesuffix(self._nodes[address].name)):
+            stored = self._stored.get(inner, ())
+            if isinstance(stored, str):
+                return None
+            total += sum(int(math.prod(dataset.shape)) for dataset in stored)
+        return total
+
+    def shapes(self, address: str) -> list[tuple[int, ...]]:
+        """The shapes of a layer's own weights, as stored, without reading them.
+
+        Raises:
+            ModelError: They cannot be told from those of other layers.
+        """
+        return [tuple(dataset.shape) for dataset in self._datasets(address)]
+
+    def arrays(self, address: str) -> dict[str, Array]:
+        """Read a layer's own weights, without those of layers within it.
+
+        Returns:
+            Arrays by Keras 3's name for them ("kernel", "query/kernel"), in Keras's order and layout; for a
+            class that is not Keras's own, by the number of each.
+
+        Raises:
+            ModelError: They are missing, damaged, or not as many as the class has.
+        """
+        node = self._nodes[address]
+        with reading(self._place):
+            stored = [_read(dataset) for dataset in self._datasets(address)]
+        arrays = convert(node, stored, self._version, self._backend)
+        slots = own_slots(node)
+        if slots is None:
+            return {str(number): array for number, array in enumerate(arrays)}
+        if len(arrays) != len(slots):
+            raise ModelError(
+                f"layer {address!r} ({node.class_name}) has {len(slots)} weights, "
+                f"but {len(arrays)} are stored in {self._place}."
+            )
+        return {slot.name: array for slot, array in zip(slots, arrays, strict=True)}
+
+    def _datasets(self, address: str) -> Sequence[h5py.Dataset]:
+        stored = self._stored.get(address, ())
+        if isinstance(stored, str):
+            raise ModelError(f"{self._place}: {stored}.")
+        return stored
+
+
+def _read(dataset: h5py.Dataset) -> Array:
+    array: Array = dataset[()]
+    if array.dtype.kind == "V" and array.dtype.itemsize == 2:
+        # bfloat16, for which HDF5 has no name: the upper half of a float32.
+        return (np.frombuffer(array.tobytes(), "<u2").astype("<u4") << 16).view("<f4").reshape(array.shape)
+    return np.asarray(array)
