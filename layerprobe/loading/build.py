@@ -27,6 +27,7 @@ def load_model(
     custom_objects: Mapping[str, Any] | None = None,
     keep: Collection[str] | None = None,
     weights: str | None = None,
+    lambdas: Mapping[str, str] | None = None,
 ) -> keras.Model:
     """Load a saved Keras model of any generation, never compiled.
 
@@ -36,6 +37,8 @@ def load_model(
         keep: Addresses of the layers that are wanted, "" for the model's own outputs: only what they need
             is built. None builds everything.
         weights: Of an HDF5 file with the weights, for a model that came without them.
+        lambdas: Expressions such as "x / 127.5 - 1" for Lambda layers, by address or bare name; they go
+            before what the file itself says.
 
     Returns:
         A `keras.Sequential` or functional model as the file describes it. One that was cut down takes the
@@ -46,7 +49,7 @@ def load_model(
     """
     given = dict(custom_objects or {})
     with open_archive(path, weights) as archive:
-        whole = read_graph(archive)
+        whole = read_graph(archive, lambdas)
         stored = Weights(archive, whole)
         if not stored.present:
             raise ModelError(f"{path} has no weights: give the file that holds them with --weights.")

@@ -10,7 +10,9 @@ import keras
 
 from layerprobe.errors import ModelError
 from layerprobe.loading.activations import find_activation
+from layerprobe.loading.expressions import ExpressionLayer
 from layerprobe.modelfile.graph import LayerNode, Reference
+from layerprobe.modelfile.lambda_layer import expression_of
 from layerprobe.modelfile.slots import parts
 
 MakeLayer = Callable[[LayerNode], keras.Layer]
@@ -29,6 +31,8 @@ def make_layer(node: LayerNode, custom_objects: Mapping[str, Any], make_inner: M
     """
     if node.module != "keras.layers":
         return _custom_layer(node, custom_objects)
+    if node.class_name == "Lambda":
+        return _lambda_layer(node, custom_objects)
     layer_class = _KERAS_CLASSES.get(node.class_name) or getattr(keras.layers, node.class_name)
     arguments = {name: _argument(value, make_inner) for name, value in node.config.items()}
     for name in ("activation", "recurrent_activation"):
@@ -88,6 +92,16 @@ def _custom_layer(node: LayerNode, custom_objects: Mapping[str, Any]) -> keras.O
             layer.name = node.name
             return layer
     raise ModelError(f"layer {node.name!r} is a {node.class_name}: give its code with --custom FILE.py.")
+
+
+def _lambda_layer(node: LayerNode, custom_objects: Mapping[str, Any]) -> keras.Layer:
+    """What the Lambda computes; never what the file would have run."""
+    expression = expression_of(node)
+    if expression is not None:
+        return ExpressionLayer(expression, name=node.name, dtype=node.config["dtype"])
+    function = custom_objects[node.config["function"]]
+    arguments = dict(node.config["arguments"])
+    return keras.layers.Lambda(function, arguments=arguments, name=node.name, dtype=node.config["dtype"])
 
 
 def _learn_initializers(layer_class: type) -> dict[str, str]:

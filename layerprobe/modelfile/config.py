@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from layerprobe.errors import ModelError
+from layerprobe.errors import ModelError, UsageError
 from layerprobe.modelfile import arguments
 from layerprobe.modelfile.archive import Archive
 from layerprobe.modelfile.calls import count_from_zero, is_legacy_reference, read_calls, read_structure
@@ -21,18 +21,27 @@ from layerprobe.records import Finding
 KERAS = "keras.layers"
 
 
-def read_graph(archive: Archive) -> Graph:
+def read_graph(archive: Archive, lambdas: Mapping[str, str] | None = None) -> Graph:
     """Read a model's architecture.
+
+    Args:
+        archive: Of the model.
+        lambdas: Expressions that the user gives for Lambda layers, by the layer's address or bare name.
 
     Returns:
         Its graph, without layers for a subclassed model, whose layers only its own code knows.
 
     Raises:
         ModelError: The config is damaged, or no Keras wrote it.
+        UsageError: A given expression is not in the language, or for no Lambda layer of the model.
     """
     document = archive.config()
-    reader = _Reader(read_version(archive.keras_version, document), archive.backend)
+    reader = _Reader(read_version(archive.keras_version, document), archive.backend, dict(lambdas or {}))
     graph = reader.model(document, "", "")
+    unused = sorted(reader.lambdas.keys() - reader.used)
+    if unused:
+        known = ", ".join(reader.seen) or "none"
+        raise UsageError(f"--lambda {unused[0]}=...: the model has no such Lambda layer; it has {known}.")
     return replace(graph, findings=tuple(reader.findings))
 
 
@@ -52,9 +61,14 @@ def read_version(text: str | None, document: Any) -> tuple[int, int]:
 class _Reader:
     """Walks one config; what it had to change gathers in `findings`."""
 
-    def __init__(self, version: tuple[int, int], backend: str | None) -> None:
+    def __init__(self, version: tuple[int, int], backend: str | None, lambdas: Mapping[str, str]) -> None:
         self.version = version
         self.backend = backend
+        self.lambdas = lambdas
+        self.seen: list[str] = []
+        """Addresses of the Lambda layers."""
+        self.used: set[str] = set()
+        """Which of `lambdas` belonged to one of them."""
         self.findings: list[Finding] = []
 
     def model(self, saved: Mapping[str, Any], name: str, place: str) -> Graph:
@@ -129,6 +143,8 @@ class _Reader:
         module = saved.get("module")
         if _is_operation(module):
             return LayerNode(name, stored, "keras.ops", config, stored_class=stored)
+        if stored == "Lambda":
+            return self._lambda(place, name, config)
         layer = SavedLayer(stored, dict(config), self.version, self.backend)
         for reason in migrate(layer):
             self._note(place + name, reason)
@@ -152,6 +168,19 @@ class _Reader:
         return LayerNode(
             name, layer.class_name, KERAS, values, stored_class=stored, needs=needs, problem=problem
         )
+
+    def _lambda(self, place: str, name: str, config: Mapping[str, Any]) -> LayerNode:
+        # Imported here: most models have no Lambda, and the byte code of ten Pythons takes a while to learn.
+        from layerprobe.modelfile.lambda_layer import expression_of, read_lambda
+
+        self.seen.append(place + name)
+        key = place + name if place + name in self.lambdas else name
+        self.used.add(key)
+        node = read_lambda(name, config, self.lambdas.get(key))
+        expression = expression_of(node)
+        if expression is not None:
+            self._note(place + name, f"Lambda computes {expression}")
+        return node
 
     def _note(self, place: str, message: str) -> None:
         self.findings.append(Finding("note", place, message))

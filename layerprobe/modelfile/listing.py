@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from layerprobe.modelfile.archive import open_archive
 from layerprobe.modelfile.config import read_graph
@@ -25,19 +25,26 @@ def layers(path: str, weights: str | None = None) -> tuple[LayerInfo, ...]:
     return describe(path, weights).layers
 
 
-def describe(path: str, weights: str | None = None, *, given: Collection[str] = ()) -> ModelInfo:
+def describe(
+    path: str,
+    weights: str | None = None,
+    *,
+    given: Collection[str] = (),
+    lambdas: Mapping[str, str] | None = None,
+) -> ModelInfo:
     """Read what a saved model consists of, without any framework and without reading its weights.
 
     Args:
         path: Of the model file or SavedModel folder.
         weights: Of an HDF5 file with the weights, for a model that came without them.
         given: Names of the classes and functions that the user gives code for.
+        lambdas: Expressions that the user gives for Lambda layers, by address or bare name.
 
     Raises:
         LayerprobeError: The file cannot be read, or is refused.
     """
     with open_archive(path, weights) as archive:
-        graph = read_graph(archive)
+        graph = read_graph(archive, lambdas)
         return ModelInfo(
             path=path,
             file_format=archive.file_format,

@@ -41,6 +41,11 @@ def _own_problem(node: LayerNode, given: Collection[str]) -> str | None:
     """Why a layer itself, or one among its arguments, cannot be built."""
     for _, inner in walk_layer(node):
         missing = [name for name in inner.needs if name not in given]
+        if missing and inner.class_name == "Lambda":
+            return (
+                f"the function {missing[0]} of its Lambda is not in the file: give an expression with "
+                f"--lambda {inner.name}='...', or its code with --custom FILE.py"
+            )
         if missing:
             return f"{missing[0]} is not one of Keras's own: give its code with --custom FILE.py"
         if inner.problem is not None:
