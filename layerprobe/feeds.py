@@ -70,7 +70,8 @@ class ImageFeed:
 
     def row(self, sample: Sample) -> Array:
         """Read, decode and preprocess one image -> `spec.shape`, `spec.dtype`. Raises _Failed."""
-        stage, now = cast(Stage, "read"), time.perf_counter()
+        stage: Stage = "read"
+        now = time.perf_counter()
         try:
             data = cast(bytes, sample.read())
             now, stage = self._clock.add("read", now), "decode"
@@ -84,7 +85,7 @@ class ImageFeed:
             )
             self.animated += decoded.frames > 1
             now, stage = self._clock.add("decode", now), "preprocess"
-            row = preprocess(decoded.pixels, how)
+            row = preprocess(decoded.image, how)
             if self._first:
                 row = np.moveaxis(row, 2, 0)
             return row.astype(self.spec.dtype, copy=False)

@@ -23,7 +23,6 @@ from layerprobe.plan import (
     choose_preprocessing,
     takes_images,
 )
-from layerprobe.preprocess import parse_background
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import ExtractOptions, RunReport, TensorSpec
 from layerprobe.run import Progress, Run, stored_dtype
@@ -74,7 +73,7 @@ def extract(
     check_target(path, file_format, how.overwrite)
     now = clock.add("list", started)
 
-    probed.model  # noqa: B018  (loading is a stage of its own)
+    probed.load()
     feeds = _feeds(probed, sources, how, clock)
     engine, reduced = _engine(probed, feeds, how)
     clock.add("load", now)
@@ -108,21 +107,20 @@ def _open_sources(inputs: Inputs | Mapping[str, Inputs]) -> dict[str, Source]:
 
 
 def _open_source(given: Inputs) -> Source:
-    if hasattr(given, "kind"):
-        return cast("Source", given)
-    return open_source([given] if isinstance(given, str | os.PathLike) else cast(Sequence[str], given))
+    return open_source(_names(given)) if isinstance(given, str | Sequence) else given
 
 
 def _files_of(inputs: Inputs | Mapping[str, Inputs]) -> Iterator[str]:
     """The files that were named one by one; an output must not replace them."""
-    given = inputs.values() if isinstance(inputs, Mapping) else [inputs]
-    for each in given:
-        if hasattr(each, "kind"):
-            yield from (sample.key for sample in each)
+    for given in inputs.values() if isinstance(inputs, Mapping) else [inputs]:
+        if isinstance(given, str | Sequence):
+            yield from (name.split("::")[0] for name in _names(given))
         else:
-            yield from (
-                os.fspath(name).split("::")[0] for name in ([each] if isinstance(each, str) else each)
-            )
+            yield from (sample.key for sample in given)
+
+
+def _names(given: str | Sequence[str]) -> list[str]:
+    return [given] if isinstance(given, str) else [os.fspath(name) for name in given]
 
 
 def _feeds(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Feeds:
@@ -156,7 +154,7 @@ def _feed(probed: ProbedModel, spec: TensorSpec, source: Source, how: ExtractOpt
             f"input {spec.name!r} does not take images: give an array of shape ({shape}), "
             "as .npy, .npz or file.h5::dataset."
         )
-    preprocessing = choose_preprocessing(how, spec, probed.info.layers, parse_background(how.background))
+    preprocessing = choose_preprocessing(how, spec, probed.info.layers)
     return ImageFeed(spec, source, preprocessing, how.max_pixels, clock)
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable, Sequence
-from typing import Literal, cast
 
 from layerprobe.errors import OutputError, UsageError
-from layerprobe.preprocess import parse_preprocess, parse_size
+from layerprobe.preprocess import check_preprocessing, parse_background, parse_preprocess, parse_size
 from layerprobe.presets import guess_preset
 from layerprobe.records import ExtractOptions, LayerInfo, Preprocessing, TensorSpec
 from layerprobe.registry import REDUCTIONS, SUFFIXES
@@ -79,7 +78,7 @@ def channels_first(spec: TensorSpec) -> bool:
 
 
 def choose_preprocessing(
-    options: ExtractOptions, spec: TensorSpec, layers: Sequence[LayerInfo], background: tuple[int, int, int]
+    options: ExtractOptions, spec: TensorSpec, layers: Sequence[LayerInfo]
 ) -> Preprocessing:
     """How images are made fit for one input of the model.
 
@@ -87,7 +86,6 @@ def choose_preprocessing(
         options: What the user asked for.
         spec: The model's input, for which `takes_images` holds.
         layers: The evidence for `preprocess="auto"`.
-        background: RGB, 0 to 255.
 
     Raises:
         UsageError: The model leaves the size open and none is given, or the size is not the model's.
@@ -95,7 +93,7 @@ def choose_preprocessing(
     height, width, channels = spec.shape if not channels_first(spec) else (*spec.shape[1:], spec.shape[0])
     asked = parse_size(options.size) if isinstance(options.size, str) else options.size
     size = asked or (height, width)
-    if None in size:
+    if asked is None and None in (height, width):
         raise UsageError(
             f"input {spec.name!r} takes images of any size: say which, as in --size 224 or --size 224x192."
         )
@@ -104,24 +102,19 @@ def choose_preprocessing(
             f"input {spec.name!r} takes images of {height}x{width} (height x width): leave --size out. "
             f"Received: {size[0]}x{size[1]}"
         )
-    if options.preprocess == "auto":
+    preset, reason = options.preprocess, "asked for"
+    if preset == "auto":
         preset, reason = guess_preset(layers)
-        values = dataclasses.replace(parse_preprocess(preset), reason=reason)
-    else:
-        values = parse_preprocess(options.preprocess)
-    if channels == 1 and values.channel_order == "bgr":
-        raise UsageError(
-            f"preprocess {values.preset!r} is for colour images; input {spec.name!r} takes grey ones."
-        )
-    return dataclasses.replace(
-        values,
-        size=cast(tuple[int, int], tuple(size)),
-        channels=cast(Literal[1, 3, 4], channels),
+    how = dataclasses.replace(
+        parse_preprocess(preset, size=size, channels=channels),
         resize=options.resize,
         crop=options.crop,
         exif=options.exif,
-        background=background,
+        background=parse_background(options.background),
+        reason=reason,
     )
+    check_preprocessing(how)
+    return how
 
 
 def choose_batch_size(

@@ -61,9 +61,8 @@ class ProbedModel:
             self.info = _describe_live(self._live, self.info)
         self.taps: tuple[Tap, ...] = select(layers, self.info.layers)
 
-    @property
-    def model(self) -> keras.Model:
-        """The live model, pruned to the taps' ancestors where it came from a file."""
+    def load(self) -> keras.Model:
+        """The live model, at the first call from its file; pruned to the taps' ancestors."""
         if self._live is None:
             addresses = {tap.address for tap in self.taps}
             self._live = self._load(None if "" in addresses else addresses)
@@ -74,14 +73,14 @@ class ProbedModel:
         """The inputs that the (pruned) model needs, in its order; free sizes are None."""
         from layerprobe.engines.keras_tensorflow import model_inputs
 
-        return model_inputs(self.model) or self.info.inputs
+        return model_inputs(self.load()) or self.info.inputs
 
     @property
     def fixed_batch_size(self) -> int | None:
         """The batch size that is part of the model's input shape, if one is."""
         from layerprobe.engines.keras_tensorflow import fixed_batch_size
 
-        return fixed_batch_size(self.model)
+        return fixed_batch_size(self.load())
 
     def layer(self, tap: Tap) -> LayerInfo | None:
         """The layer behind a tap; None for the model's own output."""
@@ -90,7 +89,7 @@ class ProbedModel:
     def engine(self, inputs: Sequence[TensorSpec], **options: Any) -> Engine:
         """Build what runs the model; `options` are those of the engine."""
         engine: Engine = registry.find(registry.ENGINES, "keras", "engine")(
-            self.model, self.taps, inputs=inputs, **options
+            self.load(), self.taps, inputs=inputs, **options
         )
         return engine
 

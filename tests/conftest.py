@@ -1,6 +1,10 @@
 """What all tests share. Slow fixtures live for the whole session: TensorFlow is imported once."""
 
+import io
 import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,3 +23,28 @@ def samples() -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the quick tests first: what is broken there is known in seconds."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Run the command line in this process: `command("layers", path, stdin=b"...")`."""
+    from layerprobe import cli
+
+    def run(*arguments: object, stdin: bytes = b"") -> Ended:
+        monkeypatch.setattr(sys, "argv", ["layerprobe", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capfd.readouterr()
+        code = cli.run()
+        sys.stdout.flush()
+        return Ended(code, *capfd.readouterr())
+
+    return run

@@ -57,7 +57,7 @@ def main() -> NoReturn:
     """Run the command line; every way to end gives one line on stderr and the documented code."""
     _reserve_standard_streams()
     signal.signal(signal.SIGTERM, _terminate)
-    code = _run()
+    code = run()
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -65,7 +65,8 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
-def _run() -> int:
+def run() -> int:
+    """Run the command of `sys.argv`; every error a user can cause becomes one line and its code."""
     try:
         result: Any = cli.main(prog_name="layerprobe", standalone_mode=False)
         return result if isinstance(result, int) else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -76,10 +77,10 @@ def _print(found: Sequence[LayerInfo], tree: bool, shapes: bool) -> None:
         if shapes:
             row.append(" ".join(map(_shape, layer.shapes)) if layer.shapes else "")
         table.add_row(*row, style="dim" if layer.problem else None)
-    console = Console(highlight=False, soft_wrap=True)
+    # Nobody reads a pipe on a narrow screen: names stay whole there.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
     console.print(table)
-    total = sum(layer.parameters or 0 for layer in found if "/" not in layer.address)
-    console.print(f"{len(found)} layers, {total:,} parameters", markup=False)
+    console.print(f"{len(found)} layers, {_parameters(found):,} parameters", markup=False)
     for layer in found:
         if layer.problem:
             console.print(f"{escape(layer.address)}: {escape(layer.problem)}", markup=False)
@@ -97,6 +98,20 @@ def _table() -> Table:
     table.add_column("from", overflow="fold")
     table.add_column("calls", justify="right")
     return table
+
+
+def _parameters(found: Sequence[LayerInfo]) -> int:
+    """Of all layers together; an inner layer's are among its outer one's already."""
+    addresses = {layer.address for layer in found}
+    return sum(
+        layer.parameters or 0
+        for layer in found
+        if not any(layer.address[:end] in addresses for end in _slashes(layer.address))
+    )
+
+
+def _slashes(address: str) -> list[int]:
+    return [place for place, char in enumerate(address) if char == "/"]
 
 
 def _short(inbound: Sequence[str]) -> str:
