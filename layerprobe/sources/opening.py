@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import IO
 
-from layerprobe.sources.arrays import array_source, is_array
-from layerprobe.sources.listing import image_source
-
 from layerprobe.errors import UsageError
 from layerprobe.protocols import Source
+from layerprobe.sources.arrays import array_source, is_array
+from layerprobe.sources.listing import image_source
 
 
 def open_source(

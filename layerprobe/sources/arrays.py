@@ -1,0 +1,259 @@
+"""Rows of arrays in `.npy`, `.npz` and HDF5 files, read one by one.
+
+Nothing in a file is run or followed elsewhere: no pickles, no HDF5 links, virtual or external datasets.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
+
+import h5py
+import numpy as np
+
+from layerprobe.errors import AccessError, NoInputError, SampleError, UsageError
+from layerprobe.records import Sample
+from layerprobe.sources.files import file_errors, open_regular, reason
+
+if TYPE_CHECKING:
+    from layerprobe.records import Array
+
+MAX_UNPACKED = 4 * 2**30
+"""Bytes of a compressed `.npz` member, which has to be held in memory as a whole."""
+
+CHUNK_CACHE = 64 * 2**20
+"""Bytes that HDF5 keeps unpacked, so that neighbouring rows of one chunk cost one decompression."""
+
+_NPY, _ZIP, _HDF5 = b"\x93NUMPY", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
+_USER_BLOCKS = (0, 512, 1024, 2048)
+"""Where HDF5's signature may stand; MATLAB puts it at 512."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """One array in a file."""
+
+    label: str
+    """As the user typed it."""
+    rows: int
+    row_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[int], Array]
+    """Row number -> (*row_shape). Raises SampleError."""
+
+
+class ArraySource:
+    """The rows of one array after another, as if they were concatenated."""
+
+    kind = "arrays"
+
+    row_shape: tuple[int, ...]
+    """Of one sample, without the axis of rows."""
+
+    dtype: np.dtype[Any]
+    """That holds every array's values."""
+
+    def __init__(self, arrays: Sequence[_Stored]) -> None:
+        self._arrays = arrays
+        self.row_shape = arrays[0].row_shape
+        self.dtype = np.result_type(*(array.dtype for array in arrays))
+
+    def __len__(self) -> int:
+        return sum(array.rows for array in self._arrays)
+
+    def __iter__(self) -> Iterator[Sample]:
+        index = 0
+        for array in self._arrays:
+            for row in range(array.rows):
+                yield Sample(index, f"{array.label}[{row}]", partial(array.read, row))
+                index += 1
+
+
+def is_array(text: str) -> bool:
+    """Whether an input names an array file: by its content, or by the "::" of a name inside it."""
+    path, inner = _split(text)
+    if inner is not None:
+        return True
+    try:
+        with open_regular(path) as file:
+            return _kind(file) is not None
+    except (OSError, ValueError, SampleError):
+        return False
+
+
+def array_source(files: Sequence[str]) -> ArraySource:
+    """Open array files; their rows are the samples.
+
+    Args:
+        files: `x.npy`; `x.npz::name` and `x.h5::group/dataset`, or without the name where there is one array.
+            What a file is its content decides, not its suffix. Numbers and truth values only.
+
+    Raises:
+        NoInputError: A file does not exist, or there is not one row.
+        AccessError: A file may not be read.
+        UsageError: A file is no array file, broken, or unlike the others in row shape or kind of numbers.
+    """
+    arrays = [_open(text) for text in files]
+    first = arrays[0]
+    for other in arrays[1:]:
+        if (other.row_shape, other.dtype.kind) != (first.row_shape, first.dtype.kind):
+            raise UsageError(
+                f"arrays that are read as one need equal rows: {first.label!r} has {first.dtype} of shape "
+                f"{first.row_shape}, {other.label!r} has {other.dtype} of shape {other.row_shape}."
+            )
+    source = ArraySource(arrays)
+    if not len(source):
+        raise NoInputError(f"no rows in {', '.join(repr(array.label) for array in arrays)}.")
+    return source
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    """The path, and the name inside the file where there is one; a file of that very name goes first."""
+    path, mark, inner = text.partition("::")
+    return (text, None) if not mark or os.path.lexists(text) else (path, inner)
+
+
+def _kind(file: BinaryIO) -> str | None:
+    """ "npy", "npz" or "hdf5", by content."""
+    head = file.read(_USER_BLOCKS[-1] + len(_HDF5))
+    file.seek(0)
+    if head.startswith(_NPY):
+        return "npy"
+    if any(head.startswith(_HDF5, at) for at in _USER_BLOCKS):
+        return "hdf5"
+    if head.startswith(_ZIP) and zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            return "npz" if any(name.endswith(".npy") for name in archive.namelist()) else None
+    return None
+
+
+def _open(text: str) -> _Stored:
+    path, inner = _split(text)
+    try:
+        with open_regular(path) as file:
+            kind = _kind(file)
+            if kind == "hdf5":
+                return _open_hdf5(text, path, inner)
+            if kind == "npz":
+                return _open_npz(text, path, file, inner)
+            if kind == "npy" and inner is None:
+                file.seek(0)
+                return _stored(text, path, file, os.fstat(file.fileno()).st_size)
+    except FileNotFoundError as error:
+        raise NoInputError(f"no such file: {path!r}.") from error
+    except PermissionError as error:
+        raise AccessError(f"{path!r} cannot be read: {reason(error)}.") from error
+    except (UsageError, MemoryError):
+        raise
+    except Exception as error:  # three parsers, fed with strangers' bytes
+        words = " ".join(str(error).split())
+        raise UsageError(f"{text!r} is not an array that can be read: {words[:200]}.") from error
+    raise UsageError(f"{text!r} is no array file: expected .npy, .npz::name or .h5::dataset.")
+
+
+def _stored(label: str, path: str, file: BinaryIO, end: int) -> _Stored:
+    """The array whose `.npy` header begins where `file` stands and whose values reach to `end` at most."""
+    shape, fortran, dtype = _header(label, file, end)
+    read: Callable[[int], Array]
+    if fortran and len(shape) > 1 and shape[0]:  # rows lie scattered over the file
+        read = partial(_copy_row, np.memmap(path, dtype, "r", file.tell(), shape, "F"))
+    else:
+        read = partial(_read_row, path, file.tell(), shape[1:], dtype)
+    return _Stored(label, shape[0], shape[1:], dtype, read)
+
+
+def _header(label: str, file: IO[bytes], end: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read a `.npy` header: shape, whether in Fortran's order, dtype. `end` is where the values may reach."""
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+    else:  # 3.0 is for structures with field names beyond Latin-1
+        raise UsageError(f"{label!r} holds structures: expected real numbers or truth values.")
+    _check(label, shape, dtype)
+    there = end - file.tell()
+    if there < dtype.itemsize * math.prod(shape):
+        raise UsageError(f"{label!r} is truncated: {there} bytes of values for {dtype} of shape {shape}.")
+    return shape, fortran, dtype
+
+
+def _read_row(path: str, start: int, shape: tuple[int, ...], dtype: np.dtype[Any], row: int) -> Array:
+    # Not through a memory map: its pages would count as this process's memory, and a file that shrinks
+    # meanwhile would end the process.
+    size = dtype.itemsize * math.prod(shape)
+    with file_errors(), open_regular(path) as file:
+        file.seek(start + row * size)
+        values = file.read(size)
+    if len(values) < size:
+        raise SampleError("the file has become shorter")
+    return np.frombuffer(values, dtype).reshape(shape)
+
+
+def _copy_row(array: Array, row: int) -> Array:
+    return np.array(array[row])
+
+
+def _check(label: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "biuf":
+        raise UsageError(f"{label!r} holds {dtype}: expected real numbers or truth values.")
+    if not shape or min(shape) < 0 or 0 in shape[1:]:
+        raise UsageError(f"{label!r} has shape {shape}: expected (rows, ...) and something in each row.")
+
+
+def _open_npz(label: str, path: str, file: BinaryIO, inner: str | None) -> _Stored:
+    with zipfile.ZipFile(file) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+        member = archive.getinfo(_choose(label, inner, names) + ".npy")
+        if member.compress_type == zipfile.ZIP_STORED and not member.flag_bits & 1:
+            file.seek(member.header_offset + 26)  # local header, APPNOTE.TXT 4.3.7: 30 bytes, of which the
+            name, extra = struct.unpack("<HH", file.read(4))  # last are the lengths of two fields behind it
+            start = file.seek(member.header_offset + 30 + name + extra)
+            return _stored(label, path, file, start + member.file_size)
+        if member.file_size > MAX_UNPACKED:
+            raise UsageError(
+                f"{label!r} is compressed and has {member.file_size} bytes: save it with numpy.savez or as "
+                ".npy, so that rows can be read one by one."
+            )
+        with archive.open(member) as unpacked:
+            shape, fortran, dtype = _header(label, unpacked, member.file_size)
+            array = np.frombuffer(unpacked.read(), dtype, math.prod(shape))
+    array = array.reshape(shape, order="F" if fortran else "C")
+    return _Stored(label, shape[0], shape[1:], dtype, partial(_copy_row, array))
+
+
+def _open_hdf5(label: str, path: str, inner: str | None) -> _Stored:
+    file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE)  # stays open as long as its rows may be asked for
+    names: list[str] = []
+    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    dataset = file[_choose(label, None if inner is None else inner.strip("/"), names)]
+    if dataset.is_virtual or dataset.external:
+        raise UsageError(f"{label!r} keeps its values in other files, which are not opened.")
+    if dataset.shape is None:
+        raise UsageError(f"{label!r} is empty: expected an array whose first axis counts the rows.")
+    _check(label, dataset.shape, dataset.dtype)
+    return _Stored(label, dataset.shape[0], dataset.shape[1:], dataset.dtype, partial(_dataset_row, dataset))
+
+
+def _dataset_row(dataset: h5py.Dataset, row: int) -> Array:
+    try:
+        return np.asarray(dataset[row])
+    except (OSError, RuntimeError) as error:
+        raise SampleError(" ".join(str(error).split())) from error
+
+
+def _choose(label: str, inner: str | None, names: Sequence[str]) -> str:
+    """The name inside a file that is meant."""
+    if inner is None and len(names) == 1:
+        return names[0]
+    if inner is not None and inner in names:
+        return inner
+    listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    asked = "no such array in" if inner is not None else "say which array, as in FILE::NAME, of"
+    raise UsageError(f"{asked} {label!r}: it has {listed or 'none'}.")

@@ -1,0 +1,101 @@
+"""Files that may be anything: looked at and read without hanging, each failure in words."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import BinaryIO
+
+from layerprobe.errors import ResourceError, SampleError
+from layerprobe.records import Sample
+
+MAX_BYTES = 2**30
+"""A larger file is refused: no image that could be decoded is that large."""
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_SYSTEM_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
+class FileSource:
+    """One sample for each path, in order.
+
+    Args:
+        paths: Undecodable bytes as lone surrogates (`os.fsdecode`); a path that is there twice is two rows.
+    """
+
+    kind = "images"
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = paths
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __iter__(self) -> Iterator[Sample]:
+        for index, path in enumerate(self._paths):
+            yield Sample(index, path, partial(read_file, path))
+
+
+def read_file(path: str) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        SampleError: It is not there, not a regular file, not readable, or larger than `MAX_BYTES`.
+        ResourceError: The process may not open another file, or memory is short.
+    """
+    with file_errors(), open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_BYTES:
+            raise SampleError(f"{size} bytes are more than the limit of {MAX_BYTES}")
+        return file.read()
+
+
+def open_regular(path: str) -> BinaryIO:
+    """Open a file for reading, unless opening or reading it could hang or have effects.
+
+    Raises:
+        OSError: As from the system.
+        SampleError: It is a directory, a pipe, a socket or a device.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        os.scandir(path).close()  # what keeps a folder from being listed is the better reason
+    _check_regular(mode)  # before opening, because that would already wake a pipe's writer
+    file = os.fdopen(os.open(path, _FLAGS), "rb")
+    try:
+        _check_regular(os.fstat(file.fileno()).st_mode)  # again, because the name may mean another file now
+    except SampleError:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise SampleError("is a directory")
+    if not stat.S_ISREG(mode):
+        raise SampleError("not a regular file")
+
+
+@contextmanager
+def file_errors() -> Iterator[None]:
+    """Turn what the system says about one file into SampleError; its own limits are not the file's fault."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _SYSTEM_LIMITS:
+            raise ResourceError(f"cannot open another file: {reason(error)} (see `ulimit -n`).") from error
+        raise SampleError(reason(error)) from error
+    except ValueError as error:  # a NUL in the path
+        raise SampleError(f"not a path ({error})") from error
+
+
+def reason(error: OSError) -> str:
+    """What went wrong with a file, in a few words: "no such file", "permission denied", ..."""
+    if error.errno == errno.ENOENT:
+        return "no such file"
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,104 @@
+"""The images in a folder and the folders in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from layerprobe.errors import SampleError
+from layerprobe.signatures import HEAD, IMAGE_SUFFIXES, image_format
+from layerprobe.sources.files import open_regular
+
+Identity = tuple[int, int]
+
+
+@dataclass(slots=True)
+class _Level:
+    """One folder on the way from the top to where the walk is."""
+
+    path: str
+    entries: Iterator[tuple[bytes, bool]]
+    """Name, and whether it is a folder."""
+    inside: frozenset[Identity]
+    """Device and inode of this folder and those around it."""
+    found: bool = False
+
+
+def images_in(folder: str) -> Iterator[str]:
+    """Find the images in a folder, at any depth.
+
+    A file is one if its content or its suffix says so, whether or not it can be decoded; folders that cannot
+    be listed, and folders called like an image that hold none, are given too, as rows that will fail. Hidden
+    files and `Thumbs.db` are left out. Links are followed, but not back into a folder that the walk is in.
+
+    Returns:
+        Paths that begin with `folder`, in the order of the names' bytes, level by level.
+
+    Raises:
+        OSError: The folder itself cannot be listed.
+    """
+    top = _enter(folder, frozenset())
+    levels = [top] if top else []
+    while levels:
+        level = levels[-1]
+        for name, is_folder in level.entries:
+            path = os.path.join(level.path, os.fsdecode(name))
+            if not is_folder:
+                if _is_image(path):
+                    level.found = True
+                    yield path
+                continue
+            try:
+                inner = _enter(path, level.inside)
+            except OSError:
+                level.found = True
+                yield path
+                continue
+            if inner is not None:
+                levels.append(inner)
+                break
+        else:
+            levels.pop()
+            if levels and not level.found and _called_like_an_image(level.path):
+                level.found = True
+                yield level.path
+            if levels:
+                levels[-1].found |= level.found
+
+
+def _enter(folder: str, around: frozenset[Identity]) -> _Level | None:
+    """List a folder; None for one that the walk is in already."""
+    info = os.stat(folder)
+    identity = (info.st_dev, info.st_ino)
+    if identity in around:
+        return None
+    with os.scandir(folder) as entries:
+        names = sorted((os.fsencode(entry.name), _is_folder(entry)) for entry in entries)
+    return _Level(folder, (entry for entry in names if not _hidden(entry[0])), around | {identity})
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads nowhere or round in circles
+        return False
+
+
+def _hidden(name: bytes) -> bool:
+    return name.startswith(b".") or name.lower() == b"thumbs.db"
+
+
+def _called_like_an_image(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
+
+
+def _is_image(path: str) -> bool:
+    """Whether a file, or whatever has its name, is to be a row."""
+    if _called_like_an_image(path):
+        return True
+    try:
+        with open_regular(path) as file:
+            return image_format(file.read(HEAD)) is not None
+    except (OSError, SampleError):
+        return False
