@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cache, partial
-from threading import RLock
+from threading import Lock
 from typing import Any
 
 import keras
@@ -77,7 +77,7 @@ def function(
 
 @cache
 def learning_phase() -> Tensor:
-    """The scalar that chooses the phase: put it among the `inputs` of `function`, as `K.learning_phase()` was.
+    """The scalar that chooses the phase: one of the `inputs` of `function`, as `K.learning_phase()` was.
 
     Called with 1 for it, the function calls every layer with `training=True`; with 0, it runs as without it.
     """
@@ -103,7 +103,7 @@ class BackendFunction:
         self._inputs = parse_inputs(inputs, self._wanted)
         self._plan = connect(self._inputs, self._wanted)
         self._traced: dict[bool, Callable[..., Any]] = {}
-        self._lock = RLock()
+        self._lock = Lock()
 
     def __call__(self, values: Sequence[Any]) -> Any:
         """Compute the outputs, then do the updates.
@@ -166,10 +166,9 @@ class BackendFunction:
         computed = dict(zip(map(id, self._wanted), plan.run(fed), strict=True))
 
         def value_of(leaf: Any) -> Any:
-            # A variable is read here and now, before any update.
-            return (
-                tf.identity(leaf.value) if isinstance(leaf, keras.Variable) else computed.get(id(leaf), leaf)
-            )
+            if isinstance(leaf, keras.Variable):
+                return tf.identity(leaf.value)  # read now, before any update
+            return computed.get(id(leaf), leaf)
 
         outputs = [to_dense(value_of(leaf)) for leaf in self._leaves]
         new = [value_of(update.value) for update in self._updates]

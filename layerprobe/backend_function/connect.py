@@ -111,7 +111,9 @@ class _Connection:
         self._entrances: dict[int, list[_Binding]] = {}
         for call in calls:
             for binding in _bindings(call):
-                self._entrances.setdefault(id(binding.inner), []).append(binding)
+                # A model called on what is computed from its own input does not give that input its value.
+                if all(tensor is not binding.inner for tensor in after_needs([binding.outer], parents)):
+                    self._entrances.setdefault(id(binding.inner), []).append(binding)
         for tensor in after_needs(wanted, self._needs):
             self._found[id(tensor)] = self._resolve(tensor)
 
@@ -185,7 +187,7 @@ class _Connection:
         return total or _Lack(inputs=(inner,))
 
     def _leave(self, call: Call, index: int) -> Ref | None:
-        """The value that the call of an opened model gives; None if what is known inside is not this call's."""
+        """The value that the call of an opened model gives; None if what is known inside is not its own."""
         refs = self._refs([call.operation.outputs[index]])
         if isinstance(refs, _Lack) or not all(map(self._belongs, _bindings(call))):
             return None

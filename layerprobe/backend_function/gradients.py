@@ -20,7 +20,7 @@ def symbolic_gradients(loss: Tensor, variables: Any) -> list[Tensor]:
 
     Args:
         loss: A symbolic tensor; one that is not a scalar counts as the sum of its elements.
-        variables: A list of what `loss` is computed from, Keras variables and symbolic tensors, or one of them.
+        variables: What `loss` is computed from: a list of Keras variables and symbolic tensors, or one.
 
     Returns:
         One tensor for each variable, of its shape and dtype; a list also where one variable is given.

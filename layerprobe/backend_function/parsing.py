@@ -21,11 +21,14 @@ class Update(NamedTuple):
 
 
 def parse_outputs(outputs: Any) -> Any:
-    """The same structure, which holds symbolic tensors and variables only."""
-    for leaf in keras.tree.flatten(outputs):
+    """A copy of the structure, which holds symbolic tensors and variables only."""
+
+    def check(leaf: Any) -> Any:
         if not isinstance(leaf, (keras.KerasTensor, keras.Variable)):
             raise _unexpected("`outputs` must hold symbolic tensors such as `layer.output`", leaf)
-    return outputs
+        return leaf
+
+    return keras.tree.map_structure(check, outputs)
 
 
 def parse_inputs(inputs: Any, wanted: Sequence[Tensor]) -> list[Tensor]:
@@ -46,8 +49,8 @@ def parse_inputs(inputs: Any, wanted: Sequence[Tensor]) -> list[Tensor]:
     missing = missing_inputs(given, wanted)
     if len(missing) != 1 or len(given) + 1 != len(places):
         raise UsageError(
-            "an empty list in `inputs`, which is what the `.input` of an input layer is, can only stand for the "
-            "one input that is needed and not given: use `model.inputs`. Received: an empty list for "
+            "an empty list in `inputs`, which is what the `.input` of an input layer is, can only stand for "
+            "the one input that is needed and not given: use `model.inputs`. Received: an empty list for "
             f"{', '.join(map(describe, missing)) or 'no input'}."
         )
     return [missing[0] if tensor is None else tensor for tensor in places]
@@ -69,7 +72,7 @@ def _parse_update(update: Any) -> Update:
         return Update(None, update)
     if not isinstance(update, (list, tuple)) or len(update) != 2:
         raise _unexpected(
-            "an update must be a (variable, new value) pair, a symbolic tensor or a callable without arguments",
+            "an update must be a (variable, new value) pair, a symbolic tensor or a callable",
             update,
         )
     variable, value = update
@@ -84,8 +87,8 @@ def _parse_update(update: Any) -> Update:
         new not in (None, old) for old, new in zip(*shapes, strict=True)
     ):
         raise UsageError(
-            f"the new value of variable {variable.path!r} must have its shape, {shapes[0]}: reduce it over the "
-            f"axes that the variable does not have. Received: shape {shapes[1]}."
+            f"the new value of variable {variable.path!r} must have its shape, {shapes[0]}: reduce it over "
+            f"the axes that the variable does not have. Received: shape {shapes[1]}."
         )
     return Update(variable, value)
 

@@ -27,8 +27,8 @@ def to_tensor(value: Any, tensor: Tensor) -> tf.Tensor | tf.SparseTensor:
     """Convert what the caller gives for a symbolic tensor.
 
     Args:
-        value: Of the shape of `tensor`: anything NumPy can convert, a SciPy sparse matrix or a `tf.SparseTensor`.
-        tensor: Gives the dtype, and whether the result is sparse.
+        value: Anything NumPy can convert, a SciPy sparse matrix or a `tf.SparseTensor`, of its shape.
+        tensor: Gives the shape, the dtype, and whether the result is sparse.
 
     Raises:
         UsageError: The values are not numbers (or text, for a tensor of strings), or have another shape.
@@ -88,6 +88,7 @@ def _check_shape(shape: tuple[int, ...], tensor: Tensor) -> None:
 
 
 def _wrong(tensor: Tensor, received: str) -> UsageError:
+    shape = tuple(tensor.shape)
     return UsageError(
-        f"{describe(tensor)} takes {tensor.dtype} values of shape {tuple(tensor.shape)}. Received: {received}."
+        f"{describe(tensor)} takes {tensor.dtype} values of shape {shape}. Received: {received}."
     )
