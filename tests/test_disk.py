@@ -47,17 +47,52 @@ def writer_class(file_format: str) -> Any:
     return registry.find(registry.WRITERS, file_format, "format")
 
 
-@pytest.fixture(params=["fresh", "replacing in one step", "replacing in two steps"])
-def replacing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    if request.param == "replacing in two steps":
+WAYS = {"npy": ("fresh", "replacing", "replacing in two steps")}
+CASES = [(name, way) for name in sorted(registry.WRITERS) for way in WAYS.get(name, ("fresh", "replacing"))]
+
+
+@pytest.fixture(params=CASES, ids=" ".join)
+def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, bool]:
+    """A writer, and whether an old output stands at its place; what is written need not reach the disk."""
+    file_format, way = request.param
+    if way == "replacing in two steps":
         monkeypatch.setattr(placement, "exchange", lambda *_: False)
-    return bool(request.param != "fresh")
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    return registry.find(registry.WRITERS, file_format, "format"), way != "fresh"
+
+
+def test_bytes_are_on_disk_before_the_name_is_and_then_the_name(
+    writer_class: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    originals = {name: getattr(os, name) for name in ("fsync", "pwrite", "replace", "rename")}
+
+    def recording(name: str) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            where = os.readlink(f"/proc/self/fd/{args[0]}") if isinstance(args[0], int) else ""
+            steps.append(f"{name} {where}".strip())
+            return originals[name](*args)
+
+        return call
+
+    for name in originals:
+        monkeypatch.setattr(os, name, recording(name))
+    write_output(writer_class, tmp_path / "out")
+    renamed = next(place for place, step in enumerate(steps) if step in ("replace", "rename"))
+    assert steps[renamed + 1 :] == [f"fsync {tmp_path}"]
+    written = {step.removeprefix("pwrite ") for step in steps if step.startswith("pwrite")}
+    for file in written:
+        last = max(place for place, step in enumerate(steps) if step == f"pwrite {file}")
+        assert f"fsync {file}" in steps[last:renamed]
+    folders = {os.path.dirname(file) for file in written} - {str(tmp_path)}
+    assert all(f"fsync {folder}" in steps[:renamed] for folder in folders)
 
 
 def test_whatever_call_fails_the_old_output_is_intact_or_the_new_one_complete(
-    writer_class: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replacing: bool
+    case: tuple[Any, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite's method: the n-th call fails, for n = 1, 2, ... until none is left to fail."""
+    writer_class, replacing = case
     for count in until_none_fires():
         out = tmp_path / str(count.nth) / "out"
         out.parent.mkdir()
@@ -77,8 +112,9 @@ def test_whatever_call_fails_the_old_output_is_intact_or_the_new_one_complete(
 
 
 def test_a_kill_at_any_moment_leaves_a_complete_output_or_none(
-    file_format: str, writer_class: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replacing: bool
+    case: tuple[Any, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    writer_class, replacing = case
     for count in until_none_fires():
         out = tmp_path / str(count.nth) / "out"
         out.parent.mkdir()
@@ -90,7 +126,7 @@ def test_a_kill_at_any_moment_leaves_a_complete_output_or_none(
             os._exit(0)
         _, status = os.waitpid(child, 0)
         count.fired = os.WIFSIGNALED(status)
-        if file_format == "npy" and replacing and not out.exists():
+        if replacing and not out.exists():
             # Killed between the two steps, where one is not to be had: the old one is beside it.
             (out,) = out.parent.glob("out.old-*")
         assert is_new(out, old) or count.fired

@@ -55,8 +55,10 @@ def test_what_the_archive_holds_before_commit_already_stands_at_its_place(tmp_pa
     writer.write(0, {"x": rows[:60]})
     (temporary,) = tmp_path.iterdir()
     content = temporary.read_bytes()
-    assert content.find(rows[:60].tobytes()) % 64 == 0
-    assert len(content) - content.find(rows[:60].tobytes()) == rows.nbytes
+    place = content.find(rows[:60].tobytes())
+    assert place > 0
+    assert place % 64 == 0
+    assert content[place + rows[:60].nbytes :].startswith(bytes(rows[60:].nbytes))
     writer.abort()
 
 
@@ -150,10 +152,10 @@ def test_a_reader_keeps_reading_the_file_that_it_opened(tmp_path: Path) -> None:
 
 
 def test_long_texts_cost_little_space(tmp_path: Path) -> None:
-    paths = ["x" * 4000] + [f"{row}.jpg" for row in range(20_000)]
+    paths = ["x" * 4000] + [f"{row}.jpg" for row in range(3000)]
     writer = NpzWriter(str(tmp_path / "out.npz"), [TensorSpec("x", (), "float32")], paths)
     writer.write(0, {"x": np.zeros(len(paths), "f4")})
     writer.commit({}, PROVENANCE)
-    assert (tmp_path / "out.npz").stat().st_size < 3_000_000
+    assert (tmp_path / "out.npz").stat().st_size < 500_000
     with NpzReader(str(tmp_path / "out.npz")) as reader:
         assert reader.paths == paths

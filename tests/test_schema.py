@@ -18,9 +18,9 @@ from layerprobe.formats.schema import (
     HDF5_NAMES,
     NPZ_NAMES,
     NameRules,
-    columns,
     dump_record,
     load_record,
+    outcomes,
     stored_dtype,
     stored_names,
 )
@@ -134,12 +134,8 @@ def test_texts_and_objects_are_no_values() -> None:
             stored_dtype(name, "lookup")
 
 
-def test_columns_have_one_text_for_each_row() -> None:
-    assert columns(["a", "b", "c"], {1: "broken"}) == {
-        "paths": ["a", "b", "c"],
-        "status": ["ok", "failed", "ok"],
-        "error": ["", "broken", ""],
-    }
+def test_every_row_has_an_outcome() -> None:
+    assert outcomes(3, {1: "broken"}) == {"status": ["ok", "failed", "ok"], "error": ["", "broken", ""]}
 
 
 def test_the_record_is_ascii_and_comes_back() -> None:

@@ -17,11 +17,12 @@ from layerprobe.errors import WriteError
 from layerprobe.formats.placement import PendingFile
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.rows import RowBlocks, StoredLayer, stored_layers
-from layerprobe.formats.schema import HDF5_NAMES, VERSION, VERSION_KEY, columns, dump_record
+from layerprobe.formats.schema import HDF5_NAMES, VERSION, VERSION_KEY, dump_record, outcomes
 
 if TYPE_CHECKING:
     from layerprobe.records import Array, Provenance, TensorSpec
 
+_TEXT = h5py.string_dtype("utf-8")
 _ALIGNMENT = 64
 _TEXTS_AT_ONCE = 10_000
 _LONGEST_ATTRIBUTE = 60_000
@@ -32,7 +33,6 @@ class HDF5Writer:
     """Writes an HDF5 file, laid out first; see `protocols.Writer`."""
 
     def __init__(self, path: str, layers: Sequence[TensorSpec], paths: Sequence[str]) -> None:
-        self._paths = paths
         self._layers = stored_layers(layers, len(paths), HDF5_NAMES)
         self._blocks = RowBlocks(self._layers, len(paths))
         self._file = PendingFile(path, "hdf5")
@@ -41,6 +41,7 @@ class HDF5Writer:
             with _editing(self._file, "w") as file:
                 file.attrs[VERSION_KEY] = VERSION
                 self._places = {layer.layer: _lay_out(file, layer) for layer in self._layers}
+                _write_texts(file, "paths", paths)
             self._file.reserve(self._file.size())
             on_error.pop_all()
 
@@ -53,14 +54,10 @@ class HDF5Writer:
         """Write the texts, and name the file."""
         self._blocks.finish()
         record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance)
-        text = h5py.string_dtype("utf-8")
         with _editing(self._file, "r+") as file:
-            file.create_dataset("provenance", data=record, dtype=text)
-            for name, texts in columns(self._paths, failures).items():
-                dataset = file.create_dataset(name, (len(texts),), text)
-                for start in range(0, len(texts), _TEXTS_AT_ONCE):
-                    part = [_encode(each) for each in texts[start : start + _TEXTS_AT_ONCE]]
-                    dataset[start : start + len(part)] = np.array(part, dtype=object)
+            for name, texts in outcomes(self._blocks.rows, failures).items():
+                _write_texts(file, name, texts)
+            file.create_dataset("provenance", data=record, dtype=_TEXT)
         self._file.commit()
 
     def abort(self) -> None:
@@ -80,9 +77,16 @@ def _lay_out(file: h5py.File, layer: StoredLayer) -> int:
     dataset = h5py.Dataset(h5py.h5d.create(file.id, layer.stored.encode(), dtype, space, how))
     address = _encode(layer.layer)
     if len(address) < _LONGEST_ATTRIBUTE:
-        dataset.attrs.create("layer", address, dtype=h5py.string_dtype("utf-8"))
+        dataset.attrs.create("layer", address, dtype=_TEXT)
     # An empty dataset has no place, and no bytes to put there.
     return dataset.id.get_offset() or 0
+
+
+def _write_texts(file: h5py.File, name: str, texts: Sequence[str]) -> None:
+    dataset = file.create_dataset(name, (len(texts),), _TEXT)
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        part = [_encode(text) for text in texts[start : start + _TEXTS_AT_ONCE]]
+        dataset[start : start + len(part)] = np.array(part, dtype=object)
 
 
 def _encode(text: str) -> bytes:

@@ -11,7 +11,7 @@ from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, 
 from layerprobe.formats.placement import FOLDER_RECORD, PendingFolder
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.rows import RowBlocks, stored_layers
-from layerprobe.formats.schema import FOLDER_NAMES, columns, dump_record
+from layerprobe.formats.schema import FOLDER_NAMES, dump_record, outcomes
 
 if TYPE_CHECKING:
     from layerprobe.records import Array, Provenance, TensorSpec
@@ -21,7 +21,6 @@ class NpyWriter:
     """Writes a folder of `.npy` files, laid out first; see `protocols.Writer`."""
 
     def __init__(self, path: str, layers: Sequence[TensorSpec], paths: Sequence[str]) -> None:
-        self._paths = paths
         self._layers = stored_layers(layers, len(paths), FOLDER_NAMES)
         self._blocks = RowBlocks(self._layers, len(paths))
         self._folder = PendingFolder(path)
@@ -34,6 +33,7 @@ class NpyWriter:
             )
             for name, header in headers.items():
                 self._folder.write(f"{name}.npy", 0, header)
+            self._write_texts("paths.npy", paths)
             on_error.pop_all()
 
     def write(self, start: int, activations: Mapping[str, Array]) -> None:
@@ -44,7 +44,7 @@ class NpyWriter:
     def commit(self, failures: Mapping[int, str], provenance: Provenance) -> None:
         """Write the texts, and name the folder."""
         self._blocks.finish()
-        for name, texts in columns(self._paths, failures).items():
+        for name, texts in outcomes(self._blocks.rows, failures).items():
             self._write_texts(f"{name}.npy", texts)
         record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance).encode()
         self._folder.create({FOLDER_RECORD: len(record)})

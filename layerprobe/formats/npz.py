@@ -18,7 +18,7 @@ from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, 
 from layerprobe.formats.placement import PendingFile
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.rows import RowBlocks, StoredLayer, stored_layers
-from layerprobe.formats.schema import NPZ_NAMES, columns, dump_record
+from layerprobe.formats.schema import NPZ_NAMES, dump_record, outcomes
 from layerprobe.formats.zip64 import DEFLATED, Member, central_directory, local_header
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ class NpzWriter:
     """Writes an `.npz` file, laid out first; see `protocols.Writer`."""
 
     def __init__(self, path: str, layers: Sequence[TensorSpec], paths: Sequence[str]) -> None:
-        self._paths = paths
         self._layers = stored_layers(layers, len(paths), NPZ_NAMES)
         self._blocks = RowBlocks(self._layers, len(paths))
         self._members: dict[str, Member] = {}
@@ -41,6 +40,7 @@ class NpzWriter:
             self._file.reserve(self._end)
             for member, header in zip(self._members.values(), headers, strict=True):
                 self._file.write(member.data_place, header)
+            self._texts = [self._write_texts("paths", paths)]
             on_error.pop_all()
 
     def _add(self, layer: StoredLayer) -> bytes:
@@ -63,10 +63,10 @@ class NpzWriter:
         """Write the texts and what makes the file an archive, and name it."""
         self._blocks.finish()
         record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance)
-        members = list(self._members.values())
-        for name, texts in columns(self._paths, failures).items():
-            members.append(self._write_texts(name, (len(texts),), texts))
-        members.append(self._write_texts("provenance", (), [record]))
+        for name, texts in outcomes(self._blocks.rows, failures).items():
+            self._texts.append(self._write_texts(name, texts))
+        self._texts.append(self._write_texts("provenance", record))
+        members = [*self._members.values(), *self._texts]
         for member in members:
             self._file.write(member.place, local_header(member))
         directory = central_directory(members, self._end)
@@ -74,7 +74,8 @@ class NpzWriter:
         self._file.truncate(self._end + len(directory))
         self._file.commit()
 
-    def _write_texts(self, name: str, shape: tuple[int, ...], texts: Sequence[str]) -> Member:
+    def _write_texts(self, name: str, given: str | Sequence[str]) -> Member:
+        texts, shape = ([given], ()) if isinstance(given, str) else (given, (len(given),))
         dtype = text_dtype(texts)
         header = npy_header(dtype, shape)
         member = Member(

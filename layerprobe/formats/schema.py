@@ -26,7 +26,6 @@ from layerprobe.records import Provenance
 
 VERSION = 1
 VERSION_KEY = "layerprobe_format"
-COLUMNS = ("paths", "status", "error")
 
 _NEVER = r"[%\x00-\x1f\x7f-\x9f\ud800-\udfff]"
 _RESERVED = r"\A(?:e(?=rror\Z)|p(?=aths\Z|rovenance\Z)|s(?=tatus\Z))"
@@ -110,13 +109,11 @@ def stored_dtype(name: str, layer: str) -> np.dtype[Any]:
     return dtype.newbyteorder("<")
 
 
-def columns(paths: Sequence[str], failures: Mapping[int, str]) -> dict[str, Sequence[str]]:
-    """Put together the texts that go with the rows: for each of `COLUMNS` N of them."""
-    rows = range(len(paths))
+def outcomes(rows: int, failures: Mapping[int, str]) -> dict[str, list[str]]:
+    """Say how each of the N rows fared: the texts of `status` and `error`."""
     return {
-        "paths": paths,
-        "status": ["failed" if row in failures else "ok" for row in rows],
-        "error": [failures.get(row, "") for row in rows],
+        "status": ["failed" if row in failures else "ok" for row in range(rows)],
+        "error": [failures.get(row, "") for row in range(rows)],
     }
 
 
