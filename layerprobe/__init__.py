@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from layerprobe.version import __version__
 
 if TYPE_CHECKING:
-    from layerprobe.backend_function import function, symbolic_gradients
+    from layerprobe.backend_function import function, learning_phase, symbolic_gradients
     from layerprobe.errors import LayerprobeError
     from layerprobe.formats.opening import open_output as open
     from layerprobe.loading.build import load_model
@@ -24,6 +24,7 @@ __all__ = [
     "extract",
     "function",
     "layers",
+    "learning_phase",
     "load_model",
     "open",
     "symbolic_gradients",
@@ -35,6 +36,7 @@ _PUBLIC = {
     "extract": "layerprobe.pipeline:extract",
     "function": "layerprobe.backend_function:function",
     "layers": "layerprobe.probed_model:layers",
+    "learning_phase": "layerprobe.backend_function:learning_phase",
     "load_model": "layerprobe.loading.build:load_model",
     "open": "layerprobe.formats.opening:open_output",
     "symbolic_gradients": "layerprobe.backend_function:symbolic_gradients",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable, Sequence
+from typing import Literal, cast
 
 from layerprobe.errors import OutputError, UsageError
 from layerprobe.preprocess import check_preprocessing, parse_background, parse_preprocess, parse_size
@@ -92,11 +93,11 @@ def choose_preprocessing(
     """
     height, width, channels = spec.shape if not channels_first(spec) else (*spec.shape[1:], spec.shape[0])
     asked = parse_size(options.size) if isinstance(options.size, str) else options.size
-    size = asked or (height, width)
-    if asked is None and None in (height, width):
+    if asked is None and (height is None or width is None):
         raise UsageError(
             f"input {spec.name!r} takes images of any size: say which, as in --size 224 or --size 224x192."
         )
+    size = asked or cast(tuple[int, int], (height, width))
     if (height or size[0], width or size[1]) != tuple(size):
         raise UsageError(
             f"input {spec.name!r} takes images of {height}x{width} (height x width): leave --size out. "
@@ -106,7 +107,7 @@ def choose_preprocessing(
     if preset == "auto":
         preset, reason = guess_preset(layers)
     how = dataclasses.replace(
-        parse_preprocess(preset, size=size, channels=channels),
+        parse_preprocess(preset, size=size, channels=cast(Literal[1, 3, 4], channels)),
         resize=options.resize,
         crop=options.crop,
         exif=options.exif,

@@ -57,12 +57,7 @@ def main() -> NoReturn:
     """Run the command line; every way to end gives one line on stderr and the documented code."""
     _reserve_standard_streams()
     signal.signal(signal.SIGTERM, _terminate)
-    code = run()
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        code = _lost_stdout(error)
-    sys.exit(code)
+    sys.exit(run())
 
 
 def run() -> int:
@@ -87,10 +82,6 @@ def run() -> int:
     except MemoryError:
         say("not enough memory: give a smaller --batch-size")
         return 71
-    except OSError as error:
-        if error.filename is not None or not _stdout_is_gone():
-            raise
-        return _lost_stdout(error)
 
 
 def _terminate(*_: object) -> NoReturn:
@@ -98,28 +89,12 @@ def _terminate(*_: object) -> NoReturn:
     sys.exit(128 + signal.SIGTERM)
 
 
-def _stdout_is_gone() -> bool:
-    try:
-        sys.stdout.flush()
-    except OSError:
-        return True
-    return False
-
-
-def _lost_stdout(error: OSError) -> int:
-    """A reader that went away ends the run quietly; any other failure of stdout is told."""
-    # What is still buffered would fail again when the interpreter exits.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if isinstance(error, BrokenPipeError):
-        return 128 + signal.SIGPIPE
-    say(f"cannot write to standard output: {error.strerror}")
-    return 74
-
-
 def _reserve_standard_streams() -> None:
     """Open what was started closed, so that no output file becomes descriptor 0, 1 or 2."""
-    for descriptor in range(3):
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, mode, closefd=False))

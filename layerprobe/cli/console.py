@@ -1,10 +1,14 @@
-"""What the command line says on stderr, and how text from outside is made fit for a terminal."""
+"""What the command line says: data on stdout, all else on stderr, strangers' text made fit for a terminal."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
 import click
+
+from layerprobe.errors import WriteError
 
 
 def escape(text: str) -> str:
@@ -27,6 +31,24 @@ def say(text: str) -> None:
         return
 
 
+def emit(text: str) -> None:
+    """Print data on stdout, and know that it arrived.
+
+    Raises:
+        click.exceptions.Exit: The reader went away, as `head` does: the program ends quietly.
+        WriteError: It could not be written for another reason, such as a full disk.
+    """
+    try:
+        click.echo(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # What is still buffered would fail again when the interpreter exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if isinstance(error, BrokenPipeError):
+            raise click.exceptions.Exit(128 + signal.SIGPIPE) from None
+        raise WriteError(f"cannot write to standard output: {error.strerror}") from error
+
+
 def is_terminal() -> bool:
     """Whether stderr is a terminal, where a progress bar may move."""
-    return sys.stderr is not None and sys.stderr.isatty()
+    return sys.stderr.isatty()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from layerprobe.cli.console import escape, say
+from layerprobe.cli.console import emit, escape, say
 from layerprobe.cli.progress import progress
 from layerprobe.errors import UsageError
 
@@ -114,7 +114,7 @@ def extract(
             model, opened, layers, output, custom_objects=_custom_objects(custom), progress=update, **options
         )
     if as_json:
-        click.echo(json.dumps(_as_json(report), indent=2))
+        emit(json.dumps(_as_json(report), indent=2))
     if not quiet:
         _tell(report)
     ctx.exit(PARTIAL if report.failed else 0)

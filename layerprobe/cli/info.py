@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from layerprobe.cli.console import escape
+from layerprobe.cli.console import emit, escape
 
 
 @click.command()
@@ -35,33 +36,33 @@ def info(output: str, as_json: bool) -> None:
             "provenance": reader.provenance,
         }
     if as_json:
-        click.echo(json.dumps(summary, indent=2))
+        emit(json.dumps(summary, indent=2))
     else:
-        _print(summary)
+        emit("\n".join(_lines(summary)))
 
 
-def _print(summary: dict[str, Any]) -> None:
+def _lines(summary: dict[str, Any]) -> Iterator[str]:
     origin = summary["provenance"]
     status = ", ".join(f"{count} {name}" for name, count in sorted(summary["status"].items(), reverse=True))
-    _line(summary["path"], f"{summary['rows']} rows ({status})")
+    yield _line(summary["path"], f"{summary['rows']} rows ({status})")
     for layer, stored in zip(origin["layers"], summary["layers"], strict=True):
-        _line(
+        yield _line(
             "layer", f"{stored['name']}  {tuple(stored['shape'])}  {stored['dtype']}  {layer['class_name']}"
         )
     model = origin["model"]
-    _line("model", f"{model['path']}  Keras {model['keras_version'] or '?'}  sha256 {model['sha256']}")
-    _line("preprocessing", _preprocessing(origin["preprocessing"]))
+    yield _line("model", f"{model['path']}  Keras {model['keras_version'] or '?'}  sha256 {model['sha256']}")
+    yield _line("preprocessing", _preprocessing(origin["preprocessing"]))
     engine = origin["engine"]
-    _line(
+    yield _line(
         "engine",
         f"{engine['name']} on {engine['device']}, {engine['precision']}, batch {engine['batch_size']}",
     )
-    _line("versions", ", ".join(f"{name} {version}" for name, version in origin["versions"].items()))
-    _line("started", origin["started"])
+    yield _line("versions", ", ".join(f"{name} {version}" for name, version in origin["versions"].items()))
+    yield _line("started", origin["started"])
     for failure in summary["errors"][:10]:
-        _line(f"row {failure['row']}", f"{failure['path']}: {failure['error']}")
+        yield _line(f"row {failure['row']}", f"{failure['path']}: {failure['error']}")
     if len(summary["errors"]) > 10:
-        _line("...", f"{len(summary['errors']) - 10} more failed rows")
+        yield _line("...", f"{len(summary['errors']) - 10} more failed rows")
 
 
 def _preprocessing(how: dict[str, Any] | None) -> str:
@@ -71,5 +72,5 @@ def _preprocessing(how: dict[str, Any] | None) -> str:
     return f"{height}x{width} {how['resize']}, crop {how['crop']}, {how['preset']} ({how['reason']})"
 
 
-def _line(name: str, text: str) -> None:
-    click.echo(f"{escape(name):14} {escape(text)}")
+def _line(name: str, text: str) -> str:
+    return f"{escape(name):14} {escape(text)}"

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from layerprobe.cli.console import escape, say
+from layerprobe.cli.console import emit, escape, say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,14 +49,14 @@ def layers(
         wanted = {layer.address for pattern in patterns for layer in match(pattern, found)}
         found = [layer for layer in found if layer.address in wanted]
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(layer) for layer in found], indent=2))
+        emit(json.dumps([dataclasses.asdict(layer) for layer in found], indent=2))
     elif found:
-        _print(found, tree, shapes)
+        emit(_render(found, tree, shapes))
     else:
         say(f"{model}: the file does not list the layers of this model: give --shapes, which loads it.")
 
 
-def _print(found: Sequence[LayerInfo], tree: bool, shapes: bool) -> None:
+def _render(found: Sequence[LayerInfo], tree: bool, shapes: bool) -> str:
     from rich.console import Console
 
     table = _table()
@@ -77,13 +76,14 @@ def _print(found: Sequence[LayerInfo], tree: bool, shapes: bool) -> None:
         if shapes:
             row.append(" ".join(map(_shape, layer.shapes)) if layer.shapes else "")
         table.add_row(*row, style="dim" if layer.problem else None)
-    # Nobody reads a pipe on a narrow screen: names stay whole there.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
-    console.print(table)
-    console.print(f"{len(found)} layers, {_parameters(found):,} parameters", markup=False)
-    for layer in found:
-        if layer.problem:
-            console.print(f"{escape(layer.address)}: {escape(layer.problem)}", markup=False)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 1000  # nobody reads a pipe on a narrow screen: names stay whole
+    with console.capture() as captured:
+        console.print(table)
+    lines = [captured.get().rstrip(), f"{len(found)} layers, {_parameters(found):,} parameters"]
+    lines += [f"{escape(layer.address)}: {escape(layer.problem)}" for layer in found if layer.problem]
+    return "\n".join(lines)
 
 
 def _table() -> Table:
