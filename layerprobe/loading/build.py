@@ -13,11 +13,13 @@ import keras
 
 from layerprobe.errors import LayerprobeError, ModelError
 from layerprobe.loading.assign import assign
-from layerprobe.loading.layers import fill_in, first_line, make_layer, pieces
+from layerprobe.loading.layers import BoundedZeros, fill_in, first_line, make_layer, pieces
 from layerprobe.modelfile.archive import open_archive
 from layerprobe.modelfile.config import read_graph
 from layerprobe.modelfile.graph import Graph, LayerNode, Reference
 from layerprobe.modelfile.reach import keep_ancestors, problems
+from layerprobe.modelfile.safety import inspect, refuse
+from layerprobe.modelfile.safety.sizes import oversized
 from layerprobe.modelfile.weights import Weights
 
 
@@ -49,15 +51,16 @@ def load_model(
     """
     given = dict(custom_objects or {})
     with open_archive(path, weights) as archive:
+        refuse(inspect(archive))
         whole = read_graph(archive, lambdas)
         stored = Weights(archive, whole)
         if not stored.present:
             raise ModelError(f"{path} has no weights: give the file that holds them with --weights.")
         archive.verify()
         graph = whole if keep is None else keep_ancestors(whole, keep)
-        for address, problem in problems(graph, given).items():
+        for address, problem in problems(graph, given, oversized(whole, stored.parameters)).items():
             raise ModelError(f"layer {address!r} cannot be built: {problem}.")
-        builder = Builder(given)
+        builder = Builder(given, stored.total())
         model = builder.model(graph)
         assign(builder.layers, stored)
     return model
@@ -66,9 +69,16 @@ def load_model(
 class Builder:
     """Builds Keras models from graphs; remembers every layer by its address, with its node."""
 
-    def __init__(self, custom_objects: Mapping[str, Any]) -> None:
+    def __init__(self, custom_objects: Mapping[str, Any], stored: int) -> None:
+        """Begin.
+
+        Args:
+            custom_objects: The user's own classes and functions by name.
+            stored: Numbers in all weights of the file; no weight can have more.
+        """
         self.layers: dict[str, tuple[LayerNode, keras.Operation]] = {}
         self._custom_objects = custom_objects
+        self._zeros = BoundedZeros(stored)
 
     def model(self, graph: Graph, prefix: str = "") -> keras.Model:
         """Build a model and all within it.
@@ -120,7 +130,10 @@ class Builder:
         else:
             try:
                 layer = make_layer(
-                    node, self._custom_objects, lambda inner: self._layer(inner, address + "/")
+                    node,
+                    self._custom_objects,
+                    self._zeros,
+                    lambda inner: self._layer(inner, address + "/"),
                 )
             except LayerprobeError:
                 raise

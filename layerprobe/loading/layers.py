@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import keras
@@ -18,12 +20,39 @@ from layerprobe.modelfile.slots import parts
 MakeLayer = Callable[[LayerNode], keras.Layer]
 
 
-def make_layer(node: LayerNode, custom_objects: Mapping[str, Any], make_inner: MakeLayer) -> keras.Operation:
+class BoundedZeros(keras.initializers.Zeros):  # type: ignore[misc]
+    """Zeros for every weight: the file's numbers replace them, and random ones take long to draw."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        """Make one weight.
+
+        Raises:
+            ModelError: It would have more than `limit` numbers; refused before any memory is taken.
+        """
+        if math.prod(shape) > self.limit:
+            raise ModelError(
+                f"a weight of shape {tuple(shape)} would need {4 * math.prod(shape) / 2**30:.1f} GiB, but "
+                f"all weights of the file have {self.limit} numbers: the model's sizes are wrong."
+            )
+        return super().__call__(shape, dtype=dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """What Keras needs to copy it."""
+        return {"limit": self.limit}
+
+
+def make_layer(
+    node: LayerNode, custom_objects: Mapping[str, Any], zeros: BoundedZeros, make_inner: MakeLayer
+) -> keras.Operation:
     """Construct a layer from plain arguments; its weights follow when it is called.
 
     Args:
         node: Not a nested model.
         custom_objects: The user's own classes and functions by name.
+        zeros: The initializer of all weights.
         make_inner: Makes the layers that are arguments of this one.
 
     Raises:
@@ -40,7 +69,7 @@ def make_layer(node: LayerNode, custom_objects: Mapping[str, Any], make_inner: M
             arguments[name] = find_activation(arguments[name], custom_objects)
     if node.is_input:
         del arguments["trainable"]
-    arguments.update(_INITIALIZERS.get(layer_class) or _learn_initializers(layer_class))
+    arguments.update(dict.fromkeys(_initializers(layer_class), zeros))
     return layer_class(name=node.name, **arguments)
 
 
@@ -104,19 +133,17 @@ def _lambda_layer(node: LayerNode, custom_objects: Mapping[str, Any]) -> keras.L
     return keras.layers.Lambda(function, arguments=arguments, name=node.name, dtype=node.config["dtype"])
 
 
-def _learn_initializers(layer_class: type) -> dict[str, str]:
-    """Zeros for every weight: the file's numbers replace them, and random ones take long to draw."""
-    names = [
+@cache
+def _initializers(layer_class: type) -> tuple[str, ...]:
+    """The names of a class's arguments that are initializers."""
+    return tuple(
         name
         for ancestor in layer_class.__mro__
         if "__init__" in vars(ancestor)
         for name in inspect.signature(ancestor.__init__).parameters
         if name.endswith("_initializer")
-    ]
-    _INITIALIZERS[layer_class] = dict.fromkeys(names, "zeros")
-    return _INITIALIZERS[layer_class]
+    )
 
 
-_INITIALIZERS: dict[type, dict[str, str]] = {}
 _KERAS_CLASSES: dict[str, type] = {}
 """Layers of Keras that are not in `keras.layers`."""

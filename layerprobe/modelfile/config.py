@@ -16,9 +16,12 @@ from layerprobe.modelfile.classes import ACTIVATIONS, LAYERS
 from layerprobe.modelfile.graph import Call, Graph, LayerNode, Reference
 from layerprobe.modelfile.migrate import migrate
 from layerprobe.modelfile.migrate.layer import SavedLayer
+from layerprobe.modelfile.safety.config import refused_construct
 from layerprobe.records import Finding
 
 KERAS = "keras.layers"
+TF_OPERATIONS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
+"""Layers that hold one call of a TensorFlow function."""
 
 
 def read_graph(archive: Archive, lambdas: Mapping[str, str] | None = None) -> Graph:
@@ -99,7 +102,8 @@ class _Reader:
             inbound = saved.get("inbound_nodes", [])
             legacy = legacy and not (isinstance(inbound, list) and inbound and isinstance(inbound[0], dict))
             calls = read_calls(inbound, node.class_name, place + node.name)
-            layers.append(replace(node, calls=calls or (Call(),) if node.is_input else calls))
+            node = replace(node, calls=calls or (Call(),) if node.is_input else calls)
+            layers.append(self._tf_operation(node, place) if node.class_name in TF_OPERATIONS else node)
         outputs = _tensor_structure(config.get("output_layers"), place or name)
         counted, outputs = count_from_zero(layers, outputs, legacy)
         inputs = _tensor_structure(config["input_layers"], place or name)
@@ -134,6 +138,10 @@ class _Reader:
         stored, config = saved["class_name"], saved.get("config")
         name = saved.get("name") or (config.get("name") if isinstance(config, dict) else None)
         name = name if isinstance(name, str) and name else stored.lower()
+        refused = refused_construct(saved)
+        if refused is not None:
+            self.findings.append(Finding("refused", place + name, refused))
+            return LayerNode(name, stored, str(saved.get("module")), {}, stored_class=stored, problem=refused)
         if stored in ("Functional", "Model", "Sequential") or _is_functional(config):
             inner = self.model(saved, name, f"{place}{name}/")
             return LayerNode(name, inner.class_name, KERAS, {}, inner=inner, stored_class=stored)
@@ -143,6 +151,8 @@ class _Reader:
         module = saved.get("module")
         if _is_operation(module):
             return LayerNode(name, stored, "keras.ops", config, stored_class=stored)
+        if stored in TF_OPERATIONS and _is_keras(module, stored, None):
+            return LayerNode(name, stored, KERAS, config, stored_class=stored)
         if stored == "Lambda":
             return self._lambda(place, name, config)
         layer = SavedLayer(stored, dict(config), self.version, self.backend)
@@ -168,6 +178,14 @@ class _Reader:
         return LayerNode(
             name, layer.class_name, KERAS, values, stored_class=stored, needs=needs, problem=problem
         )
+
+    def _tf_operation(self, node: LayerNode, place: str) -> LayerNode:
+        from layerprobe.modelfile.migrate.tf_operations import as_lambda
+
+        made = as_lambda(node)
+        if made.problem is None:
+            self._note(place + node.name, f"{node.class_name} computes {made.config['expression']}")
+        return made
 
     def _lambda(self, place: str, name: str, config: Mapping[str, Any]) -> LayerNode:
         # Imported here: most models have no Lambda, and the byte code of ten Pythons takes a while to learn.

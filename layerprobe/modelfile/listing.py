@@ -8,8 +8,10 @@ from layerprobe.modelfile.archive import open_archive
 from layerprobe.modelfile.config import read_graph
 from layerprobe.modelfile.graph import Graph, LayerNode, Reference, references
 from layerprobe.modelfile.reach import inbound, problems
+from layerprobe.modelfile.safety import inspect, refuse
+from layerprobe.modelfile.safety.sizes import oversized
 from layerprobe.modelfile.weights import Weights
-from layerprobe.records import LayerInfo, ModelInfo, TensorSpec
+from layerprobe.records import Finding, LayerInfo, ModelInfo, TensorSpec
 
 
 def layers(path: str, weights: str | None = None) -> tuple[LayerInfo, ...]:
@@ -44,15 +46,20 @@ def describe(
         LayerprobeError: The file cannot be read, or is refused.
     """
     with open_archive(path, weights) as archive:
+        findings = inspect(archive)
+        refuse(findings)
         graph = read_graph(archive, lambdas)
+        weights_of = Weights(archive, graph)
+        sizes = oversized(graph, weights_of.parameters)
+        findings += tuple(Finding("refused", address, reason) for address, reason in sizes.items())
         return ModelInfo(
             path=path,
             file_format=archive.file_format,
             keras_version=archive.keras_version,
             class_name=graph.class_name,
             inputs=tuple(_input_spec(graph, reference) for reference in references(graph.inputs)),
-            layers=_list_layers(graph, Weights(archive, graph), given),
-            findings=graph.findings,
+            layers=_list_layers(graph, weights_of, problems(graph, given, sizes)),
+            findings=graph.findings + findings,
         )
 
 
@@ -62,9 +69,9 @@ def _input_spec(graph: Graph, reference: Reference) -> TensorSpec:
     return TensorSpec(reference.layer, tuple(shape[1:]), str(config.get("dtype", "float32")))
 
 
-def _list_layers(graph: Graph, weights: Weights, given: Collection[str]) -> tuple[LayerInfo, ...]:
+def _list_layers(graph: Graph, weights: Weights, found: dict[str, str]) -> tuple[LayerInfo, ...]:
     """Every layer, an outer one before its inner ones."""
-    listing = _Listing(weights, problems(graph, given))
+    listing = _Listing(weights, found)
     listing.add_model(graph, "", 1)
     return tuple(listing.layers)
 

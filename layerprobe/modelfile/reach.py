@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 from layerprobe.modelfile.graph import Graph, LayerNode, Reference, references, walk_layer
 
 
-def problems(graph: Graph, given: Collection[str] = ()) -> dict[str, str]:
+def problems(
+    graph: Graph, given: Collection[str] = (), refused: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Find the layers that cannot be extracted: of unknown class, or behind such a layer.
 
     Args:
         graph: The model.
         given: Names of the classes and functions that the user gives code for.
+        refused: Address -> why, for layers that the safety inspection refuses.
 
     Returns:
         Address -> why, for those layers.
     """
     found: dict[str, str] = {}
-    _find_problems(graph, given, "", found)
+    _find_problems(graph, given, refused or {}, "", found)
     return found
 
 
-def _find_problems(graph: Graph, given: Collection[str], prefix: str, found: dict[str, str]) -> None:
+def _find_problems(
+    graph: Graph, given: Collection[str], refused: Mapping[str, str], prefix: str, found: dict[str, str]
+) -> None:
     for node in graph.layers:
         address = prefix + node.name
         if node.inner is not None:
-            _find_problems(node.inner, given, address + "/", found)
+            _find_problems(node.inner, given, refused, address + "/", found)
             own = _of_outputs(node.inner, address + "/", found)
         else:
-            own = _own_problem(node, given)
+            within = (refused[inner] for inner, _ in walk_layer(node, prefix) if inner in refused)
+            own = next(within, None) or _own_problem(node, given)
         if own is not None:
             found[address] = own
     _spread(graph, prefix, found)

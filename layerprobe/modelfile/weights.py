@@ -67,6 +67,11 @@ class Weights:
             total += sum(int(math.prod(dataset.shape)) for dataset in stored)
         return total
 
+    def total(self) -> int:
+        """How many numbers all stored weights have together."""
+        found = [datasets for datasets in self._stored.values() if not isinstance(datasets, str)]
+        return sum(int(math.prod(dataset.shape)) for datasets in found for dataset in datasets)
+
     def shapes(self, address: str) -> list[tuple[int, ...]]:
         """The shapes of a layer's own weights, as stored, without reading them.
 

@@ -14,6 +14,7 @@ from layerprobe.errors import UnsafeModelError
 from layerprobe.modelfile.archive import Archive, reading
 from layerprobe.modelfile.safety.config import refused_construct
 from layerprobe.modelfile.safety.hdf5 import inspect_hdf5
+from layerprobe.modelfile.safety.savedmodel import inspect_savedmodel
 from layerprobe.modelfile.safety.zipped import inspect_zip
 from layerprobe.records import Finding
 
@@ -29,6 +30,8 @@ def inspect(archive: Archive) -> tuple[Finding, ...]:
     construct = refused_construct(_outermost(archive.config()))
     if construct is not None:
         return (Finding("refused", f"the model in {archive.path}", construct),)
+    if archive.file_format == "savedmodel":
+        return tuple(inspect_savedmodel(archive.path))
     if archive.zip is not None:
         findings = tuple(inspect_zip(archive.zip, archive.path))
         if findings:  # Its members are not to be unpacked then.
