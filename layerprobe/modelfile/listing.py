@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
-from layerprobe.modelfile.archive import open_archive
+from layerprobe.modelfile.archive import Archive, open_archive
 from layerprobe.modelfile.config import read_graph
 from layerprobe.modelfile.graph import Graph, LayerNode, Reference, references
 from layerprobe.modelfile.reach import inbound, problems
@@ -48,19 +49,27 @@ def describe(
     with open_archive(path, weights) as archive:
         findings = inspect(archive)
         refuse(findings)
-        graph = read_graph(archive, lambdas)
-        weights_of = Weights(archive, graph)
-        sizes = oversized(graph, weights_of.parameters)
-        findings += tuple(Finding("refused", address, reason) for address, reason in sizes.items())
-        return ModelInfo(
-            path=path,
-            file_format=archive.file_format,
-            keras_version=archive.keras_version,
-            class_name=graph.class_name,
-            inputs=tuple(_input_spec(graph, reference) for reference in references(graph.inputs)),
-            layers=_list_layers(graph, weights_of, problems(graph, given, sizes)),
-            findings=graph.findings + findings,
-        )
+        info = describe_archive(archive, given=given, lambdas=lambdas)
+        return replace(info, findings=info.findings + findings)
+
+
+def describe_archive(
+    archive: Archive, *, given: Collection[str] = (), lambdas: Mapping[str, str] | None = None
+) -> ModelInfo:
+    """Like `describe`, for a model that is open and whose container was inspected."""
+    graph = read_graph(archive, lambdas)
+    weights = Weights(archive, graph)
+    sizes = oversized(graph, weights.parameters)
+    return ModelInfo(
+        path=archive.path,
+        file_format=archive.file_format,
+        keras_version=archive.keras_version,
+        class_name=graph.class_name,
+        inputs=tuple(_input_spec(graph, reference) for reference in references(graph.inputs)),
+        layers=_list_layers(graph, weights, problems(graph, given, sizes)),
+        findings=graph.findings
+        + tuple(Finding("refused", address, reason) for address, reason in sizes.items()),
+    )
 
 
 def _input_spec(graph: Graph, reference: Reference) -> TensorSpec:

@@ -1,0 +1,96 @@
+"""`layerprobe check`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from layerprobe.cli.console import emit, escape
+from layerprobe.errors import UsageError
+
+if TYPE_CHECKING:
+    from layerprobe.modelfile.report import Report
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.option("--weights", metavar="W.h5", help="The weights of a MODEL that is an architecture only.")
+@click.option(
+    "--lambda", "lambdas", multiple=True, metavar="NAME='EXPR'", help="What a Lambda layer computes."
+)
+@click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+def check(model: str, weights: str | None, lambdas: tuple[str, ...], as_json: bool) -> int:
+    """Say what MODEL is, what loading it needs, and what in it is refused.
+
+    The file alone is read, without TensorFlow; nothing in it is run. Exit code 0 if every layer can be
+    extracted, 65 if something is refused: the others still can, where any are listed.
+    """
+    from layerprobe.modelfile.report import check as check_model
+
+    report = check_model(model, weights, lambdas=dict(_parse(given) for given in lambdas))
+    emit(json.dumps(_summary(report), indent=2) if as_json else "\n".join(_lines(report)))
+    return 0 if report.complete else 65
+
+
+def _parse(given: str) -> tuple[str, str]:
+    name, equals, expression = given.partition("=")
+    if not (name and equals and expression):
+        raise UsageError(f"--lambda expects NAME='EXPRESSION', as in \"scale=x / 255\". Received: {given!r}.")
+    return name, expression
+
+
+def _summary(report: Report) -> dict[str, Any]:
+    info = report.info
+    return {
+        "path": report.path,
+        "file_format": report.file_format,
+        "keras_version": report.keras_version,
+        "sha256": report.sha256,
+        "class_name": info.class_name if info is not None else None,
+        "inputs": [asdict(spec) for spec in info.inputs] if info is not None else [],
+        "complete": report.complete,
+        "findings": [asdict(finding) for finding in report.findings],
+        "layers": [
+            {"address": layer.address, "class_name": layer.class_name, "problem": layer.problem}
+            for layer in (info.layers if info is not None else ())
+        ],
+    }
+
+
+def _lines(report: Report) -> Iterator[str]:
+    version = f"Keras {report.keras_version}" if report.keras_version else "version of Keras not stated"
+    yield _line("file", report.path)
+    yield _line("format", f"{report.file_format}, {version}")
+    yield _line("sha256", report.sha256)
+    if report.info is not None:
+        yield from _layers(report)
+    for finding in report.findings:
+        yield _line(finding.level, f"{finding.place}: {finding.message}")
+    if not any(finding.level == "refused" for finding in report.findings):
+        yield _line("safety", "no known unsafe construct found")
+
+
+def _layers(report: Report) -> Iterator[str]:
+    """How many layers can be extracted, and which cannot, those with the same reason together."""
+    assert report.info is not None
+    layers = report.info.layers
+    yield _line("model", f"{report.info.class_name}, {len(layers)} layers")
+    for spec in report.info.inputs:
+        yield _line("input", f"{spec.name} {tuple(spec.shape)} {spec.dtype}")
+    reasons: dict[str, list[str]] = {}
+    for layer in layers:
+        if layer.problem is not None:
+            reasons.setdefault(layer.problem, []).append(layer.address)
+    extractable = len(layers) - sum(len(addresses) for addresses in reasons.values())
+    yield _line("extractable", f"{extractable} of {len(layers)} layers")
+    for reason, addresses in reasons.items():
+        more = f" and {len(addresses) - 3} more" if len(addresses) > 3 else ""
+        yield _line("not", f"{', '.join(addresses[:3])}{more}: {reason}")
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name:<12} {escape(text)}"

@@ -1,0 +1,60 @@
+"""What `layerprobe check` says of a model file: what it is, what it needs, what of it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from layerprobe.modelfile.archive import open_archive
+from layerprobe.modelfile.listing import describe_archive
+from layerprobe.modelfile.safety import inspect
+from layerprobe.records import Finding, ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One model file, looked at without loading it."""
+
+    path: str
+    file_format: str
+    keras_version: str | None
+    sha256: str
+    """Of the file's bytes, 64 hexadecimal digits."""
+    info: ModelInfo | None
+    """Its layers; None where the file as a whole is refused."""
+    findings: tuple[Finding, ...]
+    """Everything noticed, in the order of the file; migrations are notes."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is refused and every layer of `model.layers` can be extracted."""
+        if self.info is None or any(finding.level == "refused" for finding in self.findings):
+            return False
+        return bool(self.info.layers) and not any(
+            layer.problem for layer in self.info.layers if "/" not in layer.address
+        )
+
+
+def check(path: str, weights: str | None = None, *, lambdas: Mapping[str, str] | None = None) -> Report:
+    """Inspect a model file; unlike `describe`, a refused one is reported too.
+
+    Args:
+        path: Of the model file or SavedModel folder.
+        weights: Of an HDF5 file with the weights, for a model that came without them.
+        lambdas: Expressions that the user gives for Lambda layers, by address or bare name.
+
+    Raises:
+        LayerprobeError: The file cannot be read, or is damaged.
+    """
+    with open_archive(path, weights) as archive:
+        found = inspect(archive)
+        refused = any(finding.level == "refused" for finding in found)
+        info = None if refused else describe_archive(archive, lambdas=lambdas)
+        return Report(
+            path=path,
+            file_format=archive.file_format,
+            keras_version=archive.keras_version,
+            sha256=archive.sha256(),
+            info=info,
+            findings=(*found, *(info.findings if info is not None else ())),
+        )
