@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,6 +14,8 @@ from layerprobe.errors import UsageError
 
 if TYPE_CHECKING:
     from layerprobe.modelfile.report import Report
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @click.command()
@@ -68,8 +70,10 @@ def _lines(report: Report) -> Iterator[str]:
     yield _line("sha256", report.sha256)
     if report.info is not None:
         yield from _layers(report)
-    for finding in report.findings:
-        yield _line(finding.level, f"{finding.place}: {finding.message}")
+    for (level, message), places in _grouped(
+        ((finding.level, finding.message), finding.place or "model") for finding in report.findings
+    ):
+        yield _line(level, f"{places}: {message}")
     if not any(finding.level == "refused" for finding in report.findings):
         yield _line("safety", "no known unsafe construct found")
 
@@ -81,15 +85,22 @@ def _layers(report: Report) -> Iterator[str]:
     yield _line("model", f"{report.info.class_name}, {len(layers)} layers")
     for spec in report.info.inputs:
         yield _line("input", f"{spec.name} {tuple(spec.shape)} {spec.dtype}")
-    reasons: dict[str, list[str]] = {}
-    for layer in layers:
-        if layer.problem is not None:
-            reasons.setdefault(layer.problem, []).append(layer.address)
-    extractable = len(layers) - sum(len(addresses) for addresses in reasons.values())
-    yield _line("extractable", f"{extractable} of {len(layers)} layers")
-    for reason, addresses in reasons.items():
-        more = f" and {len(addresses) - 3} more" if len(addresses) > 3 else ""
-        yield _line("not", f"{', '.join(addresses[:3])}{more}: {reason}")
+    blocked = [layer for layer in layers if layer.problem is not None]
+    yield _line("extractable", f"{len(layers) - len(blocked)} of {len(layers)} layers")
+    for reason, addresses in _grouped((layer.problem, layer.address) for layer in blocked):
+        yield _line("not", f"{addresses}: {reason}")
+
+
+def _grouped(pairs: Iterable[tuple[Key, str]]) -> list[tuple[Key, str]]:
+    """Each key once, with the first of the names that have it."""
+    groups: dict[Key, list[str]] = {}
+    for key, name in pairs:
+        groups.setdefault(key, []).append(name)
+    shown = []
+    for key, names in groups.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        shown.append((key, ", ".join(names[:3]) + more))
+    return shown
 
 
 def _line(name: str, text: str) -> str:
