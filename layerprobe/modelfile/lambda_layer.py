@@ -26,9 +26,9 @@ def read_lambda(name: str, config: Mapping[str, Any], given: str | None) -> Laye
     Raises:
         UsageError: The given expression is not in the language.
     """
-    values = {"trainable": False, "dtype": dtype_name(config.get("dtype")) or "float32"}
     if given is not None:
-        return _node(name, {**values, "expression": parse_expression(given)})
+        return lambda_node(name, config, given)
+    values = _options(config)
     try:
         return _node(name, {**values, "expression": decode_lambda(config)})
     except Undecodable as error:
@@ -42,10 +42,23 @@ def read_lambda(name: str, config: Mapping[str, Any], given: str | None) -> Laye
         return _node(name, values, problem=f"its Lambda cannot be decoded, {error.reason}{seen}: {hint}")
 
 
+def lambda_node(name: str, config: Mapping[str, Any], text: str) -> LayerNode:
+    """A Lambda layer that computes the expression which `text` says.
+
+    Raises:
+        UsageError: The text is not in the language.
+    """
+    return _node(name, {**_options(config), "expression": parse_expression(text)})
+
+
 def expression_of(node: LayerNode) -> Expression | None:
     """What a Lambda layer computes; None for other layers, and for one that was not decoded."""
     expression = node.config.get("expression") if node.class_name == "Lambda" else None
     return expression if isinstance(expression, Expression) else None
+
+
+def _options(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {"trainable": False, "dtype": dtype_name(config.get("dtype")) or "float32"}
 
 
 def _node(name: str, config: Mapping[str, Any], **more: Any) -> LayerNode:
