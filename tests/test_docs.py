@@ -1,4 +1,4 @@
-"""The documents are promises: every command and option is in them, every block runs and prints what they say."""
+"""The documents are promises: every option is in them, every block runs and prints what they say."""
 
 import os
 import re

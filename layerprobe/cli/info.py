@@ -44,7 +44,7 @@ def info(output: str, as_json: bool) -> None:
 def _lines(summary: dict[str, Any]) -> Iterator[str]:
     origin = summary["provenance"]
     status = ", ".join(f"{count} {name}" for name, count in sorted(summary["status"].items(), reverse=True))
-    yield _line(summary["path"], f"{summary['rows']} rows ({status})")
+    yield _line(summary["path"], f"{summary['rows']} row{'s' * (summary['rows'] != 1)} ({status})")
     for layer, stored in zip(origin["layers"], summary["layers"], strict=True):
         yield _line(
             "layer", f"{stored['name']}  {tuple(stored['shape'])}  {stored['dtype']}  {layer['class_name']}"
