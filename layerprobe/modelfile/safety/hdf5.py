@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import h5py
-from h5py import h5d, h5l, h5o, h5t, h5z
+from h5py import h5d, h5g, h5l, h5o, h5t, h5z
 
 from layerprobe.records import Finding
 
-MAX_OBJECTS = 100_000
+MAX_OBJECTS = 50_000
+"""A large architecture, saved with its optimizer, has 10,000."""
 MAX_RATIO = 100
 """Claimed bytes for each byte in the file, beyond `FREE_BYTES`."""
 FREE_BYTES = 64 << 20
@@ -36,7 +37,7 @@ _TYPES = (h5t.INTEGER, h5t.FLOAT, h5t.STRING, h5t.ENUM, h5t.BITFIELD, h5t.OPAQUE
 class _Links:
     """What a walk over all links found; the walk never follows a soft or external one."""
 
-    datasets: list[bytes] = field(default_factory=list)
+    datasets: dict[bytes, h5d.DatasetID] = field(default_factory=dict)
     refused: list[tuple[bytes, str]] = field(default_factory=list)
     count: int = 0
 
@@ -57,8 +58,7 @@ def inspect_hdf5(file: h5py.File, place: str) -> Iterator[Finding]:
     if links.refused or links.count > MAX_OBJECTS:
         return
     total = 0
-    for name in links.datasets:
-        dataset = h5d.open(file.id, name)
+    for name, dataset in links.datasets.items():
         excess = _reason(dataset, size)
         if excess is not None:
             yield _finding(place, name, excess)
@@ -70,6 +70,7 @@ def inspect_hdf5(file: h5py.File, place: str) -> Iterator[Finding]:
 def _walk(file: h5py.File) -> _Links:
     """Every link, each group once, however the groups are tied together."""
     links = _Links()
+    seen: set[int] = set()  # Places of objects: several links can lead to one.
 
     def visit(name: bytes, info: h5l.LinkInfo) -> bool | None:
         links.count += 1
@@ -79,10 +80,11 @@ def _walk(file: h5py.File) -> _Links:
             link = "a soft link" if info.type == h5l.TYPE_SOFT else "an external link"
             links.refused.append((name, f"it is {link} to {_target(file, name)}"))
             return None
-        kind = h5o.get_info(file.id, name).type
-        if kind == h5o.TYPE_DATASET:
-            links.datasets.append(name)
-        elif kind != h5o.TYPE_GROUP:
+        found = h5o.open(file.id, name) if info.u not in seen else None
+        seen.add(info.u)
+        if isinstance(found, h5d.DatasetID):
+            links.datasets[name] = found
+        elif found is not None and not isinstance(found, h5g.GroupID):
             links.refused.append((name, "it is neither a group nor a dataset"))
         return None
 

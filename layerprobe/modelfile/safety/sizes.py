@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from layerprobe.modelfile.graph import Graph, LayerNode, walk
+from layerprobe.modelfile.graph import Graph, LayerNode, walk_layer
 
 MAX_MEMORY = 2 << 30
 """Bytes that one argument of one layer may ask for, where the file's weights say nothing about it."""
@@ -46,10 +46,12 @@ def oversized(
         Address -> why, for those layers.
     """
     found = {}
-    for address, node in walk(graph):
-        reason = _reason(node, parameters(address), max_memory)
-        if reason is not None:
-            found[address] = reason
+    for outer in graph.layers:
+        for address, node in walk_layer(outer):
+            stored = parameters(address) if node.class_name in _WEIGHTS else None
+            reason = _reason(node, stored, max_memory)
+            if reason is not None:
+                found[address] = reason
     return found
 
 
