@@ -12,6 +12,7 @@ import keras
 
 from layerprobe.errors import ModelError
 from layerprobe.loading.activations import find_activation
+from layerprobe.loading.channels_first import channels_first_class
 from layerprobe.loading.expressions import ExpressionLayer
 from layerprobe.modelfile.graph import LayerNode, Reference
 from layerprobe.modelfile.lambda_layer import expression_of
@@ -63,6 +64,8 @@ def make_layer(
     if node.class_name == "Lambda":
         return _lambda_layer(node, custom_objects)
     layer_class = _KERAS_CLASSES.get(node.class_name) or getattr(keras.layers, node.class_name)
+    if node.config.get("data_format") == "channels_first":
+        layer_class = channels_first_class(layer_class)
     arguments = {name: _argument(value, make_inner) for name, value in node.config.items()}
     for name in ("activation", "recurrent_activation"):
         if isinstance(arguments.get(name), str):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,12 +10,21 @@ from typing import Any
 from layerprobe.errors import ModelError, UsageError
 from layerprobe.modelfile import arguments
 from layerprobe.modelfile.archive import Archive
-from layerprobe.modelfile.calls import count_from_zero, is_legacy_reference, read_calls, read_structure
+from layerprobe.modelfile.calls import count_from_zero, read_calls
 from layerprobe.modelfile.classes import ACTIVATIONS, LAYERS
 from layerprobe.modelfile.graph import Call, Graph, LayerNode, Reference
 from layerprobe.modelfile.migrate import migrate
+from layerprobe.modelfile.migrate.keras1_merge import as_functional, is_merge_of_models
 from layerprobe.modelfile.migrate.layer import SavedLayer
 from layerprobe.modelfile.safety.config import refused_construct
+from layerprobe.modelfile.saved import (
+    first_shape,
+    is_functional,
+    is_keras,
+    is_operation,
+    read_version,
+    tensor_structure,
+)
 from layerprobe.records import Finding
 
 KERAS = "keras.layers"
@@ -46,19 +54,6 @@ def read_graph(archive: Archive, lambdas: Mapping[str, str] | None = None) -> Gr
         known = ", ".join(reader.seen) or "none"
         raise UsageError(f"--lambda {unused[0]}=...: the model has no such Lambda layer; it has {known}.")
     return replace(graph, findings=tuple(reader.findings))
-
-
-def read_version(text: str | None, document: Any) -> tuple[int, int]:
-    """(major, minor) of the Keras that wrote a config, judged by its style where it does not say."""
-    numbers = re.match(r"(\d+)\.(\d+)", text or "")
-    if numbers:
-        return int(numbers[1]), int(numbers[2])
-    style = str(document)
-    if "'batch_shape'" in style or "'keras_history'" in style:
-        return 3, 0
-    if any(word in style for word in ("'nb_filter'", "'W_regularizer'", "'border_mode'", "'inner_init'")):
-        return 1, 0
-    return 2, 0
 
 
 class _Reader:
@@ -104,12 +99,15 @@ class _Reader:
             calls = read_calls(inbound, node.class_name, place + node.name)
             node = replace(node, calls=calls or (Call(),) if node.is_input else calls)
             layers.append(self._tf_operation(node, place) if node.class_name in TF_OPERATIONS else node)
-        outputs = _tensor_structure(config.get("output_layers"), place or name)
+        outputs = tensor_structure(config.get("output_layers"), place or name)
         counted, outputs = count_from_zero(layers, outputs, legacy)
-        inputs = _tensor_structure(config["input_layers"], place or name)
+        inputs = tensor_structure(config["input_layers"], place or name)
         return Graph(name, "Functional", tuple(counted), inputs, outputs)
 
     def _sequential(self, config: Mapping[str, Any], name: str, place: str) -> Graph:
+        if config["layers"] and is_merge_of_models(config["layers"][0]):
+            self._note(place or name, "Sequential begins with a Merge of models")
+            return self._functional(as_functional(config["layers"], name), "Functional", name, place)
         layers = [self.layer(saved, place) for saved in config["layers"]]
         if not layers:
             raise ModelError(f"the Sequential model {place or name!r} has no layers.")
@@ -123,7 +121,7 @@ class _Reader:
 
     def _input_of(self, first: LayerNode, config: Mapping[str, Any], place: str) -> LayerNode:
         """The InputLayer that a Sequential model's config leaves out."""
-        shape = config.get("build_input_shape") or _first_shape(config["layers"][0])
+        shape = config.get("build_input_shape") or first_shape(config["layers"][0])
         if isinstance(shape, list) and all(size is None or type(size) is int for size in shape):
             self._note(place + first.name, "Sequential without InputLayer")
         else:
@@ -141,29 +139,44 @@ class _Reader:
         refused = refused_construct(saved)
         if refused is not None:
             self.findings.append(Finding("refused", place + name, refused))
-            return LayerNode(name, stored, str(saved.get("module")), {}, stored_class=stored, problem=refused)
-        if stored in ("Functional", "Model", "Sequential") or _is_functional(config):
+            return LayerNode(name, stored, "", {}, stored_class=stored, problem=refused)
+        if stored in ("Functional", "Model", "Sequential") or is_functional(config):
             inner = self.model(saved, name, f"{place}{name}/")
             return LayerNode(name, inner.class_name, KERAS, {}, inner=inner, stored_class=stored)
         if not isinstance(config, dict):
             raise ModelError(f"the config of layer {place + name!r} is malformed: the file is damaged.")
-        registered = saved.get("registered_name")
-        module = saved.get("module")
-        if _is_operation(module):
+        module, registered = saved.get("module"), saved.get("registered_name")
+        if is_operation(module):
             return LayerNode(name, stored, "keras.ops", config, stored_class=stored)
-        if stored in TF_OPERATIONS and _is_keras(module, stored, None):
+        if not is_keras(module, stored, registered):
+            return self._custom_layer(saved, name)
+        if stored in TF_OPERATIONS:
             return LayerNode(name, stored, KERAS, config, stored_class=stored)
-        if stored == "Lambda":
-            return self._lambda(place, name, config)
         layer = SavedLayer(stored, dict(config), self.version, self.backend)
         for reason in migrate(layer):
             self._note(place + name, reason)
-        if not _is_keras(module, stored, registered) or layer.class_name not in LAYERS:
-            custom = registered if isinstance(registered, str) else None
-            short = layer.class_name.split(">")[-1]
-            return LayerNode(
-                name, short, str(module), config, stored_class=stored, needs=(short,), registered_name=custom
-            )
+        if layer.class_name == "Lambda":
+            return self._lambda(place, name, layer.config)
+        if layer.class_name not in LAYERS:
+            return self._custom_layer(saved, name)
+        return self._keras_layer(layer, name, place)
+
+    def _custom_layer(self, saved: Mapping[str, Any], name: str) -> LayerNode:
+        """A layer whose class is not Keras's; its config stays as it is, for the user's own code."""
+        registered = saved.get("registered_name")
+        short = str(saved["class_name"]).split(">")[-1]
+        return LayerNode(
+            name,
+            short,
+            str(saved.get("module")),
+            saved["config"],
+            stored_class=saved["class_name"],
+            needs=(short,),
+            registered_name=registered if isinstance(registered, str) else None,
+        )
+
+    def _keras_layer(self, layer: SavedLayer, name: str, place: str) -> LayerNode:
+        """A layer of Keras's own, after the migrations."""
         values, dropped, problem = arguments.complete(
             layer.class_name,
             layer.config,
@@ -174,9 +187,14 @@ class _Reader:
             self._note(place + name, "retired arguments dropped: " + ", ".join(dropped))
         if layer.class_name == "Bidirectional":
             _both_directions(values)
-        needs = _unknown_functions(values)
         return LayerNode(
-            name, layer.class_name, KERAS, values, stored_class=stored, needs=needs, problem=problem
+            name,
+            layer.class_name,
+            KERAS,
+            values,
+            stored_class=layer.stored_class,
+            needs=_unknown_functions(values),
+            problem=problem,
         )
 
     def _tf_operation(self, node: LayerNode, place: str) -> LayerNode:
@@ -220,53 +238,3 @@ def _both_directions(values: dict[str, Any]) -> None:
             values["backward_layer"] = replace(
                 forward, name=name, config={**forward.config, "go_backwards": True}
             )
-
-
-def _is_functional(config: Any) -> bool:
-    return isinstance(config, dict) and "input_layers" in config and isinstance(config.get("layers"), list)
-
-
-def _is_operation(module: Any) -> bool:
-    return isinstance(module, str) and module.startswith(("keras.src.ops", "keras.ops"))
-
-
-def _is_keras(module: Any, class_name: str, registered: Any) -> bool:
-    """Whether a class is Keras's own, as far as the file's words go."""
-    if isinstance(registered, str) and ">" in registered:
-        return False
-    if not isinstance(module, str):
-        return ">" not in class_name
-    return module.split(".")[0] == "keras" or module.startswith(
-        ("tensorflow.keras", "tf_keras", "tensorflow.python.keras")
-    )
-
-
-def _first_shape(saved: Any) -> Any:
-    """The batch_input_shape of a Sequential model's first layer, also where that is a model or a wrapper."""
-    config = saved.get("config") if isinstance(saved, dict) else None
-    if isinstance(config, list):
-        return _first_shape(config[0]) if config else None
-    if not isinstance(config, dict):
-        return None
-    for name in ("batch_input_shape", "batch_shape", "build_input_shape"):
-        if config.get(name) is not None:
-            return config[name]
-    if isinstance(config.get("layers"), list) and config["layers"]:
-        return _first_shape(config["layers"][0])
-    if isinstance(config.get("layer"), dict):
-        return _first_shape(config["layer"])
-    return None
-
-
-def _tensor_structure(value: Any, place: str) -> Any:
-    """`input_layers` or `output_layers`: one tensor, a list or a dict; a list of one is that one."""
-    if is_legacy_reference(value):
-        return Reference(value[0], value[1], value[2])
-    if isinstance(value, list) and value:
-        items = [_tensor_structure(item, place) for item in value]
-        return items[0] if len(items) == 1 else items
-    if isinstance(value, dict) and value:
-        if "class_name" in value:
-            return read_structure(value, place)
-        return {key: _tensor_structure(item, place) for key, item in value.items()}
-    raise ModelError(f"model {place!r} does not say what goes in or comes out: the file is damaged.")

@@ -15,9 +15,9 @@ import numpy as np
 from layerprobe.errors import ModelError
 from layerprobe.modelfile import flat_layout, tree_layout
 from layerprobe.modelfile.archive import Archive, reading
-from layerprobe.modelfile.config import read_version
 from layerprobe.modelfile.graph import Graph, LayerNode, walk, walk_layer
 from layerprobe.modelfile.migrate.weights import convert
+from layerprobe.modelfile.saved import read_version
 from layerprobe.modelfile.slots import own_slots
 
 if TYPE_CHECKING:

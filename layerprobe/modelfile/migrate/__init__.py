@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from layerprobe.modelfile.migrate import keras1, keras2
+from layerprobe.modelfile.migrate.keras1_merge import merge
 from layerprobe.modelfile.migrate.layer import SavedLayer
 
 
@@ -36,11 +37,13 @@ def migrate(layer: SavedLayer) -> list[str]:
 
 
 _LEGACY_NAMES = "https://github.com/keras-team/keras/blob/2.2.4/keras/legacy/interfaces.py"
+_MERGE = "https://github.com/keras-team/keras/blob/1.2.2/keras/engine/topology.py"
 _EVER = (99, 0)
 
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(keras1.class_name, (2, 0), "Keras 1 class name", _LEGACY_NAMES),
     Migration(keras1.arguments, (2, 0), "Keras 1 argument names", _LEGACY_NAMES),
+    Migration(merge, (2, 0), "Merge is now one layer for each mode", _MERGE),
     Migration(keras1.zero_padding, (2, 0), "Keras 1 padding", _LEGACY_NAMES),
     Migration(keras1.batch_normalization, (2, 0), "Keras 1 BatchNormalization", _LEGACY_NAMES),
     Migration(keras2.class_name, _EVER, "former class name"),

@@ -17,4 +17,8 @@ class SavedLayer:
     """(major, minor) of the Keras that saved it."""
     backend: str | None = None
     """"tensorflow", "theano", "cntk", ...; None where the file does not say."""
-    notes: list[str] = field(default_factory=list)
+    stored_class: str = field(init=False)
+    """The class as the file spells it."""
+
+    def __post_init__(self) -> None:
+        self.stored_class = self.class_name
