@@ -24,7 +24,7 @@ from layerprobe.plan import (
     takes_images,
 )
 from layerprobe.probed_model import ProbedModel
-from layerprobe.records import ExtractOptions, RunReport, TensorSpec
+from layerprobe.records import ExtractOptions, ModelOptions, RunReport, TensorSpec
 from layerprobe.run import Progress, Run, stored_dtype
 from layerprobe.sources.opening import open_source
 
@@ -41,6 +41,8 @@ def extract(
     output: str | None = None,
     *,
     custom_objects: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    lambdas: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> RunReport:
@@ -53,6 +55,8 @@ def extract(
         layers: Addresses and patterns; see `modelfile/select.py`.
         output: `.npz`, `.h5`, `.hdf5`, or a folder; None: named after the input.
         custom_objects: Classes and functions that the model needs and Keras does not have, by name.
+        weights: Of an HDF5 file with the weights, for a model that came without them.
+        lambdas: Expressions such as "x / 127.5 - 1" for Lambda layers, by address or bare name.
         progress: Called after each batch.
         options: The fields of `records.ExtractOptions`.
 
@@ -65,7 +69,7 @@ def extract(
     """
     started, clock = time.perf_counter(), Clock()
     how = _options(options)
-    probed = ProbedModel(model, layers, custom_objects or {})
+    probed = ProbedModel(model, layers, ModelOptions(custom_objects or {}, weights, lambdas or {}))
     sources = _open_sources(inputs)
     keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
     path, file_format = choose_output(output, keys)

@@ -10,7 +10,7 @@ import numpy as np
 
 from layerprobe.errors import UsageError
 from layerprobe.probed_model import ProbedModel
-from layerprobe.records import TensorSpec
+from layerprobe.records import ModelOptions, TensorSpec
 
 if TYPE_CHECKING:
     import keras
@@ -34,6 +34,8 @@ class Probe:
         training: Dropout and batch normalisation as in training.
         seed: Of every random layer, with `training`; drawn when None.
         custom_objects: Classes and functions that the model needs and Keras does not have, by name.
+        weights: Of an HDF5 file with the weights, for a model that came without them.
+        lambdas: Expressions such as "x / 127.5 - 1" for Lambda layers, by address or bare name.
 
     Raises:
         UnknownLayerError: The model has no such layer.
@@ -48,8 +50,11 @@ class Probe:
         training: bool = False,
         seed: int | None = None,
         custom_objects: Mapping[str, Any] | None = None,
+        weights: str | None = None,
+        lambdas: Mapping[str, str] | None = None,
     ) -> None:
-        self._probed = ProbedModel(model, layers, custom_objects or {})
+        options = ModelOptions(custom_objects or {}, weights, lambdas or {})
+        self._probed = ProbedModel(model, layers, options)
         self._options = {"training": training, "seed": seed}
         self._engines: dict[tuple[tuple[int, ...], ...], Engine] = {}
 

@@ -11,7 +11,7 @@ from layerprobe import registry
 from layerprobe.errors import UsageError
 from layerprobe.modelfile.listing import describe
 from layerprobe.modelfile.select import select
-from layerprobe.records import LayerInfo, ModelInfo, Tap, TensorSpec
+from layerprobe.records import LayerInfo, ModelInfo, ModelOptions, Tap, TensorSpec
 
 if TYPE_CHECKING:
     import keras
@@ -25,7 +25,7 @@ class ProbedModel:
     Args:
         model: A path, or a Keras model.
         layers: What to record: addresses and patterns.
-        custom_objects: The user's own classes and functions, by name.
+        options: What the file needs beside itself.
 
     Raises:
         UsageError: No layer is named, or one that the model does not have.
@@ -36,9 +36,9 @@ class ProbedModel:
         self,
         model: str | os.PathLike[str] | keras.Model,
         layers: Sequence[str],
-        custom_objects: Mapping[str, Any],
+        options: ModelOptions,
     ) -> None:
-        self._custom_objects = custom_objects
+        self._options = options
         self._live: keras.Model | None = None
         if isinstance(layers, str):
             raise UsageError(
@@ -46,7 +46,7 @@ class ProbedModel:
             )
         if isinstance(model, str | os.PathLike):
             self.path = os.fspath(model)
-            self.info = describe(self.path)
+            self.info = _describe(self.path, options)
         else:
             self.path = ""
             self._live = model
@@ -64,8 +64,7 @@ class ProbedModel:
     def load(self) -> keras.Model:
         """The live model, at the first call from its file; pruned to the taps' ancestors."""
         if self._live is None:
-            addresses = {tap.address for tap in self.taps}
-            self._live = self._load(None if "" in addresses else addresses)
+            self._live = self._load({tap.address for tap in self.taps})
         return self._live
 
     @property
@@ -106,10 +105,7 @@ class ProbedModel:
         }
 
     def _load(self, keep: set[str] | None) -> keras.Model:
-        _import_tensorflow()
-        from layerprobe.loading.build import load_model
-
-        return load_model(self.path, custom_objects=self._custom_objects, keep=keep)
+        return _load(self.path, self._options, keep)
 
 
 def _describe_live(model: keras.Model, info: ModelInfo | None = None) -> ModelInfo:
@@ -132,36 +128,53 @@ def layers(
     *,
     shapes: bool = False,
     custom_objects: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    lambdas: Mapping[str, str] | None = None,
 ) -> tuple[LayerInfo, ...]:
     """The layers of a saved model, from its file alone.
 
     Args:
         path: The model.
         shapes: Load the model and add the output shapes, which no file stores.
-        custom_objects: With code for the model's own classes it is loaded where the file lists no layers.
+        custom_objects: The user's own classes and functions, by name; with them a model is loaded whose file
+            lists no layers.
+        weights: Of an HDF5 file with the weights, for a model that came without them.
+        lambdas: Expressions for Lambda layers, by address or bare name.
 
     Returns:
         An outer layer before its inner ones; empty for a subclassed model that was not loaded.
     """
-    info = describe(os.fspath(path))
+    options = ModelOptions(custom_objects or {}, weights, lambdas or {})
+    info = _describe(os.fspath(path), options)
     if not shapes and (info.layers or not custom_objects):
         return info.layers
-    _import_tensorflow()
-    from layerprobe.engines.keras_tensorflow import output_shapes
-    from layerprobe.loading.build import load_model
-
-    unreachable = {layer.address for layer in info.layers if layer.problem}
-    keep = {layer.address for layer in info.layers} - unreachable if unreachable else None
-    model = load_model(os.fspath(path), custom_objects=custom_objects or {}, keep=keep)
+    reachable = [layer.address for layer in info.layers if not layer.problem]
+    model = _load(os.fspath(path), options, set(reachable) if info.layers else None)
     live = _describe_live(model, info)
     found = info.layers or live.layers
     if not shapes:
         return found
-    known = output_shapes(model, [layer.address for layer in found if not layer.problem], live.inputs)
+
+    from layerprobe.engines.keras_tensorflow import output_shapes
+
+    known = output_shapes(model, reachable or [layer.address for layer in found], live.inputs)
     return tuple(dataclasses.replace(layer, shapes=known.get(layer.address)) for layer in found)
 
 
-def _import_tensorflow() -> None:
+def _describe(path: str, options: ModelOptions) -> ModelInfo:
+    return describe(path, options.weights, given=options.custom_objects, lambdas=options.lambdas)
+
+
+def _load(path: str, options: ModelOptions, keep: set[str] | None) -> keras.Model:
     from layerprobe.engines.quiet_import import import_tensorflow
 
     import_tensorflow()
+    from layerprobe.loading.build import load_model
+
+    return load_model(
+        path,
+        custom_objects=options.custom_objects,
+        keep=keep,
+        weights=options.weights,
+        lambdas=options.lambdas,
+    )

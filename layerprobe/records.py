@@ -150,6 +150,18 @@ class Preprocessing:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """What a model file needs beside itself; every field is an option of the command line."""
+
+    custom_objects: Mapping[str, Any] = field(default_factory=dict)
+    """The user's own classes and functions, by name."""
+    weights: str | None = None
+    """Path of an HDF5 file with the weights, for a model that came without them."""
+    lambdas: Mapping[str, str] = field(default_factory=dict)
+    """Expressions such as "x / 127.5 - 1" for Lambda layers, by address or bare name."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExtractOptions:
     """How `extract` works; every field is an option of the command line, under the same name."""
 

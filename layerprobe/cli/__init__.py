@@ -15,6 +15,7 @@ from layerprobe.errors import LayerprobeError
 from layerprobe.version import __version__
 
 COMMANDS = {
+    "check": "layerprobe.cli.check:check",
     "extract": "layerprobe.cli.extract:extract",
     "info": "layerprobe.cli.info:info",
     "layers": "layerprobe.cli.layers:layers",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from layerprobe.cli.console import emit, escape, say
+from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
 from layerprobe.cli.progress import progress
 from layerprobe.errors import UsageError
 
@@ -73,9 +74,7 @@ PARTIAL = 3
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per processor]")
 @click.option("--training", is_flag=True, help="Dropout and batch normalisation as in training.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of random layers, with --training.")
-@click.option(
-    "--custom", multiple=True, metavar="FILE.py[:NAME]", help="Your code for the model's own classes."
-)
+@model_options
 @click.option("--json", "as_json", is_flag=True, help="Print the run's report on stdout as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
 @click.option("-v", "--verbose", is_flag=True, help="TensorFlow's own log, too.")
@@ -91,6 +90,8 @@ def extract(
     nul: bool,
     named: tuple[str, ...],
     custom: tuple[str, ...],
+    weights: str | None,
+    lambdas: tuple[str, ...],
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -111,7 +112,15 @@ def extract(
     opened = _inputs(inputs, lists, nul, named)
     with progress(quiet or as_json) as update:
         report = run(
-            model, opened, layers, output, custom_objects=_custom_objects(custom), progress=update, **options
+            model,
+            opened,
+            layers,
+            output,
+            custom_objects=read_custom(custom),
+            weights=weights,
+            lambdas=read_lambdas(lambdas),
+            progress=update,
+            **options,
         )
     if as_json:
         emit(json.dumps(_as_json(report), indent=2))
@@ -147,14 +156,6 @@ def _by_name(named: Sequence[str]) -> dict[str, list[str]]:
             raise UsageError(f"--input wants NAME=FILE, as in --input image=photos. Received: {text!r}")
         files.setdefault(name, []).append(file)
     return files
-
-
-def _custom_objects(custom: Sequence[str]) -> Mapping[str, Any]:
-    if not custom:
-        return {}
-    from layerprobe.loading.custom import read_custom_objects
-
-    return read_custom_objects(custom)
 
 
 def _as_json(report: RunReport) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from layerprobe.cli.console import emit, escape, say
+from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,11 +25,16 @@ if TYPE_CHECKING:
 @click.option("--tree", is_flag=True, help="Nested layers under the layer that holds them.")
 @click.option("--shapes", is_flag=True, help="Output shapes too; this loads the model.")
 @click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
-@click.option(
-    "--custom", multiple=True, metavar="FILE.py[:NAME]", help="Your code for the model's own classes."
-)
+@model_options
 def layers(
-    model: str, patterns: tuple[str, ...], tree: bool, shapes: bool, as_json: bool, custom: tuple[str, ...]
+    model: str,
+    patterns: tuple[str, ...],
+    tree: bool,
+    shapes: bool,
+    as_json: bool,
+    custom: tuple[str, ...],
+    weights: str | None,
+    lambdas: tuple[str, ...],
 ) -> None:
     """List the layers of MODEL, or those that PATTERNS match, as `extract --layer` takes them.
 
@@ -39,12 +45,13 @@ def layers(
     from layerprobe.modelfile.select import match
     from layerprobe.probed_model import layers as list_layers
 
-    custom_objects = None
-    if custom:
-        from layerprobe.loading.custom import read_custom_objects
-
-        custom_objects = read_custom_objects(custom)
-    found: Sequence[LayerInfo] = list_layers(model, shapes=shapes, custom_objects=custom_objects)
+    found: Sequence[LayerInfo] = list_layers(
+        model,
+        shapes=shapes,
+        custom_objects=read_custom(custom),
+        weights=weights,
+        lambdas=read_lambdas(lambdas),
+    )
     if patterns:
         wanted = {layer.address for pattern in patterns for layer in match(pattern, found)}
         found = [layer for layer in found if layer.address in wanted]
