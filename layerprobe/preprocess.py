@@ -208,10 +208,13 @@ def resize(image: Image.Image | Array, spec: Preprocessing) -> Array:
 
 
 def _centre_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of the part to keep; both sizes are (width, height)."""
+    """Left, top, right and bottom of the part to keep; both sizes are (width, height).
+
+    Of extreme proportions it may be less than a pixel, rounded to nothing: Pillow takes the values there.
+    """
     width, height = size
-    crop_width = max(1, min(width, height * target[0] // target[1]))
-    crop_height = max(1, min(height, width * target[1] // target[0]))
+    crop_width = min(width, height * target[0] // target[1])
+    crop_height = min(height, width * target[1] // target[0])
     left, top = (width - crop_width) // 2, (height - crop_height) // 2
     return left, top, left + crop_width, top + crop_height
 

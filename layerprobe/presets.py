@@ -219,10 +219,7 @@ def guess_preset(layers: Sequence[LayerInfo], input_name: str | None = None) -> 
     """
     members = _members(layers)
     inputs = _inputs(members[""])
-    inputs = inputs & {input_name} or inputs
-    if len(inputs) > 1:
-        return "raw", ASSUMED
-    model, first = "", _first(members, "", inputs)
+    model, first = "", _first(members, "", inputs & {input_name} or inputs)
     while first is not None and first.address in members:
         model = first.address
         first = _first(members, model, _inputs(members[model]))

@@ -41,8 +41,6 @@ def test_pixels_equal_load_img(
     for shape in SHAPES:
         data = encode(photograph(*shape), file_format)
         for size in SIZES:
-            if keep and min(shape[1] * size[0] // size[1], shape[0] * size[1] // size[0]) == 0:
-                continue  # Keras cannot
             how = Preprocessing(size=size, channels=channels, resize=name, crop=crop)
             expected = by_keras(
                 data, target_size=size, interpolation=name, keep_aspect_ratio=keep, color_mode=colours

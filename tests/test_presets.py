@@ -159,6 +159,18 @@ def test_of_several_inputs_the_one_that_takes_the_images_counts() -> None:
     assert guess_preset(mixed) == ("raw", ASSUMED)
 
 
+def test_inputs_that_go_to_the_same_network_are_one() -> None:
+    twice = inside()
+    twice.insert(1, LayerInfo("other", "InputLayer", None, ()))
+    assert guess_preset(changed(twice, "backbone", inbound=("input", "other"), calls=2))[0] == "caffe"
+
+
+def test_the_input_of_a_sequential_model_need_not_be_listed() -> None:
+    assert guess_preset(chain(VGG16)[1:])[0] == "caffe"
+    behind = chain(f"random_flip RandomFlip 0, {VGG16}")
+    assert guess_preset(behind[1:])[0] == "caffe"
+
+
 def test_an_input_that_goes_to_two_networks_is_no_evidence() -> None:
     first, second = chain(VGG16), chain(RESNET50)
     assert guess_preset([*first, *second[1:]]) == ("raw", ASSUMED)
