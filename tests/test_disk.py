@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,9 @@ from layerprobe.formats import placement
 from layerprobe.formats.opening import open_output
 from layerprobe.records import TensorSpec
 
-OPERATIONS = (
-    "open",
-    "mkdir",
-    "pwrite",
-    "fsync",
-    "replace",
-    "rename",
-    "posix_fallocate",
-    "ftruncate",
-    "statvfs",
-)
+NAMING = ("open", "mkdir", "fsync", "ftruncate", "replace", "rename")
+"""What changes which files there are, and the calls around it."""
+OPERATIONS = (*NAMING, "pwrite", "pread", "posix_fallocate", "statvfs")
 """What a writer asks of the system, and what can therefore fail."""
 
 
@@ -93,13 +85,15 @@ def test_whatever_call_fails_the_old_output_is_intact_or_the_new_one_complete(
 ) -> None:
     """SQLite's method: the n-th call fails, for n = 1, 2, ... until none is left to fail."""
     writer_class, replacing = case
+    old = write_output(writer_class, tmp_path / "old", seed=1) if replacing else None
     for count in until_none_fires():
-        out = tmp_path / str(count.nth) / "out"
+        out = tmp_path / "here" / "out"
         out.parent.mkdir()
-        old = write_output(writer_class, out, seed=1) if replacing else None
+        if replacing:
+            copy(tmp_path / "old", out)
         reported = False
         with monkeypatch.context() as patch:
-            intercept(patch, count, lambda: fail(errno.EIO))
+            intercept(patch, OPERATIONS, count, lambda: fail(errno.EIO))
             try:
                 write_output(writer_class, out, seed=2)
             except LayerprobeError as error:
@@ -115,13 +109,15 @@ def test_a_kill_at_any_moment_leaves_a_complete_output_or_none(
     case: tuple[Any, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer_class, replacing = case
+    old = write_output(writer_class, tmp_path / "old", seed=1) if replacing else None
     for count in until_none_fires():
-        out = tmp_path / str(count.nth) / "out"
+        out = tmp_path / "here" / "out"
         out.parent.mkdir()
-        old = write_output(writer_class, out, seed=1) if replacing else None
+        if replacing:
+            copy(tmp_path / "old", out)
         child = os.fork()
         if not child:
-            intercept(monkeypatch, count, lambda: os.kill(os.getpid(), signal.SIGKILL))
+            intercept(monkeypatch, NAMING, count, lambda: os.kill(os.getpid(), signal.SIGKILL))
             write_output(writer_class, out, seed=2)
             os._exit(0)
         _, status = os.waitpid(child, 0)
@@ -223,6 +219,10 @@ except WriteError as error:
     assert os.listdir(tmp_path) == []
 
 
+def copy(source: Path, target: Path) -> None:
+    shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+
+
 class Count:
     def __init__(self, nth: int) -> None:
         self.nth, self.calls, self.fired = nth, 0, False
@@ -234,13 +234,15 @@ def until_none_fires() -> Iterator[Count]:
         count = Count(nth)
         yield count
         if not count.fired:
-            assert nth > 10
+            assert nth > 4
             return
     raise AssertionError("a writer makes no end of calls")
 
 
-def intercept(patch: pytest.MonkeyPatch, count: Count, fault: Callable[[], object]) -> None:
-    """Have the `count.nth` of all calls in `OPERATIONS` do `fault` instead."""
+def intercept(
+    patch: pytest.MonkeyPatch, operations: Sequence[str], count: Count, fault: Callable[[], object]
+) -> None:
+    """Have the `count.nth` of all calls of these operations do `fault` instead."""
 
     def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -254,7 +256,7 @@ def intercept(patch: pytest.MonkeyPatch, count: Count, fault: Callable[[], objec
 
         return call
 
-    for name in OPERATIONS:
+    for name in operations:
         patch.setattr(os, name, wrapped(getattr(os, name)))
 
 

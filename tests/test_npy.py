@@ -92,3 +92,15 @@ def test_a_missing_file_or_one_of_another_shape_is_refused(tmp_path: Path) -> No
             np.save(out / "backbone%2Fconv1.npy", np.array([{}] * ROWS))
         with pytest.raises(OutputFormatError, match="was not written by layerprobe, or is damaged"):
             NpyReader(str(out))
+
+
+def test_a_record_cannot_name_files_outside_the_folder(tmp_path: Path) -> None:
+    write_output(NpyWriter, tmp_path / "out")
+    np.save(tmp_path / "secret.npy", np.zeros(ROWS))
+    record = tmp_path / "out" / "provenance.json"
+    for name in ("../secret", str(tmp_path / "secret")):
+        changed = json.loads(record.read_bytes())
+        changed["arrays"]["count"] = name
+        record.write_text(json.dumps(changed))
+        with pytest.raises(OutputFormatError, match="is not in the folder"):
+            NpyReader(str(tmp_path / "out"))

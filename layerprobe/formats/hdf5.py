@@ -74,7 +74,7 @@ def _lay_out(file: h5py.File, layer: StoredLayer) -> int:
     how.set_obj_track_times(False)
     dtype = h5py.h5t.py_create(layer.dtype, logical=True)
     space = h5py.h5s.create_simple(layer.shape)
-    dataset = h5py.Dataset(h5py.h5d.create(file.id, layer.stored.encode(), dtype, space, how))
+    dataset = file[layer.stored] = h5py.Dataset(h5py.h5d.create(file.id, None, dtype, space, how))
     address = _encode(layer.layer)
     if len(address) < _LONGEST_ATTRIBUTE:
         dataset.attrs.create("layer", address, dtype=_TEXT)
@@ -99,7 +99,7 @@ def _encode(text: str) -> bytes:
 
 
 class _Port(io.RawIOBase):
-    """A pending file as HDF5 sees it: one whose writes never fail.
+    """A pending file as HDF5 sees it: one that never fails.
 
     HDF5 can crash the process when the disk is full. So the first failure is kept for `_editing` to raise,
     and HDF5 is told that all is well.
@@ -117,31 +117,35 @@ class _Port(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Read at the position, zeros beyond the end."""
-        data = b"" if self.failure else self._file.read(self._position, len(buffer))
+        """Read at the position; zeros beyond the end, and after a failure: HDF5 may follow what it gets."""
+        data = b""
+        with self._keeping_failure():
+            if self.failure is None:
+                data = self._file.read(self._position, len(buffer))
         buffer[:] = data.ljust(len(buffer), b"\0")
         self._position += len(buffer)
         return len(buffer)
 
     def write(self, data: Any) -> int:
         """Write at the position."""
-        try:
-            if self.failure is None:
-                self._file.write(self._position, data)
-        except WriteError as error:
-            self.failure = error
+        with self._keeping_failure():
+            self._file.write(self._position, data)
         self._position += len(data)
         return len(data)
 
     def truncate(self, size: int | None = None) -> int:
         """Set the size; None: the position."""
         size = self._position if size is None else size
-        try:
-            if self.failure is None:
-                self._file.truncate(size)
-        except WriteError as error:
-            self.failure = error
+        with self._keeping_failure():
+            self._file.truncate(size)
         return size
+
+    @contextmanager
+    def _keeping_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except WriteError as error:
+            self.failure = self.failure or error
 
 
 @contextmanager

@@ -83,6 +83,8 @@ class NpyReader(OutputReader):
             on_error.pop_all()
 
     def _open(self, name: str) -> IO[bytes]:
+        if os.path.basename(name) != name:
+            raise ValueError(f"{name!r} is not in the folder")
         if self._folder == -1:
             return open(os.path.join(self.path, name), "rb")
         return open(name, "rb", opener=lambda name, flags: os.open(name, flags, dir_fd=self._folder))
