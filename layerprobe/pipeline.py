@@ -70,7 +70,7 @@ def extract(
     started, clock = time.perf_counter(), Clock()
     how = _options(options)
     probed = ProbedModel(model, layers, ModelOptions(custom_objects or {}, weights, lambdas or {}))
-    sources = _open_sources(inputs)
+    sources = _open_sources(inputs, how.limit)
     keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
     path, file_format = choose_output(output, keys)
     check_not_an_input(path, itertools.chain([probed.path], _files_of(inputs)))
@@ -103,15 +103,15 @@ def _options(options: Mapping[str, Any]) -> ExtractOptions:
     return checked
 
 
-def _open_sources(inputs: Inputs | Mapping[str, Inputs]) -> dict[str, Source]:
+def _open_sources(inputs: Inputs | Mapping[str, Inputs], limit: int | None) -> dict[str, Source]:
     """By name of the model's input; "" where the model has only one."""
     if isinstance(inputs, Mapping):
-        return {name: _open_source(given) for name, given in inputs.items()}
-    return {"": _open_source(inputs)}
+        return {name: _open_source(given, limit) for name, given in inputs.items()}
+    return {"": _open_source(inputs, limit)}
 
 
-def _open_source(given: Inputs) -> Source:
-    return open_source(_names(given)) if isinstance(given, str | Sequence) else given
+def _open_source(given: Inputs, limit: int | None) -> Source:
+    return open_source(_names(given), limit=limit) if isinstance(given, str | Sequence) else given
 
 
 def _files_of(inputs: Inputs | Mapping[str, Inputs]) -> Iterator[str]:

@@ -105,7 +105,7 @@ def choose_preprocessing(
         )
     preset, reason = options.preprocess, "asked for"
     if preset == "auto":
-        preset, reason = guess_preset(layers)
+        preset, reason = guess_preset(layers, spec.name)
     how = dataclasses.replace(
         parse_preprocess(preset, size=size, channels=cast(Literal[1, 3, 4], channels)),
         resize=options.resize,

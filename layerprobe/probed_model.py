@@ -166,9 +166,6 @@ def _describe(path: str, options: ModelOptions) -> ModelInfo:
 
 
 def _load(path: str, options: ModelOptions, keep: set[str] | None) -> keras.Model:
-    from layerprobe.engines.quiet_import import import_tensorflow
-
-    import_tensorflow()
     from layerprobe.loading.build import load_model
 
     return load_model(

@@ -8,7 +8,8 @@ import itertools
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from importlib import metadata
 from typing import TYPE_CHECKING, cast
 
@@ -63,14 +64,15 @@ class Run:
 
     def fill(self, writer: Writer, progress: Progress | None) -> None:
         """Compute every row and hand it to the writer, in order."""
-        for batch in self._batches():
-            self._failures.update((failure.index, failure) for failure in batch.failures)
-            activations = self._compute(batch) if batch.rows else {}
-            now = time.perf_counter()
-            writer.write(batch.start, self._blocks(batch, activations))
-            self._clock.add("write", now)
-            if progress is not None:
-                progress(batch.start + batch.size, len(self._feeds), len(self._failures))
+        with closing(self._batches()) as batches:
+            for batch in batches:
+                self._failures.update((failure.index, failure) for failure in batch.failures)
+                activations = self._compute(batch) if batch.rows else {}
+                now = time.perf_counter()
+                writer.write(batch.start, self._blocks(batch, activations))
+                self._clock.add("write", now)
+                if progress is not None:
+                    progress(batch.start + batch.size, len(self._feeds), len(self._failures))
 
     def commit(self, writer: Writer) -> None:
         """Give the output its name; raises AllInputsFailedError instead when there is nothing in it."""
@@ -97,22 +99,25 @@ class Run:
             notes=tuple(self._notes()),
         )
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Generator[Batch, None, None]:
         workers = self._how.workers or len(os.sched_getaffinity(0))
         size = self._engine.batch_size
         # Two batches are prepared ahead: one to compute on while the next one fills.
         rows = ordered_map(self._feeds.rows, self._feeds.samples(), workers=workers, window=2 * size)
-        for start in range(0, len(self._feeds), size):
-            taken = list(itertools.islice(rows, size))
-            good = [place for place, row in enumerate(taken) if not isinstance(row, Failure)]
-            columns = zip(*(taken[place] for place in good), strict=True) if good else ()
-            yield Batch(
-                start=start,
-                size=len(taken),
-                rows=good,
-                inputs=tuple(np.stack(column) for column in columns),
-                failures=tuple(row for row in taken if isinstance(row, Failure)),
-            )
+        with closing(rows):
+            for start in range(0, len(self._feeds), size):
+                yield self._batch(start, list(itertools.islice(rows, size)))
+
+    def _batch(self, start: int, taken: Sequence[tuple[Array, ...] | Failure]) -> Batch:
+        good = [place for place, row in enumerate(taken) if not isinstance(row, Failure)]
+        columns = zip(*(taken[place] for place in good), strict=True) if good else ()
+        return Batch(
+            start=start,
+            size=len(taken),
+            rows=good,
+            inputs=tuple(np.stack(column) for column in columns),
+            failures=tuple(row for row in taken if isinstance(row, Failure)),
+        )
 
     def _compute(self, batch: Batch) -> dict[str, Array]:
         now = time.perf_counter()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -29,6 +33,33 @@ def say(text: str) -> None:
         click.echo(f"layerprobe: {escape(text)}", err=True)
     except (OSError, ValueError):
         return
+
+
+@contextmanager
+def only_our_own_lines(verbose: bool = False) -> Iterator[None]:
+    """Meanwhile nothing but layerprobe's own lines reaches stderr, unless `verbose`.
+
+    TensorFlow writes to descriptor 2 while it is imported, whatever its log level, and so does libtiff for a
+    broken picture; Pillow and Keras warn through Python.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
+    if verbose:
+        yield
+        return
+    original, kept = sys.stderr, os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings(), os.fdopen(kept, "w", buffering=1, errors="backslashreplace") as ours:
+        warnings.simplefilter("ignore")
+        os.dup2(nowhere, 2)
+        sys.stderr = ours
+        try:
+            yield
+        finally:
+            sys.stderr = original
+            os.dup2(kept, 2)
+            os.close(nowhere)
+            logging.disable(logging.NOTSET)
 
 
 def emit(text: str) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from layerprobe.cli.console import emit, escape, say
+from layerprobe.cli.console import emit, escape, only_our_own_lines, say
 from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
 from layerprobe.cli.progress import progress
 from layerprobe.errors import UsageError
@@ -104,13 +103,12 @@ def extract(
     (an output of several), `name@1` (a call of several), `in:NAME`, `pre:NAME` (before the activation),
     `output`.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
     if not layers:
         raise UsageError(f"name a layer with --layer: `layerprobe layers {model}` lists them.")
     from layerprobe.pipeline import extract as run
 
-    opened = _inputs(inputs, lists, nul, named)
-    with progress(quiet or as_json) as update:
+    opened = _inputs(inputs, lists, nul, named, options["limit"])
+    with only_our_own_lines(verbose), progress(quiet or as_json) as update:
         report = run(
             model,
             opened,
@@ -130,7 +128,7 @@ def extract(
 
 
 def _inputs(
-    inputs: Sequence[str], lists: Sequence[str], nul: bool, named: Sequence[str]
+    inputs: Sequence[str], lists: Sequence[str], nul: bool, named: Sequence[str], limit: int | None
 ) -> Source | Sequence[str] | Mapping[str, Sequence[str]]:
     if named:
         if inputs or lists:
@@ -144,7 +142,8 @@ def _inputs(
         return inputs
     from layerprobe.sources.opening import open_source
 
-    return open_source(inputs, lists=lists, nul=nul, stdin=sys.stdin.buffer if "-" in inputs else None)
+    stdin = sys.stdin.buffer if "-" in inputs else None
+    return open_source(inputs, lists=lists, nul=nul, stdin=stdin, limit=limit)
 
 
 def _by_name(named: Sequence[str]) -> dict[str, list[str]]:

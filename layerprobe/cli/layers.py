@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from layerprobe.cli.console import emit, escape, say
+from layerprobe.cli.console import emit, escape, only_our_own_lines, say
 from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
 
 if TYPE_CHECKING:
@@ -41,17 +40,17 @@ def layers(
     The file alone is read, without TensorFlow. A file stores no output shapes: --shapes loads the model.
     A subclassed model does not list its layers either, so it is loaded, with the code given by --custom.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from layerprobe.modelfile.select import match
     from layerprobe.probed_model import layers as list_layers
 
-    found: Sequence[LayerInfo] = list_layers(
-        model,
-        shapes=shapes,
-        custom_objects=read_custom(custom),
-        weights=weights,
-        lambdas=read_lambdas(lambdas),
-    )
+    with only_our_own_lines():
+        found: Sequence[LayerInfo] = list_layers(
+            model,
+            shapes=shapes,
+            custom_objects=read_custom(custom),
+            weights=weights,
+            lambdas=read_lambdas(lambdas),
+        )
     if patterns:
         wanted = {layer.address for pattern in patterns for layer in match(pattern, found)}
         found = [layer for layer in found if layer.address in wanted]

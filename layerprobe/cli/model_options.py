@@ -31,9 +31,6 @@ def read_custom(custom: Sequence[str]) -> dict[str, Any]:
     """The user's classes and functions by name; their files are run."""
     if not custom:
         return {}
-    from layerprobe.engines.quiet_import import import_tensorflow
-
-    import_tensorflow()
     from layerprobe.loading.custom import read_custom_objects
 
     return read_custom_objects(custom)

@@ -12,7 +12,12 @@ from layerprobe.sources.listing import image_source
 
 
 def open_source(
-    inputs: Sequence[str], *, lists: Sequence[str] = (), nul: bool = False, stdin: IO[bytes] | None = None
+    inputs: Sequence[str],
+    *,
+    lists: Sequence[str] = (),
+    nul: bool = False,
+    stdin: IO[bytes] | None = None,
+    limit: int | None = None,
 ) -> Source:
     """List the inputs of a run; nothing but array headers is read.
 
@@ -21,6 +26,7 @@ def open_source(
         lists: Files that list images, a path a line.
         nul: Lists are separated by NUL instead.
         stdin: Where the list of `-` comes from.
+        limit: So many images are enough: listing stops there.
 
     Raises:
         NoInputError: A named file does not exist, or there is not one image.
@@ -28,7 +34,7 @@ def open_source(
     """
     arrays = [name for name in inputs if name != "-" and is_array(name)]
     if not arrays:
-        return image_source(inputs, lists=lists, nul=nul, stdin=stdin)
+        return image_source(inputs, lists=lists, nul=nul, stdin=stdin, limit=limit)
     if len(arrays) < len(inputs) or lists:
         raise UsageError(f"give images or arrays, not both. Received: the array {arrays[0]!r} among images")
     return array_source(arrays)
