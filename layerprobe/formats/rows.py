@@ -103,4 +103,4 @@ def _checked(layer: StoredLayer, array: Array) -> Array:
         raise ValueError(f"{layer.layer!r}: rows of {layer.shape[1:]} were announced, {array.shape[1:]} came")
     if array.dtype.name not in (layer.dtype.name, layer.given):
         raise ValueError(f"{layer.layer!r}: {layer.given} was announced, {array.dtype.name} came")
-    return np.ascontiguousarray(array, dtype=layer.dtype)
+    return array.astype(layer.dtype, copy=False)
