@@ -128,10 +128,12 @@ def test_masks_reach_the_layers_behind_an_embedding() -> None:
     assert not np.allclose(values[1], unmasked)
 
 
-def test_a_tensor_that_carries_a_mask_needs_what_the_mask_is_made_of() -> None:
+@pytest.mark.parametrize("options", [{}, {"training": False}])
+def test_a_tensor_that_carries_a_mask_needs_what_the_mask_is_made_of(options) -> None:
     ids = keras.Input((5,), dtype="int32", name="ids")
     embedding = layers.Embedding(10, 4, mask_zero=True)
-    model = keras.Model(ids, layers.LSTM(3)(embedding(ids)))
+    # Keras notes the mask as an argument of the call only if there are no other options.
+    model = keras.Model(ids, layers.LSTM(3)(embedding(ids), **options))
     with pytest.raises(UsageError, match="also depends on input 'ids'"):
         function([embedding.output], [model.output])
     given = function([embedding.output, ids], [model.output])([embedding(IDS), IDS])[0]
@@ -216,6 +218,7 @@ def test_masks_made_anew_for_each_call_count_as_one() -> None:
     embedded = model.layers[0](IDS)
     value = function([model.layers[0].output, model.inputs[0]], model.outputs)([embedded, IDS])[0]
     assert close(value, predict(model, IDS))
+    assert close(function([model.layers[1].output], model.outputs)([model.layers[1](embedded)])[0], value)
 
 
 # What cannot be meant

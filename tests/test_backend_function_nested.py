@@ -80,6 +80,28 @@ def test_a_nested_model_called_twice_is_ambiguous_inside_and_not_outside() -> No
     assert not values[1].any()
 
 
+def test_a_call_that_lacks_its_input_does_not_take_that_of_another_call() -> None:
+    inner = classifier()
+    left, right = nest(inner, "left"), nest(inner, "right")
+    conv = inner.get_layer("conv1").output
+    values = function(left.inputs, [conv, left.output])([IMAGES])
+    assert close(values[1], predict(left, IMAGES))
+    with pytest.raises(UsageError, match="'right_head' cannot be computed .* depends on input 'right_image'"):
+        function(left.inputs, [conv, right.output])
+
+
+def test_what_lies_before_a_tensor_that_is_given_inside_is_not_called() -> None:
+    counted = Counted()
+    inner = classifier()
+    image = keras.Input((8, 8, 3))
+    outer = keras.Model(image, inner(counted(image)))
+    conv = inner.get_layer("conv1")
+    before = counted.runs
+    values = function([image, conv.output], [outer.output])([IMAGES * 0, conv(IMAGES * 2)])
+    assert counted.runs == before
+    assert close(values[0], predict(outer, IMAGES))
+
+
 def test_a_model_called_on_its_own_output_is_ambiguous_inside() -> None:
     a = keras.Input((3,))
     inner = keras.Model(a, layers.Dense(3, name="again")(a), name="twice")
@@ -104,36 +126,41 @@ def test_a_model_called_on_something_made_of_its_own_input() -> None:
 
 @pytest.mark.parametrize("kind", [dict, list])
 def test_nested_models_take_their_inputs_by_place_or_by_name(kind) -> None:
-    a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+    a, b = keras.Input((4,), name="second"), keras.Input((4,), name="first")
     difference = layers.Subtract(name="difference")([a, b])
     inner = keras.Model(
-        {"a": a, "b": b} if kind is dict else [a, b], {"y": difference, "x": layers.ReLU()(difference)}
+        {"second": a, "first": b} if kind is dict else [a, b],
+        {"y": difference, "x": layers.ReLU()(difference)},
     )
     p, q = keras.Input((4,)), keras.Input((4,))
-    outputs = inner({"b": p, "a": q})
+    outputs = inner({"first": p, "second": q})
     x, y = np.random.default_rng(0).random((2, 3, 4))
     values = function([p, q], [inner.get_layer("difference").output, outputs])([x, y])
     assert close(values[0], y - x)
     assert close(values[1]["x"], np.maximum(y - x, 0))
 
 
-def test_values_are_converted_on_their_way_into_a_nested_model() -> None:
-    a = keras.Input((1,))
-    inner = keras.Model(a, layers.Dense(2, name="inside")(a))
-    number = keras.Input((), dtype="int32")
+@pytest.mark.parametrize(("taken", "brought"), [((1,), ()), ((), (1,)), ((1,), (1,))])
+def test_values_are_converted_on_their_way_into_a_nested_model(taken, brought) -> None:
+    a = keras.Input(taken)
+    inside = layers.Rescaling(0.5)(a)
+    inner = keras.Model(a, inside)
+    number = keras.Input(brought, dtype="int32")
     outer = keras.Model(number, inner(number))
-    value = function([number], inner.get_layer("inside").output)([[1, 2, 3]])
-    assert close(value, predict(outer, np.array([1, 2, 3])))
+    values = np.array([1, 2, 3]).reshape(3, *brought)
+    assert close(function([number], inside)([values]), predict(outer, values))
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Layer .* was passed an input with a mask"
-)  # Keras's word on a nested model
-def test_masks_reach_the_layers_of_a_nested_model() -> None:
-    sequence = keras.Input((5, 4))
+# Keras warns that the nested model drops the mask; its layers get it all the same.
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("mask", [None, lambda ids: ids > 1])
+def test_masks_reach_the_layers_of_a_nested_model(dtype, mask) -> None:
+    sequence = keras.Input((5, 4), dtype=dtype)
     inner = keras.Model(sequence, layers.LSTM(3, name="inside")(sequence))
     ids = keras.Input((5,), dtype="int32")
-    outer = keras.Model(ids, layers.Dense(1)(inner(layers.Embedding(10, 4, mask_zero=True)(ids))))
+    embedded = layers.Embedding(10, 4, mask_zero=mask is None)(ids)
+    outer = keras.Model(ids, layers.Dense(1)(inner(embedded, mask=None if mask is None else mask(ids))))
     values = function([ids], [inner.get_layer("inside").output, outer.output])([IDS])
     assert close(values[1], predict(outer, IDS))
     assert close(values[1], outer.layers[-1](values[0]))

@@ -44,10 +44,10 @@ def test_a_running_mean_over_calls_is_the_mean_over_all_rows() -> None:
 def test_all_new_values_are_computed_before_the_first_is_assigned() -> None:
     a, b, c = keras.Variable(1.0), keras.Variable(2.0), keras.Variable(3.0)
     x = keras.Input(())
-    turn = function([x], [a, b, c], updates=[(a, b), (b, c), (c, ops.sum(x) + a)])
+    turn = function([x], [a, b, c], updates=[(a, b), (b, a), (c, ops.sum(x) + a)])
     assert turn([[10]]) == [1, 2, 3]
-    assert turn([[20]]) == [2, 3, 11]
-    assert turn([[0]]) == [3, 11, 22]
+    assert turn([[20]]) == [2, 1, 11]
+    assert turn([[0]]) == [1, 2, 22]
 
 
 def test_updates_can_be_numbers_arrays_symbolic_tensors_and_callables() -> None:

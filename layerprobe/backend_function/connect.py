@@ -151,7 +151,7 @@ class _Connection:
         if call is None:
             return [each for binding in self._entrances.get(id(tensor), []) for each in binding.tensors]
         if id(call.operation) in self._open:
-            return [call.operation.outputs[index], *call.operation.inputs, *call.input_tensors]
+            return [call.operation.outputs[index], *call.input_tensors]
         return parents(tensor)
 
     def _resolve(self, tensor: Tensor) -> Ref | _Lack:
