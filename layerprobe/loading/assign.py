@@ -64,6 +64,8 @@ def _assign_layer(
             )
         else:
             variable.assign(array)
+    if hasattr(layer, "finalize_state"):
+        layer.finalize_state()
     return mismatches
 
 

@@ -14,6 +14,7 @@ import keras
 from layerprobe.errors import LayerprobeError, ModelError
 from layerprobe.loading.assign import assign
 from layerprobe.loading.layers import BoundedZeros, fill_in, first_line, make_layer, pieces
+from layerprobe.loading.subclassed import load_subclassed
 from layerprobe.modelfile.archive import open_archive
 from layerprobe.modelfile.config import read_graph
 from layerprobe.modelfile.graph import Graph, LayerNode, Reference
@@ -53,6 +54,8 @@ def load_model(
     with open_archive(path, weights) as archive:
         refuse(inspect(archive))
         whole = read_graph(archive, lambdas)
+        if not whole.layers:
+            return load_subclassed(path, archive.config(), given)
         stored = Weights(archive, whole)
         if not stored.present:
             raise ModelError(f"{path} has no weights: give the file that holds them with --weights.")

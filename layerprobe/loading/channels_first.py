@@ -1,8 +1,8 @@
 """Convolutions of `channels_first` models, computed channels-last inside.
 
 TensorFlow on a CPU convolves channels-first images only in builds with oneDNN; elsewhere it stops with an
-error.
-The layers below take and give channels-first tensors as before and transpose around the convolution alone.
+error. The layers below take and give channels-first tensors as before and transpose around the convolution
+alone.
 """
 
 from __future__ import annotations

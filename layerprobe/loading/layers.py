@@ -6,9 +6,11 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import keras
+from keras.src.applications.convnext import LayerScale
 
 from layerprobe.errors import ModelError
 from layerprobe.loading.activations import find_activation
@@ -16,11 +18,13 @@ from layerprobe.loading.channels_first import channels_first_class
 from layerprobe.loading.expressions import ExpressionLayer
 from layerprobe.modelfile.graph import LayerNode, Reference
 from layerprobe.modelfile.lambda_layer import expression_of
+from layerprobe.modelfile.operations import OPERATIONS
 from layerprobe.modelfile.slots import parts
 
 MakeLayer = Callable[[LayerNode], keras.Layer]
 
 
+@keras.saving.register_keras_serializable(package="layerprobe")  # Wrappers copy their layers by config.
 class BoundedZeros(keras.initializers.Zeros):  # type: ignore[misc]
     """Zeros for every weight: the file's numbers replace them, and random ones take long to draw."""
 
@@ -59,6 +63,8 @@ def make_layer(
     Raises:
         ModelError: The class is neither Keras's nor the user's.
     """
+    if node.is_operation:
+        return _operation(node)
     if node.module != "keras.layers":
         return _custom_layer(node, custom_objects)
     if node.class_name == "Lambda":
@@ -70,10 +76,12 @@ def make_layer(
     for name in ("activation", "recurrent_activation"):
         if isinstance(arguments.get(name), str):
             arguments[name] = find_activation(arguments[name], custom_objects)
-    if node.is_input:
-        del arguments["trainable"]
+    trainable = arguments.pop("trainable")
     arguments.update(dict.fromkeys(_initializers(layer_class), zeros))
-    return layer_class(name=node.name, **arguments)
+    layer = layer_class(name=node.name, **arguments)
+    if not trainable:
+        layer.trainable = False
+    return layer
 
 
 def pieces(node: LayerNode, layer: keras.Operation) -> Iterator[tuple[str, LayerNode, keras.Layer]]:
@@ -113,6 +121,14 @@ def _argument(value: Any, make_inner: MakeLayer) -> Any:
     return value
 
 
+def _operation(node: LayerNode) -> keras.Operation:
+    """A bare operation, of Keras's own class for it."""
+    module = import_module(f"keras.src.ops.{OPERATIONS[node.class_name]}")
+    operation = getattr(module, node.class_name)(**node.config)
+    operation.name = node.name
+    return operation
+
+
 def _custom_layer(node: LayerNode, custom_objects: Mapping[str, Any]) -> keras.Operation:
     """A layer of the user's own class, which gets its config as the file has it."""
     for name in (node.registered_name, node.class_name):
@@ -148,5 +164,5 @@ def _initializers(layer_class: type) -> tuple[str, ...]:
     )
 
 
-_KERAS_CLASSES: dict[str, type] = {}
+_KERAS_CLASSES: dict[str, type] = {"LayerScale": LayerScale}
 """Layers of Keras that are not in `keras.layers`."""

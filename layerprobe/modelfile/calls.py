@@ -42,6 +42,9 @@ def read_calls(nodes: Any, class_name: str, place: str) -> tuple[Call, ...]:
             keywords = read_structure(node["kwargs"], place)
             if not isinstance(arguments, list | tuple) or not isinstance(keywords, dict):
                 raise ModelError(f"{place}: a call's args or kwargs are malformed: the file is damaged.")
+            if class_name == "GetItem":
+                # JSON makes the tuple of `x[:, 0]` a list, which would mean something else.
+                arguments = [tuple(value) if isinstance(value, list) else value for value in arguments]
             call = Call(tuple(arguments), _meant(keywords))
         else:
             call = _legacy_call(node, place)

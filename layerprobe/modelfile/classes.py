@@ -14,10 +14,9 @@ REQUIRED: Final = "<required>"
 
 _DROPOUT = {"rate": REQUIRED, "seed": None}
 _SHAPED_DROPOUT = {**_DROPOUT, "noise_shape": None}
-_RESIZED = {"data_format": None}
-_BOXES = {"bounding_box_format": None}
-_AUGMENTATION = {"seed": None, "data_format": None, "factor": None, **_BOXES}
-_FILLED = {"fill_mode": "reflect", "interpolation": "bilinear", "fill_value": 0.0}
+_RANDOM = {"seed": None, "data_format": None}
+_RANDOM_COLOUR = {**_RANDOM, "value_range": (0, 255)}
+_FILLED = {"fill_mode": "reflect", "interpolation": "bilinear", "fill_value": 0.0, **_RANDOM}
 
 
 def _convolution(rank: int, *, depthwise: bool = False, **extra: Any) -> dict[str, Any]:
@@ -72,9 +71,17 @@ _LOOKUP = {
     "sparse": False,
 }
 
+_ADAPTIVE_POOLING = {"output_size": REQUIRED, "data_format": None}
+
 LAYERS: dict[str, dict[str, Any]] = {
     "Activation": {"activation": REQUIRED},
     "ActivityRegularization": {"l1": 0.0, "l2": 0.0},
+    "AdaptiveAveragePooling1D": _ADAPTIVE_POOLING,
+    "AdaptiveAveragePooling2D": _ADAPTIVE_POOLING,
+    "AdaptiveAveragePooling3D": _ADAPTIVE_POOLING,
+    "AdaptiveMaxPooling1D": _ADAPTIVE_POOLING,
+    "AdaptiveMaxPooling2D": _ADAPTIVE_POOLING,
+    "AdaptiveMaxPooling3D": _ADAPTIVE_POOLING,
     "Add": {},
     "AdditiveAttention": {"use_scale": True, "dropout": 0.0, "seed": None},
     "AlphaDropout": _SHAPED_DROPOUT,
@@ -134,7 +141,7 @@ LAYERS: dict[str, dict[str, Any]] = {
     "GlobalMaxPooling2D": _GLOBAL_POOLING,
     "GlobalMaxPooling3D": _GLOBAL_POOLING,
     "GroupNormalization": {"groups": 32, "axis": -1, "epsilon": 0.001, "center": True, "scale": True},
-    "GroupedQueryAttention": {
+    "GroupQueryAttention": {
         "head_dim": REQUIRED,
         "num_query_heads": REQUIRED,
         "num_key_value_heads": REQUIRED,
@@ -195,25 +202,39 @@ LAYERS: dict[str, dict[str, Any]] = {
     "Permute": {"dims": REQUIRED},
     "RMSNormalization": {"axis": -1, "epsilon": 1e-6},
     "RNN": {"cell": REQUIRED, **_SEQUENCE},
+    "RandAugment": {"num_ops": 2, "factor": 0.5, "interpolation": "bilinear", **_RANDOM_COLOUR},
     "RandomBrightness": {"factor": REQUIRED, "value_range": (0, 255), "seed": None},
+    "RandomColorDegeneration": {"factor": REQUIRED, **_RANDOM_COLOUR},
+    "RandomColorJitter": {
+        "brightness_factor": None,
+        "contrast_factor": None,
+        "saturation_factor": None,
+        "hue_factor": None,
+        **_RANDOM_COLOUR,
+    },
     "RandomContrast": {"factor": REQUIRED, "value_range": (0, 255), "seed": None},
-    "RandomCrop": {"height": REQUIRED, "width": REQUIRED, "seed": None, "data_format": None},
-    "RandomFlip": {"mode": "horizontal_and_vertical", "seed": None, "data_format": None},
-    "RandomRotation": {"factor": REQUIRED, **_FILLED, "seed": None, "data_format": None},
-    "RandomTranslation": {
-        "height_factor": REQUIRED,
-        "width_factor": REQUIRED,
-        **_FILLED,
-        "seed": None,
-        "data_format": None,
+    "RandomCrop": {"height": REQUIRED, "width": REQUIRED, **_RANDOM},
+    "RandomElasticTransform": {"factor": 1.0, "scale": 1.0, **_FILLED, "value_range": (0, 255)},
+    "RandomErasing": {"factor": 1.0, "scale": (0.02, 0.33), "fill_value": None, **_RANDOM_COLOUR},
+    "RandomFlip": {"mode": "horizontal_and_vertical", **_RANDOM},
+    "RandomGaussianBlur": {"factor": 1.0, "kernel_size": 3, "sigma": 1.0, **_RANDOM_COLOUR},
+    "RandomGrayscale": {"factor": 0.5, **_RANDOM},
+    "RandomHue": {"factor": REQUIRED, **_RANDOM_COLOUR},
+    "RandomInvert": {"factor": 1.0, **_RANDOM_COLOUR},
+    "RandomPerspective": {
+        "factor": 1.0,
+        "scale": 1.0,
+        "interpolation": "bilinear",
+        "fill_value": 0.0,
+        **_RANDOM,
     },
-    "RandomZoom": {
-        "height_factor": REQUIRED,
-        "width_factor": None,
-        **_FILLED,
-        "seed": None,
-        "data_format": None,
-    },
+    "RandomPosterization": {"factor": REQUIRED, **_RANDOM_COLOUR},
+    "RandomRotation": {"factor": REQUIRED, **_FILLED},
+    "RandomSaturation": {"factor": REQUIRED, **_RANDOM_COLOUR},
+    "RandomSharpness": {"factor": REQUIRED, **_RANDOM_COLOUR},
+    "RandomShear": {"x_factor": 0.0, "y_factor": 0.0, **_FILLED},
+    "RandomTranslation": {"height_factor": REQUIRED, "width_factor": REQUIRED, **_FILLED},
+    "RandomZoom": {"height_factor": REQUIRED, "width_factor": None, **_FILLED},
     "ReLU": {"max_value": None, "negative_slope": 0.0, "threshold": 0.0},
     "RepeatVector": {"n": REQUIRED},
     "Rescaling": {"scale": REQUIRED, "offset": 0.0},

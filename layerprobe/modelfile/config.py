@@ -10,12 +10,13 @@ from typing import Any
 from layerprobe.errors import ModelError, UsageError
 from layerprobe.modelfile import arguments
 from layerprobe.modelfile.archive import Archive
-from layerprobe.modelfile.calls import count_from_zero, read_calls
+from layerprobe.modelfile.calls import count_from_zero, read_calls, read_structure
 from layerprobe.modelfile.classes import ACTIVATIONS, LAYERS
 from layerprobe.modelfile.graph import Call, Graph, LayerNode, Reference
 from layerprobe.modelfile.migrate import migrate
 from layerprobe.modelfile.migrate.keras1_merge import as_functional, is_merge_of_models
 from layerprobe.modelfile.migrate.layer import SavedLayer
+from layerprobe.modelfile.operations import OPERATIONS
 from layerprobe.modelfile.safety.config import refused_construct
 from layerprobe.modelfile.saved import (
     first_shape,
@@ -146,8 +147,8 @@ class _Reader:
         if not isinstance(config, dict):
             raise ModelError(f"the config of layer {place + name!r} is malformed: the file is damaged.")
         module, registered = saved.get("module"), saved.get("registered_name")
-        if is_operation(module):
-            return LayerNode(name, stored, "keras.ops", config, stored_class=stored)
+        if is_operation(module, stored, config, self.version):
+            return _operation(stored, name, config, place)
         if not is_keras(module, stored, registered):
             return self._custom_layer(saved, name)
         if stored in TF_OPERATIONS:
@@ -220,6 +221,17 @@ class _Reader:
 
     def _note(self, place: str, message: str) -> None:
         self.findings.append(Finding("note", place, message))
+
+
+def _operation(class_name: str, name: str, config: Mapping[str, Any], place: str) -> LayerNode:
+    """A bare operation (`x + y`) of a functional model; one with other than plain arguments is a problem."""
+    values = {key: read_structure(value, place) for key, value in config.items() if key != "name"}
+    problem = None
+    if class_name not in OPERATIONS:
+        problem = f"the operation {class_name} is not on the list of known ones"
+    elif any(isinstance(value, dict) for value in values.values()):
+        problem = f"the operation {class_name} has arguments that are objects"
+    return LayerNode(name, class_name, "keras.ops", values, stored_class=class_name, problem=problem)
 
 
 def _unknown_functions(values: Mapping[str, Any]) -> tuple[str, ...]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from layerprobe.errors import ModelError
 from layerprobe.modelfile.calls import is_legacy_reference, read_structure
 from layerprobe.modelfile.graph import Reference
+from layerprobe.modelfile.operations import OPERATIONS
 
 
 def read_version(text: str | None, document: Any) -> tuple[int, int]:
@@ -28,9 +30,11 @@ def is_functional(config: Any) -> bool:
     return isinstance(config, dict) and "input_layers" in config and isinstance(config.get("layers"), list)
 
 
-def is_operation(module: Any) -> bool:
-    """Whether a module is one of Keras's with bare operations."""
-    return isinstance(module, str) and module.startswith(("keras.src.ops", "keras.ops"))
+def is_operation(module: Any, class_name: str, config: Mapping[str, Any], version: tuple[int, int]) -> bool:
+    """Whether an entry is a bare operation: by its module or, in `.h5`, which has none, by what it lacks."""
+    if isinstance(module, str):
+        return module.startswith(("keras.src.ops", "keras.ops"))
+    return version >= (3, 0) and class_name in OPERATIONS and "trainable" not in config
 
 
 def is_keras(module: Any, class_name: str, registered: Any) -> bool:

@@ -122,7 +122,7 @@ _SLOTS: dict[str, Callable[[Config], tuple[Slot, ...]]] = {
     "GRU": _recurrent,
     "GRUCell": _cell,
     "GroupNormalization": _scaled,
-    "GroupedQueryAttention": _projections,
+    "GroupQueryAttention": _projections,
     "LSTM": _recurrent,
     "LSTMCell": _cell,
     "LayerNormalization": _scaled,

@@ -48,14 +48,14 @@ def _stores(file: h5py.File, place: str) -> dict[str, _Store]:
     """Every object with variables, by its path in the tree, spelled as Keras 3 spells it."""
     stores = {}
     groups: list[str] = []
-    file.visit(lambda name: groups.append(name) if name.endswith("/vars") or name == "vars" else None)
+    file.visit(lambda name: groups.append(name) if str(name).rpartition("/")[2] == "vars" else None)
     for name in groups:
         group = hdf5.child(file, name, place)
         if not isinstance(group, h5py.Group):
             continue
         numbered = sorted((key for key in group if key.isdigit()), key=int)
-        variables = tuple(hdf5.child(group, key, place) for key in numbered)
-        stated = group.attrs.get("name")
+        variables = tuple(hdf5.dataset(group, key, place) for key in numbered)
+        stated = hdf5.attribute(group, "name", place)
         path = name.removesuffix("vars").rstrip("/").replace("\\", "/")
         path = path.replace("_layer_checkpoint_dependencies", "layers")
         stores[path] = _Store(variables, stated if isinstance(stated, str) else None)
@@ -95,6 +95,8 @@ def _visit_layer(
     own: list[h5py.Dataset] = []
     for part in dict.fromkeys(slot.part for slot in slots or ()):
         own += _part(stores, path, part)
+    if node.class_name == "SpectralNormalization":
+        own = own[-1:]  # Before its own vector it lists the kernel of the layer within.
     if slots is None:
         below = [
             store for name, store in sorted(stores.items()) if name == path or name.startswith(path + "/")

@@ -49,6 +49,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(keras2.class_name, _EVER, "former class name"),
     Migration(keras2.input_shape, _EVER, "batch_input_shape is now batch_shape"),
     Migration(keras2.integer_embedding, (3, 0), "dtype of the input filed as that of the Embedding"),
+    Migration(keras2.integer_output, (3, 0), "dtype of the output filed as that of the layer"),
     Migration(keras2.axis_list, (3, 0), "axis given as a list"),
     Migration(keras2.recurrent_default, (2, 3), "gates used hard_sigmoid by default"),
     Migration(

@@ -11,6 +11,7 @@ _CLASSES = {
     "CuDNNGRU": "GRU",
     "CuDNNLSTM": "LSTM",
     "GRUV2": "GRU",
+    "GroupedQueryAttention": "GroupQueryAttention",
     "LSTMV2": "LSTM",
     "UnifiedGRU": "GRU",
     "UnifiedLSTM": "LSTM",
@@ -38,8 +39,6 @@ _CLASSES = {
     "SeparableConvolution2D": "SeparableConv2D",
 }
 
-_DATA_LAYERS = ("Rescaling", "Resizing", "CenterCrop", "RandomFlip", "RandomRotation", "RandomZoom")
-
 
 def class_name(layer: SavedLayer) -> bool:
     """Former names of classes that are still there."""
@@ -65,6 +64,15 @@ def input_shape(layer: SavedLayer) -> bool:
 def integer_embedding(layer: SavedLayer) -> bool:
     """Keras 2.0 filed the dtype of an Embedding's input as that of the layer."""
     if layer.class_name != "Embedding" or not str(layer.config.get("dtype")).startswith(("int", "uint")):
+        return False
+    layer.config["dtype"] = "float32"
+    return True
+
+
+def integer_output(layer: SavedLayer) -> bool:
+    """tf.keras filed the dtype of what a Discretization gives; now it would be that of what goes in."""
+    classes = ("Discretization", "CategoryEncoding")
+    if layer.class_name not in classes or not str(layer.config.get("dtype")).startswith("int"):
         return False
     layer.config["dtype"] = "float32"
     return True
