@@ -125,14 +125,28 @@ class KerasTensorFlowEngine:
 
 
 def model_inputs(model: keras.Model) -> tuple[TensorSpec, ...] | None:
-    """The inputs of a model, with None for free sizes; None when only a call can tell (subclassed models)."""
-    try:
-        symbolic = model.inputs
-    except AttributeError:
-        return None
-    if not symbolic:
-        return None
-    return tuple(TensorSpec(tensor.name, tuple(tensor.shape[1:]), tensor.dtype) for tensor in symbolic)
+    """The inputs of a model, with None for free sizes; of a subclassed one the shapes it was built with.
+
+    None when only a call can tell.
+    """
+    symbolic = getattr(model, "inputs", None)
+    if symbolic:
+        return tuple(TensorSpec(tensor.name, tuple(tensor.shape[1:]), tensor.dtype) for tensor in symbolic)
+    shapes = _shapes_within(getattr(model, "_build_shapes_dict", None) or {})
+    names = ["input"] if len(shapes) == 1 else [f"input_{number}" for number in range(len(shapes))]
+    return (
+        tuple(TensorSpec(name, shape[1:], "float32") for name, shape in zip(names, shapes, strict=True))
+        or None
+    )
+
+
+def _shapes_within(structure: Any) -> list[tuple[int | None, ...]]:
+    """Every shape in the nested lists and dicts of shapes that a subclassed model was built with."""
+    if isinstance(structure, dict):
+        return [shape for value in structure.values() for shape in _shapes_within(value)]
+    if all(size is None or isinstance(size, int) for size in structure):
+        return [tuple(structure)]
+    return [shape for value in structure for shape in _shapes_within(value)]
 
 
 def fixed_batch_size(model: keras.Model) -> int | None:
