@@ -105,7 +105,8 @@ def choose_preprocessing(
         )
     preset, reason = options.preprocess, "asked for"
     if preset == "auto":
-        preset, reason = guess_preset(layers, spec.name)
+        listed = any(layer.address == spec.name for layer in layers)
+        preset, reason = guess_preset(layers, spec.name if listed else None)
     how = dataclasses.replace(
         parse_preprocess(preset, size=size, channels=cast(Literal[1, 3, 4], channels)),
         resize=options.resize,

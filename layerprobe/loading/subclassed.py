@@ -1,4 +1,4 @@
-"""Subclassed models: their graph is in their own code, which the user gives, so Keras itself rebuilds them."""
+"""Subclassed models: their graph is in code that only the user has, so Keras itself rebuilds them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def load_subclassed(path: str, config: Mapping[str, Any], custom_objects: Mappin
     name = config.get("class_name")
     if not {name, config.get("registered_name")} & set(custom_objects):
         raise ModelError(
-            f"the model is of the class {name!r}, which is not one of Keras's own and whose code the file does not "
-            "hold: give it with --custom FILE.py, or custom_objects in Python."
+            f"the model is of the class {name!r}, which is not one of Keras's own: give its code with "
+            "--custom FILE.py, or custom_objects in Python."
         )
     try:
         with warnings.catch_warnings():
