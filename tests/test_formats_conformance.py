@@ -211,7 +211,8 @@ def test_a_file_that_is_cut_short_anywhere_is_refused(writer_class: Any, tmp_pat
     write_output(writer_class, out)
     for file in [out] if out.is_file() else sorted(out.iterdir()):
         content = file.read_bytes()
-        for length in sorted({0, 1, 7, 100, len(content) // 2, len(content) - 1}):
+        # 200 is in the middle of `status.npy`, between two texts.
+        for length in {0, 1, 7, 100, min(200, len(content) - 1), len(content) // 2, len(content) - 1}:
             file.write_bytes(content[:length])
             with pytest.raises(OutputFormatError, match="layerprobe") as caught:
                 _read_all(out)

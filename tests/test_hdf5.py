@@ -128,6 +128,7 @@ def test_a_chunked_dataset_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_a_group_or_a_link_where_a_layer_should_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret.bin").write_bytes(b"secret" * 1000)
+    write_output(HDF5Writer, tmp_path / "secret.h5")
     for kind in ("group", "link", "external storage"):
         write_output(HDF5Writer, tmp_path / "out.h5")
         with h5py.File(tmp_path / "out.h5", "r+") as file:
@@ -135,7 +136,7 @@ def test_a_group_or_a_link_where_a_layer_should_be_is_refused(tmp_path: Path) ->
             if kind == "group":
                 file.create_group("conv5_3")
             elif kind == "link":
-                file["conv5_3"] = h5py.ExternalLink("secret.h5", "x")
+                file["conv5_3"] = h5py.ExternalLink("secret.h5", "conv5_3")
             else:
                 storage = [(str(tmp_path / "secret.bin"), 0, h5py.h5f.UNLIMITED)]
                 file.create_dataset("conv5_3", (ROWS, 4), "f4", external=storage)

@@ -36,6 +36,7 @@ def test_zip_tools_find_every_checksum_right(tmp_path: Path) -> None:
         assert archive.testzip() is None
         stored = [info for info in archive.infolist() if info.compress_type == zipfile.ZIP_STORED]
         assert len(stored) == len(LAYERS)
+        assert {info.external_attr >> 16 for info in archive.infolist()} == {0o100644}
         archive.extractall(tmp_path / "extracted")
     assert np.load(tmp_path / "extracted" / "backbone" / "conv1.npy").shape == (ROWS, 5)
 

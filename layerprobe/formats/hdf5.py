@@ -153,7 +153,7 @@ def _editing(file: PendingFile, mode: str) -> Iterator[h5py.File]:
     """Open a pending file with h5py; raises WriteError when something could not be written."""
     port = _Port(file)
     try:
-        with h5py.File(port, mode, alignment_threshold=1, alignment_interval=_ALIGNMENT) as opened:
+        with h5py.File(port, mode, alignment_interval=_ALIGNMENT) as opened:
             yield opened
     except Exception:
         if port.failure is None:
@@ -168,19 +168,14 @@ class HDF5Reader(OutputReader):
     def __init__(self, path: str) -> None:
         with ExitStack() as on_error, reporting_damage(path):
             self._bytes = on_error.enter_context(open(path, "rb"))
+            # Given bytes rather than a name, HDF5 locks nothing and finds no other file that a link may name.
             self._file = on_error.enter_context(h5py.File(self._bytes, "r"))
-            super().__init__(path, self._dataset("provenance")[()])
-            self._locate(*self._dataset("status").shape)
+            super().__init__(path, self._file["provenance"][()])
+            self._locate(*self._file["status"].shape)
             on_error.pop_all()
 
-    def _dataset(self, name: str) -> h5py.Dataset:
-        # A link could name another file.
-        if not isinstance(self._file.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"{name!r} is missing or a link")
-        return self._file[name]
-
     def _place(self, stored: str) -> ArrayPlace:
-        dataset = self._dataset(stored)
+        dataset = self._file[stored]
         offset = dataset.id.get_offset()
         if offset is None and dataset.size:
             raise ValueError(f"dataset {stored!r} is not contiguous")
@@ -190,7 +185,7 @@ class HDF5Reader(OutputReader):
         return map_array(self._bytes, place)
 
     def _texts(self, column: str) -> list[str]:
-        return [text.decode("utf-8", "surrogateescape") for text in self._dataset(column)[:]]
+        return [text.decode("utf-8", "surrogateescape") for text in self._file[column][:]]
 
     def close(self) -> None:
         """Release the file."""

@@ -69,9 +69,7 @@ class NpzWriter:
         members = [*self._members.values(), *self._texts]
         for member in members:
             self._file.write(member.place, local_header(member))
-        directory = central_directory(members, self._end)
-        self._file.write(self._end, directory)
-        self._file.truncate(self._end + len(directory))
+        self._file.write(self._end, central_directory(members, self._end))
         self._file.commit()
 
     def _write_texts(self, name: str, given: str | Sequence[str]) -> Member:
