@@ -228,7 +228,7 @@ def test_an_empty_list_stands_for_the_one_missing_input() -> None:
     a, b = keras.Input((2,), name="a"), keras.Input((2,), name="b")
     assert function([[], b], a - b)([[[5, 5]], [[1, 2]]]).tolist() == [[4, 3]]
     for inputs, wanted, received in (
-        ([[]], a - b, "'a', input 'b'"),
+        ([[]], a - b, "'a' or input 'b'"),
         ([a, []], a, "no input"),
         ([[], []], a, "'a'"),
     ):

@@ -80,6 +80,34 @@ def test_a_nested_model_called_twice_is_ambiguous_inside_and_not_outside() -> No
     assert not values[1].any()
 
 
+def test_an_empty_list_does_not_choose_between_the_inputs_of_inner_and_outer_model() -> None:
+    inner = classifier()
+    image, factor = keras.Input((8, 8, 3), name="image"), keras.Input((1,), name="factor")
+    outer = keras.Model([image, factor], inner(layers.Rescaling(0.5)(image)) * factor)
+    conv = inner.get_layer("conv1").output
+    expected = predict(keras.Model(inner.input, conv), IMAGES * 0.5)
+    ones = np.ones((3, 1))
+    for wanted in ([conv, outer.output], [outer.output, conv]):
+        values = function([[], factor], wanted)([IMAGES, ones])
+        assert close(values[0 if wanted[0] is conv else 1], expected)
+    with pytest.raises(UsageError, match="an empty list for input 'image' or input 'classifier_image'"):
+        function([[], factor], [conv])
+
+
+def test_calls_of_a_nested_model_in_different_phases_are_different() -> None:
+    rows = np.random.default_rng(0).random((4, 3))
+    x, y = keras.Input((3,)), keras.Input((3,))
+    norm = layers.BatchNormalization(epsilon=0, momentum=1.0)
+    inner = keras.Model(x, norm(x), name="normed")
+    outer = keras.Model(y, [inner(y), inner(y, training=True)])
+    values = function([y], outer.outputs)([rows])
+    assert close(values[0], rows)
+    assert close(values[1], (rows - rows.mean(axis=0)) / rows.std(axis=0))
+    for wanted in ([norm.output], [norm.output, *outer.outputs]):
+        with pytest.raises(UsageError, match="ambiguous, because model 'normed'"):
+            function([y], wanted)
+
+
 def test_a_call_that_lacks_its_input_does_not_take_that_of_another_call() -> None:
     inner = classifier()
     left, right = nest(inner, "left"), nest(inner, "right")

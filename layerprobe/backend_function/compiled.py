@@ -42,8 +42,8 @@ def function(
 
     Args:
         inputs: A list of symbolic tensors, from anywhere in a model. An empty list among them, which is
-            what Keras 3 gives for `model.layers[0].input`, stands for the one input that is needed and not
-            given.
+            what Keras 3 gives for `model.layers[0].input`, stands for the one input that the outputs need
+            and that is not given; `model.inputs[0]` says which one is meant.
         outputs: Symbolic tensors and variables: a list, a dictionary, nested ones, or one alone. A tensor
             inside a nested model has the value that it has in the outer model's call.
         updates: Done at each call, after the outputs are computed: `(variable, new value)` pairs, where all

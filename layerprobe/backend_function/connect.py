@@ -48,9 +48,17 @@ def connect(given: Sequence[Tensor], wanted: Sequence[Tensor]) -> Plan:
     return _Connection(given, wanted).plan()
 
 
-def missing_inputs(given: Sequence[Tensor], wanted: Sequence[Tensor]) -> Sequence[Tensor]:
-    """The inputs that must be given beside `given` to compute `wanted`."""
-    return _Connection(given, wanted).lack(wanted).inputs
+def missing_inputs(given: Sequence[Tensor], wanted: Sequence[Tensor]) -> list[Tensor]:
+    """The inputs that must be given beside `given` to compute `wanted`.
+
+    Where all that is wanted lies in a model that another one calls, the model's own input would do as well as
+    what the other one calls it on; then both are named.
+    """
+    missing = _Connection(given, wanted).lack(wanted).inputs
+    own = [tensor for tensor in after_needs(wanted, parents) if not parents(tensor)]
+    if not missing or any(tensor is each for tensor in missing for each in own):
+        return list(missing)
+    return [*missing, *own]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,8 @@ class _Binding:
     outer: Tensor
     mask: Tensor | None
     """The `mask` argument, where the model was called with one."""
+    phase: bool | None
+    """The `training` argument."""
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -170,20 +180,20 @@ class _Connection:
 
     def _enter(self, inner: Tensor) -> Ref | _Lack:
         """The value of an input that is not given: what the only possible call of its model gives it."""
-        possible: dict[tuple[Ref, ...], _Binding] = {}
+        possible: dict[Hashable, Enter] = {}
         total = _Lack()
         for binding in self._entrances.get(id(inner), []):
             refs = self._refs(binding.tensors)
             if isinstance(refs, _Lack):
                 total += replace(refs, ambiguous=(binding.call.operation,)) if refs.circular else refs
             else:
-                possible.setdefault(refs, binding)
+                possible.setdefault((refs, binding.phase), Enter(refs, binding.call, inner))
         if len(possible) > 1:
-            total += _Lack(ambiguous=tuple(binding.call.operation for binding in possible.values()))
+            total += _Lack(ambiguous=tuple(step.call.operation for step in possible.values()))
         if total.ambiguous:
             return _Lack(ambiguous=total.ambiguous)
-        for refs, binding in possible.items():
-            return self._add(("enter", id(inner), refs), Enter(refs, binding.call, inner))
+        for key, step in possible.items():
+            return self._add(("enter", id(inner), key), step)
         return total or _Lack(inputs=(inner,))
 
     def _leave(self, call: Call, index: int) -> Ref | None:
@@ -227,11 +237,10 @@ class _Connection:
     def _phases(self, steps: Iterable[Step]) -> dict[int, bool]:
         """By `id(operation)`: the phase in which the opened model around it is called, where one is set."""
         calls = {id(s.call.operation): s.call for s in steps if isinstance(s, (Enter, Leave))}
+        outermost_last = sorted(calls, key=lambda model: len(self._within[model]))
         phases: dict[int, bool] = {}
-        for model, call in sorted(
-            calls.items(), key=lambda item: len(self._within[item[0]])
-        ):  # the outer one decides
-            phase = arguments(call, call.input_tensors)[1].get("training")
+        for model in outermost_last:
+            phase = _phase(calls[model])
             if phase is not None:
                 phases.update((id(operation), phase) for operation in self._within[model])
         return phases
@@ -239,9 +248,10 @@ class _Connection:
     def _refusal(self, tensor: Tensor) -> str:
         """Why a wanted tensor cannot be computed, and what to do."""
         lack = self.lack([tensor])
-        ambiguous = lack.ambiguous or self.lack(self._wanted).ambiguous
-        if ambiguous and not lack.inputs:
-            return _several_calls(describe(tensor), ambiguous[0])
+        if lack.circular and not lack.inputs:
+            lack = self.lack(self._wanted)  # what it lacks was found out after it
+        if lack.ambiguous and not lack.inputs:
+            return _several_calls(describe(tensor), lack.ambiguous[0])
         return (
             f"{describe(tensor)} cannot be computed from the given inputs alone: it also depends on "
             f"{' and '.join(map(describe, lack.inputs))}, so add that to `inputs`. "
@@ -286,7 +296,13 @@ def _bindings(call: Call) -> list[_Binding]:
     if len(masks) != len(outers):
         masks = [None] * len(outers)
     return [
-        _Binding(call, inner, outer, mask)
+        _Binding(call, inner, outer, mask, _phase(call))
         for inner, outer, mask in zip(model.inputs, outers, masks, strict=True)
         if isinstance(outer, keras.KerasTensor)
     ]
+
+
+def _phase(call: Call) -> bool | None:
+    """The `training` argument of a call."""
+    phase: bool | None = arguments(call, call.input_tensors)[1].get("training")
+    return phase

@@ -51,7 +51,7 @@ def parse_inputs(inputs: Any, wanted: Sequence[Tensor]) -> list[Tensor]:
         raise UsageError(
             "an empty list in `inputs`, which is what the `.input` of an input layer is, can only stand for "
             "the one input that is needed and not given: use `model.inputs`. Received: an empty list for "
-            f"{', '.join(map(describe, missing)) or 'no input'}."
+            f"{' or '.join(map(describe, missing)) or 'no input'}."
         )
     return [missing[0] if tensor is None else tensor for tensor in places]
 
