@@ -12,7 +12,7 @@ from keras import layers
 
 import layerprobe.backend_function.compiled
 from layerprobe.backend_function import function
-from layerprobe.errors import ResourceError, UsageError
+from layerprobe.errors import ResourceError, UnavailableError, UsageError
 
 pytestmark = pytest.mark.slow
 
@@ -276,6 +276,12 @@ def test_arguments_that_cannot_be_meant_are_refused_in_a_sentence(case) -> None:
     with pytest.raises(kind, match=words) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_keras_on_another_backend_is_refused_in_a_sentence(monkeypatch) -> None:
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    with pytest.raises(UnavailableError, match=r"KERAS_BACKEND=tensorflow\. Received: jax"):
+        function([], [])
 
 
 WRONG_VALUES = {
