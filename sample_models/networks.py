@@ -67,7 +67,7 @@ def _residual_backbone() -> keras.Model:
     layers = keras.layers
     unit_pixels = layers.Input((SMALL_SIDE, SMALL_SIDE, 3), name="unit_pixels")
     x = unit_pixels
-    for i, channels in enumerate((16, 32, 64), 1):
+    for i, channels in enumerate((24, 40, 64), 1):
         x = layers.Conv2D(channels, 3, strides=2, padding="same", use_bias=False, name=f"conv{i}")(x)
         x = shortcut = layers.BatchNormalization(name=f"norm{i}")(x)
         x = layers.ReLU(name=f"relu{i}")(x)

@@ -6,8 +6,8 @@
     python sample_models/train.py --only vgg_shapes      one of them
     python sample_models/train.py --folder /tmp/models   somewhere else
 
-Needs keras (TensorFlow back end), tf_keras (for the Keras 2 file), numpy and pillow. Seeds are fixed: on the
-same machine with the same versions the same weights come out.
+Needs keras (TensorFlow back end), tf_keras and h5py (for the Keras 2 file), numpy and pillow. Seeds are
+fixed: on the same machine with the same versions the same weights come out.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def make_vgg_shapes(folder: Path) -> None:
 
 def make_nested_shapes(folder: Path) -> None:
     model = networks.nested_shapes()
-    _train_classifier(model, networks.SMALL_SIDE, epochs=6, rate=4e-3)
+    _train_classifier(model, networks.SMALL_SIDE, epochs=9, rate=4e-3)
     _save(model, networks.nested_shapes(), folder / "nested_shapes.keras")
 
 
