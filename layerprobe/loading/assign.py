@@ -45,7 +45,7 @@ def _assign_layer(
     address: str, node: LayerNode, layer: keras.Layer, arrays: Mapping[str, Array]
 ) -> list[str]:
     """Set one layer's own weights; says which do not fit."""
-    if own_slots(node) is None:
+    if own_slots(node) is None or len(arrays) == len(layer.weights) == 1:
         found = list(layer.weights)
         if len(found) != len(arrays):
             return [f"layer {address!r} has {len(found)} weights, but {len(arrays)} are stored"]
