@@ -50,4 +50,4 @@ def test_every_public_name_can_be_imported() -> None:
         "import layerprobe; print(*(type(getattr(layerprobe, name)).__name__ for name in layerprobe.__all__))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert set(result.stdout.split()) == {"function", "type", "str"}
+    assert "module" not in result.stdout.split(), "a file of the same name stands in the way"
