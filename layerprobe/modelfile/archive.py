@@ -32,7 +32,8 @@ from typing import Any
 import h5py
 
 from layerprobe.errors import AccessError, ModelError, NoInputError
-from layerprobe.modelfile import jsontext
+from layerprobe.modelfile import hdf5, jsontext
+from layerprobe.modelfile.streams import GuardedStream, Window
 
 MAX_CONFIG_BYTES = 64 << 20
 """The config of the largest keras.applications architecture has 1 MB."""
@@ -161,7 +162,10 @@ def reading(place: str) -> Iterator[None]:
     """Turn what h5py and zipfile raise about damaged bytes into a ModelError that names `place`."""
     try:
         yield
-    except (OSError, RuntimeError, KeyError, ValueError, zlib.error, EOFError, zipfile.BadZipFile) as error:
+    except (
+        *(OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError),
+        *(zlib.error, zipfile.BadZipFile),
+    ) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{place} is damaged ({reason}): fetch or save it again.") from error
 
@@ -191,10 +195,10 @@ def _recognise(stream: io.BufferedReader, path: str) -> str:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not head:
         raise ModelError(f"{path}: the file is empty: expected a saved Keras model.")
-    if any(head[offset:].startswith(_HDF5_SIGNATURE) for offset in (0, 512, 1024, 2048)):
-        return "hdf5"
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "keras"
+    if any(head[offset:].startswith(_HDF5_SIGNATURE) for offset in (0, 512, 1024, 2048)):
+        return "hdf5"
     if text.startswith((b"{", b'"{')):
         return "json"
     if text.startswith(b"version https://git-lfs"):
@@ -213,7 +217,7 @@ def _recognise(stream: io.BufferedReader, path: str) -> str:
 
 def _open_hdf5(stream: io.BufferedIOBase, place: str) -> h5py.File:
     try:
-        return h5py.File(stream, "r")
+        return h5py.File(GuardedStream(stream), "r")
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         if "truncated" in str(error) or "addr overflow" in str(error):
             raise ModelError(
@@ -224,7 +228,7 @@ def _open_hdf5(stream: io.BufferedIOBase, place: str) -> h5py.File:
 
 def _read_hdf5(archive: Archive, file: h5py.File) -> None:
     with reading(archive.path):
-        config = file.attrs.get("model_config")
+        config = hdf5.attribute(file, "model_config", archive.path)
         names = set(file.keys()) | set(file.attrs.keys())
     if config is None:
         if names & {"layer_names", "layers", "_layer_checkpoint_dependencies", "model_weights", "vars"}:
@@ -234,8 +238,8 @@ def _read_hdf5(archive: Archive, file: h5py.File) -> None:
             )
         raise ModelError(f"{archive.path} is an HDF5 file, but holds no Keras model.")
     with reading(archive.path):
-        archive.keras_version = _text(file.attrs.get("keras_version"))
-        archive.backend = _text(file.attrs.get("backend"))
+        archive.keras_version = _text(hdf5.attribute(file, "keras_version", archive.path))
+        archive.backend = _text(hdf5.attribute(file, "backend", archive.path))
     archive._config = _parse_config(config, f"the model_config of {archive.path}")
     archive._hdf5 = file
 
@@ -322,30 +326,4 @@ def _member_stream(
     stream.seek(info.header_offset)
     name_length, extra_length = struct.unpack("<26x2H", stream.read(30))
     start = info.header_offset + 30 + name_length + extra_length
-    return io.BufferedReader(_Window(stream, start, info.file_size))
-
-
-class _Window(io.RawIOBase):
-    """The bytes `start` to `start + size` of another stream, as a file of their own."""
-
-    def __init__(self, stream: io.BufferedReader, start: int, size: int) -> None:
-        self._stream, self._start, self._size, self._position = stream, start, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(0, origin + offset)
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        wanted = min(len(buffer), max(0, self._size - self._position))
-        self._stream.seek(self._start + self._position)
-        data = self._stream.read(wanted)
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
+    return io.BufferedReader(Window(stream, start, info.file_size))

@@ -49,7 +49,7 @@ def find(
         group = hdf5.child(root, name, place)
         stored = [weight for weight in hdf5.names(group, "weight_names") if not weight.endswith(_NOT_WEIGHTS)]
         if stored:
-            groups[name] = [hdf5.child(group, weight, place) for weight in stored]
+            groups[name] = [hdf5.dataset(group, weight, place) for weight in stored]
     found: dict[str, list[h5py.Dataset] | str] = {}
     for (address, node), datasets in _match(groups, graph, version):
         prefix = address.removesuffix(node.name)

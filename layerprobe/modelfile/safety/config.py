@@ -89,8 +89,8 @@ def _of_object(value: Mapping[str, Any], place: str) -> str | None:
 def _is_refused(module: str, name: str, is_function: bool) -> bool:
     """Whether what a module holds under a name is never wanted in a model."""
     first, *rest = module.split(".")
-    if first in _KERAS:
-        return bool(_NO_LAYERS.intersection(rest)) or name in _FUNCTIONS
+    if first in _KERAS:  # Its classes are known one by one; capital letters tell them from functions.
+        return name in _FUNCTIONS or (name[:1].islower() and bool(_NO_LAYERS.intersection(rest)))
     if module == "builtins" and is_function:  # How Keras 3 files a function of the user's own.
         return False
     return first in sys.stdlib_module_names

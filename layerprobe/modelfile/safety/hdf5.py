@@ -80,7 +80,11 @@ def _walk(file: h5py.File) -> _Links:
             link = "a soft link" if info.type == h5l.TYPE_SOFT else "an external link"
             links.refused.append((name, f"it is {link} to {_target(file, name)}"))
             return None
-        found = h5o.open(file.id, name) if info.u not in seen else None
+        try:
+            found = h5o.open(file.id, name) if info.u not in seen else None
+        except (RuntimeError, OSError, KeyError, ValueError) as error:  # HDF5 must not see it pass.
+            links.refused.append((name, f"it is damaged ({error})"))
+            return True
         seen.add(info.u)
         if isinstance(found, h5d.DatasetID):
             links.datasets[name] = found
