@@ -27,6 +27,8 @@ def fields(message: memoryview, place: str) -> Iterator[tuple[int, Value]]:
     while position < len(message):
         tag, position = _varint(message, position, place)
         number, kind = tag >> 3, tag & 7
+        if number == 0:
+            raise _damaged(place)
         if kind == 0:
             value, position = _varint(message, position, place)
             yield number, value
@@ -37,7 +39,7 @@ def fields(message: memoryview, place: str) -> Iterator[tuple[int, Value]]:
             size = 8 if kind == 1 else 4
         else:
             raise _damaged(place)
-        if number == 0 or position + size > len(message):
+        if position + size > len(message):
             raise _damaged(place)
         yield number, message[position : position + size]
         position += size

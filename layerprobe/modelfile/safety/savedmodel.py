@@ -96,7 +96,10 @@ def inspect_savedmodel(folder: str) -> Iterator[Finding]:
     """
     yield from _inspect_files(folder)
     place = os.path.join(folder, "saved_model.pb")
-    for graph in messages(_read(place), 2, place):
+    graphs = list(messages(_read(place), 2, place))
+    if not graphs:
+        raise ModelError(f"{place} is damaged: it holds no graph.")
+    for graph in graphs:
         yield from _Inspection(graph, place).findings()
 
 
