@@ -13,10 +13,12 @@ from layerprobe.modelfile.classes import ACTIVATIONS
 Activation = Callable[[Any], Any]
 
 
-@keras.saving.register_keras_serializable(package="layerprobe")
 def keras2_hard_sigmoid(x: Any) -> Any:
     """Keras's hard_sigmoid until version 2: clip(0.2 x + 0.5, 0, 1); registered, for wrappers copy layers."""
     return keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)
+
+
+keras.saving.register_keras_serializable(package="layerprobe")(keras2_hard_sigmoid)
 
 
 def find_activation(name: str, custom_objects: Mapping[str, Any]) -> Activation:
@@ -33,7 +35,7 @@ def find_activation(name: str, custom_objects: Mapping[str, Any]) -> Activation:
         found: Activation = custom_objects[name]
         return found
     if name == keras2_hard_sigmoid.__name__:
-        return keras2_hard_sigmoid  # type: ignore[no-any-return]
+        return keras2_hard_sigmoid
     function = (
         getattr(keras.activations, _FORMER_NAMES.get(name, name), None) if name in ACTIVATIONS else None
     )

@@ -159,7 +159,7 @@ def _initializers(layer_class: type) -> tuple[str, ...]:
         name
         for ancestor in layer_class.__mro__
         if "__init__" in vars(ancestor)
-        for name in inspect.signature(ancestor.__init__).parameters
+        for name in inspect.signature(vars(ancestor)["__init__"]).parameters
         if name.endswith("_initializer")
     )
 

@@ -41,7 +41,7 @@ class Weights:
         self._version = read_version(archive.keras_version, archive.config())
         self._backend = archive.backend
         self._nodes: Mapping[str, LayerNode] = dict(walk(graph))
-        self._stored: Mapping[str, Sequence[h5py.Dataset] | str] = {}
+        self._stored: Mapping[str, list[h5py.Dataset] | str] = {}
         file = archive.hdf5()
         self.present = file is not None
         """Whether the model came with weights at all."""

@@ -28,7 +28,7 @@ def merge(layer: SavedLayer) -> bool:
         return False
     config = layer.config
     mode, mode_type = config.get("mode"), config.get("mode_type", "raw")
-    kept = {name: config[name] for name in ("name", "trainable", "dtype") if name in config}
+    kept: dict[str, Any] = {name: config[name] for name in ("name", "trainable", "dtype") if name in config}
     if mode_type != "raw":
         arguments = config.get("arguments") or {}
         layer.class_name = "Lambda"
