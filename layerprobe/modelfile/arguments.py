@@ -140,7 +140,7 @@ def _value(name: str, value: Any, place: str, read_layer: ReadLayer) -> Any:
     if not isinstance(value, dict):
         return _tuples(value)
     class_name, config = value.get("class_name"), value.get("config")
-    if class_name in LAYERS or class_name in (*MODELS, "Model"):
+    if isinstance(class_name, str) and (class_name in LAYERS or class_name in (*MODELS, "Model")):
         return read_layer(value, place)
     if name.endswith("activation") and class_name == "function" and isinstance(config, str):
         return config

@@ -12,7 +12,7 @@ from layerprobe.modelfile import arguments
 from layerprobe.modelfile.archive import Archive
 from layerprobe.modelfile.calls import count_from_zero, read_calls, read_structure
 from layerprobe.modelfile.classes import ACTIVATIONS, LAYERS
-from layerprobe.modelfile.graph import Call, Graph, LayerNode, Reference
+from layerprobe.modelfile.graph import Call, Graph, LayerNode, Reference, references
 from layerprobe.modelfile.migrate import migrate
 from layerprobe.modelfile.migrate.keras1_merge import as_functional, is_merge_of_models
 from layerprobe.modelfile.migrate.layer import SavedLayer
@@ -103,6 +103,11 @@ class _Reader:
         outputs = tensor_structure(config.get("output_layers"), place or name)
         counted, outputs = count_from_zero(layers, outputs, legacy)
         inputs = tensor_structure(config["input_layers"], place or name)
+        for reference in references(inputs):
+            if not any(node.is_input and node.name == reference.layer for node in counted):
+                raise ModelError(
+                    f"model {place or name!r} has no input {reference.layer!r}: the file is damaged."
+                )
         return Graph(name, "Functional", tuple(counted), inputs, outputs)
 
     def _sequential(self, config: Mapping[str, Any], name: str, place: str) -> Graph:

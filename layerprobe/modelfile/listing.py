@@ -11,6 +11,7 @@ from layerprobe.modelfile.graph import Graph, LayerNode, Reference, references
 from layerprobe.modelfile.reach import inbound, problems
 from layerprobe.modelfile.safety import inspect, refuse
 from layerprobe.modelfile.safety.sizes import oversized
+from layerprobe.modelfile.served_layers import remaining_problems, served_operations
 from layerprobe.modelfile.weights import Weights
 from layerprobe.records import Finding, LayerInfo, ModelInfo, TensorSpec
 
@@ -60,13 +61,22 @@ def describe_archive(
     graph = read_graph(archive, lambdas)
     weights = Weights(archive, graph)
     sizes = oversized(graph, weights.parameters)
+    found = problems(graph, given, sizes)
+    inputs = tuple(_input_spec(graph, reference) for reference in references(graph.inputs))
+    layers = _list_layers(graph, weights, found)
+    if archive.savedmodel is not None and not graph.layers:
+        inputs = archive.savedmodel.signature.inputs
+        layers = served_operations(archive.savedmodel.signature)
+    elif archive.savedmodel is not None and found:
+        remaining = remaining_problems(archive.savedmodel, graph, found, given, sizes)
+        layers = _list_layers(graph, weights, remaining)
     return ModelInfo(
         path=archive.path,
         file_format=archive.file_format,
         keras_version=archive.keras_version,
         class_name=graph.class_name,
-        inputs=tuple(_input_spec(graph, reference) for reference in references(graph.inputs)),
-        layers=_list_layers(graph, weights, problems(graph, given, sizes)),
+        inputs=inputs,
+        layers=layers,
         findings=graph.findings
         + tuple(Finding("refused", address, reason) for address, reason in sizes.items()),
     )
@@ -74,8 +84,9 @@ def describe_archive(
 
 def _input_spec(graph: Graph, reference: Reference) -> TensorSpec:
     config = graph.layer(reference.layer).config
-    shape = config.get("batch_shape") or ()
-    return TensorSpec(reference.layer, tuple(shape[1:]), str(config.get("dtype", "float32")))
+    shape = config.get("batch_shape")
+    shape = tuple(shape[1:]) if isinstance(shape, list | tuple) else ()
+    return TensorSpec(reference.layer, shape, str(config.get("dtype", "float32")))
 
 
 def _list_layers(graph: Graph, weights: Weights, found: dict[str, str]) -> tuple[LayerInfo, ...]:
@@ -132,6 +143,8 @@ def _count_outputs(node: LayerNode) -> int | None:
     """Tensors that one call of a layer gives; None where its class alone does not tell."""
     if node.inner is not None:
         return len(references(node.inner.outputs))
+    if node.needs or node.problem or node.is_operation or node.class_name in ("Lambda", "RNN"):
+        return None
     if node.class_name == "Bidirectional":
         inner = node.config["layer"]
         states = _count_outputs(inner) if isinstance(inner, LayerNode) else None
@@ -141,7 +154,5 @@ def _count_outputs(node: LayerNode) -> int | None:
         return {"LSTM": 3, "ConvLSTM1D": 3, "ConvLSTM2D": 3, "ConvLSTM3D": 3, "GRU": 2, "SimpleRNN": 2}.get(
             node.class_name
         )
-    if node.needs or node.is_operation or node.class_name in ("Lambda", "RNN"):
-        return None
     scores = any(call.keywords.get("return_attention_scores") for call in node.calls)
     return 2 if scores else 1
