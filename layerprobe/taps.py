@@ -154,7 +154,9 @@ class Recording:
         """Calls come in the order the model runs them; users count them in the order it was built."""
         chain: list[keras.Operation] = [self._model]
         names = address.split("/")
-        chain += [self._layers["/".join(names[: depth + 1])] for depth in range(len(names))]
+        outer = ("/".join(names[: depth + 1]) for depth in range(len(names)))
+        # Operations of a SavedModel's own graph have "/" in their names without being nested.
+        chain += [self._layers[place] for place in outer if place in self._layers]
         ranks = [0]
         for container, layer in itertools.pairwise(chain):
             order = _build_ranks(container, layer)
@@ -234,7 +236,8 @@ def _why_nothing_was_seen(tap: Tap, layers: dict[str, keras.Operation]) -> str:
     if tap.kind == "preactivation":
         return f"{tap.name!r} cannot be recorded: the layer does not apply its activation exactly once."
     names = tap.address.split("/")
-    outer = [layers["/".join(names[:depth])] for depth in range(1, len(names))]
+    places = ("/".join(names[:depth]) for depth in range(1, len(names)))
+    outer = [layers[place] for place in places if place in layers]
     inside = f" inside {type(outer[-1]).__name__} {outer[-1].name!r}" if outer else ""
     return (
         f"layer {tap.address!r} cannot be recorded: it is not called as a layer{inside} when the model runs."

@@ -14,6 +14,7 @@ import keras
 from layerprobe.errors import LayerprobeError, ModelError
 from layerprobe.loading.assign import assign
 from layerprobe.loading.layers import BoundedZeros, fill_in, first_line, make_layer, pieces
+from layerprobe.loading.served import load_served
 from layerprobe.loading.subclassed import load_subclassed
 from layerprobe.modelfile.archive import open_archive
 from layerprobe.modelfile.config import read_graph
@@ -21,6 +22,7 @@ from layerprobe.modelfile.graph import Graph, LayerNode, Reference
 from layerprobe.modelfile.reach import keep_ancestors, problems
 from layerprobe.modelfile.safety import inspect, refuse
 from layerprobe.modelfile.safety.sizes import oversized
+from layerprobe.modelfile.served_layers import remaining_problems
 from layerprobe.modelfile.weights import Weights
 
 
@@ -54,6 +56,8 @@ def load_model(
     with open_archive(path, weights) as archive:
         refuse(inspect(archive))
         whole = read_graph(archive, lambdas)
+        if archive.savedmodel is not None and not whole.layers:
+            return load_served(archive.savedmodel, whole, keep)
         if not whole.layers:
             return load_subclassed(path, archive.config(), given)
         stored = Weights(archive, whole)
@@ -61,7 +65,13 @@ def load_model(
             raise ModelError(f"{path} has no weights: give the file that holds them with --weights.")
         archive.verify()
         graph = whole if keep is None else keep_ancestors(whole, keep)
-        for address, problem in problems(graph, given, oversized(whole, stored.parameters)).items():
+        sizes = oversized(whole, stored.parameters)
+        found = problems(graph, given, sizes)
+        if archive.savedmodel is not None and found:
+            found = remaining_problems(archive.savedmodel, graph, found, given, sizes)
+            if not found:
+                return load_served(archive.savedmodel, whole, keep)
+        for address, problem in found.items():
             raise ModelError(f"layer {address!r} cannot be built: {problem}.")
         builder = Builder(given, stored.total())
         model = builder.model(graph)

@@ -12,6 +12,7 @@ An `Archive` gives
 - `hdf5()`: the h5py file that holds the weights: the `.h5` itself, `model.weights.h5` inside the zip, or
   the separate weights file; None where there is none. Links are not followed by opening it;
 - `zip`: the `zipfile.ZipFile` of the `.keras` format, None for the others;
+- `savedmodel`: the `SavedModel` of that format, None for the others;
 - `sha256()`: of the bytes that were opened.
 """
 
@@ -20,37 +21,40 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import stat
 import struct
 import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
 import h5py
 
-from layerprobe.errors import AccessError, ModelError, NoInputError
+from layerprobe.errors import ModelError
 from layerprobe.modelfile import hdf5, jsontext
-from layerprobe.modelfile.streams import GuardedStream, Window
+from layerprobe.modelfile.opening import open_file, open_hdf5, reading, recognise
+from layerprobe.modelfile.savedmodel import SavedModel
+from layerprobe.modelfile.streams import Window
+
+__all__ = ["Archive", "open_archive", "reading", "sha256"]
 
 MAX_CONFIG_BYTES = 64 << 20
 """The config of the largest keras.applications architecture has 1 MB."""
 
-_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _WEIGHTS_MEMBER = "model.weights.h5"
 
 
 class Archive:
     """One opened model file; made by `open_archive`, closed by `close` or at the end of `with`."""
 
-    def __init__(self, path: str, file_format: str, stream: io.BufferedReader, resources: ExitStack) -> None:
+    def __init__(
+        self, path: str, file_format: str, stream: io.BufferedReader | None, resources: ExitStack
+    ) -> None:
         self.path = path
         self.file_format = file_format
         self.keras_version: str | None = None
         self.backend: str | None = None
         self.zip: zipfile.ZipFile | None = None
+        self.savedmodel: SavedModel | None = None
         self._stream = stream
         self._resources = resources
         self._config: dict[str, Any] = {}
@@ -79,11 +83,9 @@ class Archive:
         Raises:
             ModelError: The weights inside the zip are damaged.
         """
-        if self._hdf5 is None and self.zip is not None:
+        if self._hdf5 is None and self.zip is not None and self._stream is not None:
             member = _member_stream(self.zip, self._stream, _WEIGHTS_MEMBER, self.path)
-            self._hdf5 = self._resources.enter_context(
-                _open_hdf5(member, f"{_WEIGHTS_MEMBER} of {self.path}")
-            )
+            self._hdf5 = self._resources.enter_context(open_hdf5(member, f"{_WEIGHTS_MEMBER} of {self.path}"))
         return self._hdf5
 
     def verify(self) -> None:
@@ -107,10 +109,14 @@ class Archive:
         """What `hdf5()` is, for messages: a path, or "model.weights.h5 of x.keras"."""
         if self._weights_path is not None:
             return self._weights_path
+        if self.savedmodel is not None:
+            return os.path.join(self.path, "variables")
         return self.path if self.zip is None else f"{_WEIGHTS_MEMBER} of {self.path}"
 
     def sha256(self) -> str:
-        """SHA-256 of the file that was opened, as 64 hexadecimal digits; reads all of it."""
+        """SHA-256 of what was opened, as 64 hexadecimal digits; reads all of it."""
+        if self._stream is None:
+            return _folder_sha256(self.path)
         position = self._stream.seek(0)
         digest = hashlib.file_digest(self._stream, "sha256")
         self._stream.seek(position)
@@ -130,16 +136,18 @@ def open_archive(path: str, weights: str | None = None) -> Archive:
         AccessError: The system does not let us read it.
         ModelError: It is no saved model, or damaged, or holds weights only.
     """
+    if os.path.isfile(os.path.join(path, "saved_model.pb")):
+        return _open_savedmodel(path, weights)
     with ExitStack() as resources:
-        stream = resources.enter_context(_open_file(path))
-        file_format = _recognise(stream, path)
+        stream = resources.enter_context(open_file(path))
+        file_format = recognise(stream, path)
         archive = Archive(path, file_format, stream, resources)
         if file_format == "hdf5":
-            _read_hdf5(archive, resources.enter_context(_open_hdf5(stream, path)))
+            _read_hdf5(archive, resources.enter_context(open_hdf5(stream, path)))
         elif file_format == "keras":
-            _read_keras(archive, resources)
+            _read_keras(archive, stream, resources)
         else:
-            _read_json(archive)
+            _read_json(archive, stream)
         if weights is not None:
             _attach_weights(archive, weights, resources)
         archive._resources = resources.pop_all()
@@ -147,83 +155,41 @@ def open_archive(path: str, weights: str | None = None) -> Archive:
 
 
 def sha256(path: str) -> str:
-    """SHA-256 of a model file, as 64 hexadecimal digits.
+    """SHA-256 of a model file, or of all files of a SavedModel folder, as 64 hexadecimal digits.
 
     Raises:
         NoInputError: There is no such file.
         AccessError: The system does not let us read it.
     """
-    with _open_file(path) as stream:
+    if os.path.isdir(path):
+        return _folder_sha256(path)
+    with open_file(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-@contextmanager
-def reading(place: str) -> Iterator[None]:
-    """Turn what h5py and zipfile raise about damaged bytes into a ModelError that names `place`."""
-    try:
-        yield
-    except (
-        *(OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError),
-        *(zlib.error, zipfile.BadZipFile),
-    ) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"{place} is damaged ({reason}): fetch or save it again.") from error
+def _folder_sha256(folder: str) -> str:
+    """Over the names and the digests of all files, in the order of their names."""
+    digest = hashlib.sha256()
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = os.path.join(place, name)
+            digest.update(os.fsencode(os.path.relpath(path, folder)) + b"\0")
+            with open_file(path) as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
 
 
-def _open_file(path: str) -> io.BufferedReader:
-    """Open for reading without ever waiting: a FIFO or a device is refused by what fstat says."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NoInputError(f"no such file: {path}") from error
-    except PermissionError as error:
-        raise AccessError(f"{path} cannot be read: permission denied.") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path!r} cannot be opened as a model: {error}.") from error
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        if stat.S_ISDIR(mode):
-            raise ModelError(f"{path} is a folder, but neither a SavedModel nor an unpacked .keras model.")
-        raise ModelError(f"{path} is not a regular file: expected a saved Keras model.")
-    return os.fdopen(descriptor, "rb")
-
-
-def _recognise(stream: io.BufferedReader, path: str) -> str:
-    head = stream.read(4096)
-    stream.seek(0)
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not head:
-        raise ModelError(f"{path}: the file is empty: expected a saved Keras model.")
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return "keras"
-    if any(head[offset:].startswith(_HDF5_SIGNATURE) for offset in (0, 512, 1024, 2048)):
-        return "hdf5"
-    if text.startswith((b"{", b'"{')):
-        return "json"
-    if text.startswith(b"version https://git-lfs"):
-        raise ModelError(
-            f"{path} is a Git LFS pointer, not the model itself: run `git lfs pull` to fetch it."
-        )
-    if text.startswith(b"<"):
-        raise ModelError(
-            f"{path} is an HTML or XML page, not a model: the download went wrong, fetch it again."
-        )
-    raise ModelError(
-        f"{path} has an unknown format: expected HDF5 (.h5), a .keras file, a SavedModel folder or a model's "
-        f"JSON. Received: a file that begins with {head[:12]!r}."
-    )
-
-
-def _open_hdf5(stream: io.BufferedIOBase, place: str) -> h5py.File:
-    try:
-        return h5py.File(GuardedStream(stream), "r")
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        if "truncated" in str(error) or "addr overflow" in str(error):
-            raise ModelError(
-                f"{place} is truncated: the end of the file is missing, fetch it again."
-            ) from error
-        raise ModelError(f"{place} is a damaged HDF5 file: fetch or save it again.") from error
+def _open_savedmodel(path: str, weights: str | None) -> Archive:
+    if weights is not None:
+        raise ModelError(f"{path} is a SavedModel, which has its own weights: leave out --weights.")
+    archive = Archive(path, "savedmodel", None, ExitStack())
+    archive.savedmodel = SavedModel(path)
+    described = archive.savedmodel.keras_model
+    archive._config = described or {"class_name": "SavedModel", "config": {}}
+    archive.keras_version = _text(archive._config.get("keras_version"))
+    archive.backend = _text(archive._config.get("backend"))
+    return archive
 
 
 def _read_hdf5(archive: Archive, file: h5py.File) -> None:
@@ -244,10 +210,10 @@ def _read_hdf5(archive: Archive, file: h5py.File) -> None:
     archive._hdf5 = file
 
 
-def _read_keras(archive: Archive, resources: ExitStack) -> None:
+def _read_keras(archive: Archive, stream: io.BufferedReader, resources: ExitStack) -> None:
     path = archive.path
     try:
-        archive.zip = resources.enter_context(zipfile.ZipFile(archive._stream))
+        archive.zip = resources.enter_context(zipfile.ZipFile(stream))
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise ModelError(f"{path} is a truncated or damaged zip file: fetch or save it again.") from error
     names = set(archive.zip.namelist())
@@ -263,8 +229,8 @@ def _read_keras(archive: Archive, resources: ExitStack) -> None:
             archive.backend = _text(metadata.get("backend"))
 
 
-def _read_json(archive: Archive) -> None:
-    text = archive._stream.read(MAX_CONFIG_BYTES + 1)
+def _read_json(archive: Archive, stream: io.BufferedReader) -> None:
+    text = stream.read(MAX_CONFIG_BYTES + 1)
     if len(text) > MAX_CONFIG_BYTES:
         raise ModelError(f"{archive.path} is larger than any model's JSON: expected at most 64 MiB.")
     config = jsontext.parse(text, archive.path)
@@ -279,10 +245,10 @@ def _read_json(archive: Archive) -> None:
 
 
 def _attach_weights(archive: Archive, weights: str, resources: ExitStack) -> None:
-    stream = resources.enter_context(_open_file(weights))
-    if _recognise(stream, weights) != "hdf5":
+    stream = resources.enter_context(open_file(weights))
+    if recognise(stream, weights) != "hdf5":
         raise ModelError(f"{weights} is no weights file: expected HDF5, as `model.save_weights` writes it.")
-    archive._hdf5 = resources.enter_context(_open_hdf5(stream, weights))
+    archive._hdf5 = resources.enter_context(open_hdf5(stream, weights))
     archive._weights_path = weights
 
 

@@ -25,16 +25,16 @@ def fields(message: memoryview, place: str) -> Iterator[tuple[int, Value]]:
     """
     position = 0
     while position < len(message):
-        tag, position = _varint(message, position, place)
+        tag, position = varint(message, position, place)
         number, kind = tag >> 3, tag & 7
         if number == 0:
             raise _damaged(place)
         if kind == 0:
-            value, position = _varint(message, position, place)
+            value, position = varint(message, position, place)
             yield number, value
             continue
         if kind == 2:
-            size, position = _varint(message, position, place)
+            size, position = varint(message, position, place)
         elif kind in (1, 5):
             size = 8 if kind == 1 else 4
         else:
@@ -60,7 +60,17 @@ def text(message: memoryview, number: int, place: str) -> str:
     return value
 
 
-def _varint(message: memoryview, position: int, place: str) -> tuple[int, int]:
+def number(message: memoryview, field: int, place: str) -> int:
+    """The last value of a field that holds a whole number, 0 where it is not set."""
+    value = 0
+    for found, one in fields(message, place):
+        if found == field and isinstance(one, int):
+            value = one
+    return value
+
+
+def varint(message: memoryview, position: int, place: str) -> tuple[int, int]:
+    """One number of variable length that begins at a position, and the position after it."""
     if position < len(message) and message[position] < 0x80:
         return message[position], position + 1
     value = 0

@@ -1,19 +1,19 @@
 """The arrays of each layer, found without reading them and read when asked for.
 
-There are two layouts (https://keras.io/api/models/model_saving_apis/): `flat_layout` and `tree_layout`.
+There are three layouts: `flat_layout` and `tree_layout` in HDF5, `object_layout` in SavedModels
+(https://keras.io/api/models/model_saving_apis/).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-import h5py
 import numpy as np
 
 from layerprobe.errors import ModelError
-from layerprobe.modelfile import flat_layout, tree_layout
+from layerprobe.modelfile import flat_layout, object_layout, tree_layout
 from layerprobe.modelfile.archive import Archive, reading
 from layerprobe.modelfile.graph import Graph, LayerNode, walk, walk_layer
 from layerprobe.modelfile.migrate.weights import convert
@@ -22,6 +22,19 @@ from layerprobe.modelfile.slots import own_slots
 
 if TYPE_CHECKING:
     from layerprobe.records import Array
+
+
+class Stored(Protocol):
+    """A weight in its file, not yet read: an `h5py.Dataset`, or a variable of a checkpoint."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As stored."""
+        ...
+
+    def __getitem__(self, key: tuple[()]) -> Any:
+        """Read all of it."""
+        ...
 
 
 class Weights:
@@ -41,7 +54,11 @@ class Weights:
         self._version = read_version(archive.keras_version, archive.config())
         self._backend = archive.backend
         self._nodes: Mapping[str, LayerNode] = dict(walk(graph))
-        self._stored: Mapping[str, list[h5py.Dataset] | str] = {}
+        self._stored: Mapping[str, Sequence[Stored] | str] = {}
+        if archive.savedmodel is not None:
+            self.present = True
+            self._stored = object_layout.find(archive.savedmodel.checkpoint, graph) if graph.layers else {}
+            return
         file = archive.hdf5()
         self.present = file is not None
         """Whether the model came with weights at all."""
@@ -104,14 +121,14 @@ class Weights:
             )
         return {slot.name: array for slot, array in zip(slots, arrays, strict=True)}
 
-    def _datasets(self, address: str) -> Sequence[h5py.Dataset]:
+    def _datasets(self, address: str) -> Sequence[Stored]:
         stored = self._stored.get(address, ())
         if isinstance(stored, str):
             raise ModelError(f"{self._place}: {stored}.")
         return stored
 
 
-def _read(dataset: h5py.Dataset) -> Array:
+def _read(dataset: Stored) -> Array:
     array: Array = dataset[()]
     if array.dtype.kind == "V" and array.dtype.itemsize == 2:
         # bfloat16, for which HDF5 has no name: the upper half of a float32.

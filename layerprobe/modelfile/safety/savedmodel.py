@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from layerprobe.errors import ModelError
-from layerprobe.modelfile.protobuf import fields, messages, text
+from layerprobe.modelfile.protobuf import messages, number, text
 from layerprobe.records import Finding
 
 MAX_BYTES = 512 << 20
@@ -212,10 +212,10 @@ class _Inspection:
         for node in nodes:
             wanted: list[int] = []
             if any(True for _ in messages(node, 10, self._place)):
-                wanted += [_number(child, 1, self._place) for child in messages(node, 1, self._place)]
+                wanted += [number(child, 1, self._place) for child in messages(node, 1, self._place)]
             for entry in messages(node, 11, self._place):
                 for saveable in messages(entry, 2, self._place):
-                    wanted += [_number(saveable, 2, self._place), _number(saveable, 3, self._place)]
+                    wanted += [number(saveable, 2, self._place), number(saveable, 3, self._place)]
             for index in wanted:
                 if 0 < index < len(nodes):
                     yield from self._concrete(nodes[index])
@@ -262,14 +262,6 @@ def _function_names(attribute: memoryview, place: str) -> Iterator[str]:
     for values in messages(attribute, 1, place):
         for function in messages(values, 9, place):
             yield text(function, 1, place)
-
-
-def _number(message: memoryview, number: int, place: str) -> int:
-    value = 0
-    for found, one in fields(message, place):
-        if found == number and isinstance(one, int):
-            value = one
-    return value
 
 
 def _refused(place: str, message: str) -> Finding:
