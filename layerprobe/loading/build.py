@@ -52,8 +52,9 @@ def load_model(
     Raises:
         LayerprobeError: The file cannot be read, is refused, or needs code that was not given.
     """
-    given = dict(custom_objects or {})
     with open_archive(path, weights) as archive:
+        # The graph of a SavedModel has what the user's classes compute, as they were when it was saved.
+        given = {} if archive.savedmodel is not None else dict(custom_objects or {})
         refuse(inspect(archive))
         whole = read_graph(archive, lambdas)
         if archive.savedmodel is not None and not whole.layers:
@@ -75,7 +76,7 @@ def load_model(
             raise ModelError(f"layer {address!r} cannot be built: {problem}.")
         builder = Builder(given, stored.total())
         model = builder.model(graph)
-        assign(builder.layers, stored)
+        assign(builder.layers, stored, archive.hdf5())
     return model
 
 

@@ -46,7 +46,7 @@ def _find_problems(
 def _own_problem(node: LayerNode, given: Collection[str]) -> str | None:
     """Why a layer itself, or one among its arguments, cannot be built."""
     for _, inner in walk_layer(node):
-        missing = [name for name in inner.needs if name not in given]
+        missing = [name for name in inner.needs if not {name, inner.registered_name} & set(given)]
         if missing and inner.class_name == "Lambda":
             return (
                 f"the function {missing[0]} of its Lambda is not in the file: give an expression with "

@@ -28,20 +28,59 @@ class _Store:
     """The layer's name, where the file states it."""
 
 
-def find(file: h5py.File, graph: Graph, place: str) -> dict[str, list[h5py.Dataset] | str]:
-    """Find each layer's own weights.
+class TreeLayout:
+    """Where a file in this layout keeps the weights of each layer of a model."""
 
-    Args:
-        file: The HDF5 file.
-        graph: The model.
-        place: The file's name, for messages.
+    def __init__(self, file: h5py.File, graph: Graph, place: str) -> None:
+        """Find them.
 
-    Returns:
-        For the address of each layer that has weights in the file: its datasets in order.
-    """
-    found: dict[str, list[h5py.Dataset] | str] = {}
-    _visit_model(_stores(file, place), graph, "layers", "", found)
-    return found
+        Args:
+            file: The HDF5 file.
+            graph: The model.
+            place: The file's name, for messages.
+
+        Raises:
+            ModelError: The file is damaged.
+        """
+        self.found: dict[str, list[h5py.Dataset]] = {}
+        """Address -> a layer's own weights in order; all within it, for a class that is not Keras's own."""
+        self.objects: dict[str, str] = {}
+        """Address -> path of the object in the tree, for layers of classes that are not Keras's own."""
+        self._stores = _stores(file, place)
+        self._visit_model(graph, "layers", "")
+
+    def _visit_model(self, graph: Graph, path: str, prefix: str) -> None:
+        layers = [node for node in graph.layers if not node.is_operation]
+        if graph.class_name == "Sequential":
+            layers = [node for node in layers if not node.is_input]
+        for node, stored in zip(layers, _container(self._stores, path, layers), strict=True):
+            self._visit_layer(node, f"{path}/{stored}", prefix + node.name)
+
+    def _visit_layer(self, node: LayerNode, path: str, address: str) -> None:
+        if node.inner is not None:
+            self._visit_model(node.inner, f"{path}/layers", address + "/")
+            return
+        for name, child in parts(node):
+            if node.class_name == "StackedRNNCells":
+                cells = [cell for _, cell in parts(node)]
+                name = f"cells/{_container(self._stores, f'{path}/cells', cells)[cells.index(child)]}"
+            self._visit_layer(child, f"{path}/{name}", f"{address}/{child.name}")
+        own = self._own(node, path)
+        if own:
+            self.found[address] = own
+            if own_slots(node) is None:
+                self.objects[address] = path
+
+    def _own(self, node: LayerNode, path: str) -> list[h5py.Dataset]:
+        slots = own_slots(node)
+        if slots is None:
+            below = [name for name in sorted(self._stores) if f"{name}/".startswith(f"{path}/")]
+            return [variable for name in below for variable in self._stores[name].variables]
+        own: list[h5py.Dataset] = []
+        for part in dict.fromkeys(slot.part for slot in slots):
+            own += _part(self._stores, path, part)
+        # Before its own vector, a SpectralNormalization lists the kernel of the layer within.
+        return own[-1:] if node.class_name == "SpectralNormalization" else own
 
 
 def _stores(file: h5py.File, place: str) -> dict[str, _Store]:
@@ -60,50 +99,6 @@ def _stores(file: h5py.File, place: str) -> dict[str, _Store]:
         path = path.replace("_layer_checkpoint_dependencies", "layers")
         stores[path] = _Store(variables, stated if isinstance(stated, str) else None)
     return stores
-
-
-def _visit_model(
-    stores: Mapping[str, _Store],
-    graph: Graph,
-    path: str,
-    prefix: str,
-    found: dict[str, list[h5py.Dataset] | str],
-) -> None:
-    layers = [node for node in graph.layers if not node.is_operation]
-    if graph.class_name == "Sequential":
-        layers = [node for node in layers if not node.is_input]
-    for node, stored in zip(layers, _container(stores, path, layers), strict=True):
-        _visit_layer(stores, node, f"{path}/{stored}", prefix + node.name, found)
-
-
-def _visit_layer(
-    stores: Mapping[str, _Store],
-    node: LayerNode,
-    path: str,
-    address: str,
-    found: dict[str, list[h5py.Dataset] | str],
-) -> None:
-    if node.inner is not None:
-        _visit_model(stores, node.inner, f"{path}/layers", address + "/", found)
-        return
-    for name, child in parts(node):
-        if node.class_name == "StackedRNNCells":
-            cells = [cell for _, cell in parts(node)]
-            name = f"cells/{_container(stores, f'{path}/cells', cells)[cells.index(child)]}"
-        _visit_layer(stores, child, f"{path}/{name}", f"{address}/{child.name}", found)
-    slots = own_slots(node)
-    own: list[h5py.Dataset] = []
-    for part in dict.fromkeys(slot.part for slot in slots or ()):
-        own += _part(stores, path, part)
-    if node.class_name == "SpectralNormalization":
-        own = own[-1:]  # Before its own vector it lists the kernel of the layer within.
-    if slots is None:
-        below = [
-            store for name, store in sorted(stores.items()) if name == path or name.startswith(path + "/")
-        ]
-        own = [variable for store in below for variable in store.variables]
-    if own:
-        found[address] = own
 
 
 def _part(stores: Mapping[str, _Store], path: str, part: str) -> Sequence[h5py.Dataset]:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from layerprobe.errors import ModelError
-from layerprobe.modelfile import flat_layout, object_layout, tree_layout
+from layerprobe.modelfile import flat_layout, object_layout
 from layerprobe.modelfile.archive import Archive, reading
 from layerprobe.modelfile.graph import Graph, LayerNode, walk, walk_layer
 from layerprobe.modelfile.migrate.weights import convert
 from layerprobe.modelfile.saved import read_version
 from layerprobe.modelfile.slots import own_slots
+from layerprobe.modelfile.tree_layout import TreeLayout
 
 if TYPE_CHECKING:
     from layerprobe.records import Array
@@ -55,6 +56,8 @@ class Weights:
         self._backend = archive.backend
         self._nodes: Mapping[str, LayerNode] = dict(walk(graph))
         self._stored: Mapping[str, Sequence[Stored] | str] = {}
+        self.objects: Mapping[str, str] = {}
+        """Address -> path of the object in the file's tree, for layers of classes that are not Keras's."""
         if archive.savedmodel is not None:
             self.present = True
             self._stored = object_layout.find(archive.savedmodel.checkpoint, graph) if graph.layers else {}
@@ -67,7 +70,8 @@ class Weights:
                 if flat_layout.is_flat(file):
                     self._stored = flat_layout.find(file, graph, self._place, self._version)
                 else:
-                    self._stored = tree_layout.find(file, graph, self._place)
+                    tree = TreeLayout(file, graph, self._place)
+                    self._stored, self.objects = tree.found, tree.objects
 
     def parameters(self, address: str) -> int | None:
         """How many numbers a layer's weights have, those of layers within it included.
