@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
 import time
 import zipfile
 from pathlib import Path
@@ -246,6 +247,19 @@ def test_a_heap_that_would_never_end_is_an_error() -> None:
     with pytest.raises(OSError, match="heap"), h5py.File(GuardedStream(io.BytesIO(bytes(data))), "r") as file:
         print(file.attrs["text"])
     assert time.perf_counter() - start < 1
+
+
+def test_a_text_that_claims_4_gib_is_an_error_before_any_memory_is_taken(tmp_path: Path) -> None:
+    write_hdf5(tmp_path / "model.h5", PLAIN)
+    data = bytearray((tmp_path / "model.h5").read_bytes())
+    length = len(json.dumps(PLAIN)).to_bytes(4, "little")
+    place = data.index(length, data.index(b"model_config\0"))
+    data[place : place + 4] = (2**32 - 16).to_bytes(4, "little")
+    (tmp_path / "model.h5").write_bytes(bytes(data))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ModelError, match="claims 4294967280 bytes of text"):
+        describe(str(tmp_path / "model.h5"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
 
 
 def test_a_guarded_file_reads_as_the_file_itself(tmp_path: Path) -> None:

@@ -1,16 +1,19 @@
-"""Files as HDF5 may read them: a part of one, and one whose damaged heaps are found first."""
+"""Files as HDF5 may read them: a part of one, and one in which damage is found before HDF5 runs into it."""
 
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 from typing import Any
 
 _HEAP = re.compile(rb"GCOL\x01\0\0\0")
+_ATTRIBUTE = re.compile(rb"(?:model_config|keras_version|backend|name|layer_names\d*|weight_names\d*)\0")
+"""The names of the attributes that are ever read."""
 _HEADER = 16
-_LARGEST_FIRST_READ = 1 << 16
-"""HDF5 reads 4,096 bytes of a heap first, and its size from these; longer reads are of weights."""
+_SMALL = 1 << 16
+"""HDF5 reads its own structures in pieces of this size or less; longer reads are of weights."""
 _LARGEST_HEAP = 64 << 20
 
 
@@ -48,11 +51,12 @@ class Window(io.RawIOBase):
 
 
 class GuardedStream(Window):
-    """A whole file, whose heaps are checked the first time that their beginning is read.
+    """A whole file, whose heaps and texts are checked when HDF5 first reads where they begin.
 
     HDF5 1.14 never returns from a global heap (where attributes keep texts) with an empty object in its
-    middle: H5HG__cache_heap_deserialize then takes steps of size zero, and Python cannot end it. Layout:
-    https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html#GlobalHeap
+    middle: H5HG__cache_heap_deserialize then takes steps of size zero. And it clears as much memory as an
+    attribute says that its text is long, up to 4 GiB, before it looks whether the heap has such a text.
+    Layouts: https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html
     """
 
     def __init__(self, stream: io.BufferedIOBase) -> None:
@@ -63,27 +67,30 @@ class GuardedStream(Window):
         """Fill a buffer as far as the file goes.
 
         Raises:
-            OSError: A heap that begins in it is damaged.
+            OSError: A heap or an attribute in it is damaged.
         """
         start = self._position
         count = super().readinto(buffer)
-        if count <= _LARGEST_FIRST_READ:
-            self._check_heaps(start, count)
+        if count <= _SMALL:
+            self._check(start, count)
         return count
 
-    def _check_heaps(self, start: int, count: int) -> None:
-        """Check every heap that begins in, or just before, what was read."""
-        before = min(start, len(b"GCOL\x01\0\0"))
+    def _check(self, start: int, count: int) -> None:
+        """Check what begins in a piece that was read, or so shortly before that it reaches into it."""
+        before = min(start, 32)
         self._stream.seek(start - before)
-        for found in _HEAP.finditer(self._stream.read(before + count)):
-            place = start - before + found.start()
-            if place not in self._checked:
-                self._stream.seek(place)
-                _check_heap(self._stream, place)
-                self._checked.add(place)
+        piece = self._stream.read(before + count)
+        for pattern, check in ((_HEAP, _check_heap), (_ATTRIBUTE, _check_attribute)):
+            for found in pattern.finditer(piece):
+                place = start - before + found.start()
+                if place not in self._checked:
+                    check(self._stream, place, self._size, found[0])
+                    self._checked.add(place)
 
 
-def _check_heap(stream: io.BufferedIOBase, place: int) -> None:
+def _check_heap(stream: io.BufferedIOBase, place: int, _: int, __: bytes) -> None:
+    """Walk the objects of a global heap: each has 16 bytes of header and a length that is a multiple of 8."""
+    stream.seek(place)
     (size,) = struct.unpack("<8xQ", stream.read(_HEADER).ljust(_HEADER, b"\0"))
     if not _HEADER <= size <= _LARGEST_HEAP:
         raise OSError(f"the global heap at {place} claims {size} bytes")
@@ -95,3 +102,40 @@ def _check_heap(stream: io.BufferedIOBase, place: int) -> None:
         if step < _HEADER:
             raise OSError(f"the global heap at {place} has an empty object in its middle")
         position += step
+
+
+def _check_attribute(stream: io.BufferedIOBase, place: int, file_size: int, name: bytes) -> None:
+    """Hold the lengths that an attribute gives of its texts against the file; `place`: where its name is."""
+    for version, header in ((1, 8), (2, 8), (3, 9)):
+        if place < header:
+            continue
+        stream.seek(place - header)
+        found, name_size, type_size, space_size = struct.unpack("<BxHHH", stream.read(8).ljust(8, b"\0"))
+        if found != version or name_size != len(name):
+            continue
+        sizes = [name_size, type_size, space_size]
+        if version == 1:
+            sizes = [(size + 7) // 8 * 8 for size in sizes]
+        stream.seek(place + sizes[0])
+        kind, space = stream.read(sizes[1]), stream.read(sizes[2])
+        if not kind or kind[0] & 15 != _VARIABLE_LENGTH:
+            continue
+        count = min(_points(space), file_size // _HEADER)
+        stored = stream.read(count * _HEADER)
+        lengths = [struct.unpack_from("<I", stored, at)[0] for at in range(0, len(stored) - 15, _HEADER)]
+        if sum(lengths) > file_size:
+            raise OSError(f"the attribute {name[:-1].decode()} claims {sum(lengths)} bytes of text")
+
+
+def _points(space: bytes) -> int:
+    """The number of elements of a dataspace, version 1 or 2; scalars have no dimensions."""
+    if len(space) < 4:
+        return 0
+    rank, first = space[1], 8 if space[0] == 1 else 4
+    if len(space) < first + 8 * rank:
+        return 0
+    return math.prod(struct.unpack_from(f"<{rank}Q", space, first))
+
+
+_VARIABLE_LENGTH = 9
+"""The class of variable-length datatypes, texts among them."""
