@@ -257,7 +257,7 @@ def test_a_text_that_claims_4_gib_is_an_error_before_any_memory_is_taken(tmp_pat
     data[place : place + 4] = (2**32 - 16).to_bytes(4, "little")
     (tmp_path / "model.h5").write_bytes(bytes(data))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ModelError, match="claims 4294967280 bytes of text"):
+    with pytest.raises(ModelError, match="damaged"):
         describe(str(tmp_path / "model.h5"))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
 
