@@ -76,8 +76,20 @@ def load_model(
             raise ModelError(f"layer {address!r} cannot be built: {problem}.")
         builder = Builder(given, stored.total())
         model = builder.model(graph)
+        _build_activations(builder.layers)
         assign(builder.layers, stored, archive.hdf5())
     return model
+
+
+def _build_activations(layers: Mapping[str, tuple[LayerNode, keras.Operation]]) -> None:
+    """Give layers that are activations of other layers (`Conv2D(activation=PReLU())`) their weights.
+
+    Keras works out a convolution's shape without calling its activation, which then has no weights yet.
+    """
+    for address, (_, layer) in layers.items():
+        _, outer = layers.get(address.rpartition("/")[0], (None, None))
+        if getattr(outer, "activation", None) is layer and not layer.built:
+            layer.build(outer._inbound_nodes[0].output_tensors[0].shape)
 
 
 class Builder:

@@ -14,6 +14,8 @@ _TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint")
 _INPUT = ("batch_input_shape", "batch_shape", "input_dim", "input_dtype", "input_length", "input_shape")
 """What the first layer of a Sequential model says of its input; the InputLayer says it now."""
 
+_LOOKUPS = ("IntegerLookup", "StringLookup", "TextVectorization")
+
 _ANYTHING: Callable[[Any], bool] = lambda value: True  # noqa: E731
 
 
@@ -39,7 +41,7 @@ NEUTRAL: dict[str, Callable[[Any], bool]] = {
     "interpolation": _is("nearest", None),
     "key_shape": _ANYTHING,
     "lora_alpha": _ANYTHING,
-    "lora_rank": _is(None),
+    "lora_rank": _ANYTHING,
     "num_constants": _is(None, 0),
     "oov_method": _is("floormod"),
     "output_padding": _is(None),
@@ -113,6 +115,8 @@ def complete(
             arguments[name] = None
             if default == REQUIRED:
                 problem = f"its argument {name} is missing"
+    if class_name in _LOOKUPS and arguments["vocabulary"] is None:
+        problem = "its vocabulary is not in the config"
     if "data_format" in arguments and arguments["data_format"] in (None, "default"):
         arguments["data_format"] = "channels_last"
     if arguments["dtype"] is None:

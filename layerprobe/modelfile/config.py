@@ -20,9 +20,10 @@ from layerprobe.modelfile.operations import OPERATIONS
 from layerprobe.modelfile.safety.config import refused_construct
 from layerprobe.modelfile.saved import (
     first_shape,
-    is_functional,
     is_keras,
+    is_model,
     is_operation,
+    is_stack,
     read_version,
     tensor_structure,
 )
@@ -81,7 +82,11 @@ class _Reader:
             raise ModelError(f"the config of model {place or name!r} is malformed: the file is damaged.")
         if "input_layers" in config and isinstance(config.get("layers"), list):
             return self._functional(config, str(class_name), name, place)
-        if class_name == "Sequential" and isinstance(config.get("layers"), list):
+        if is_stack(config):
+            if class_name != "Sequential":
+                self._note(
+                    place or name, f"{class_name} is loaded as the Sequential model that it was made of"
+                )
             return self._sequential(config, name, place)
         return Graph(name, str(class_name), (), (), ())
 
@@ -146,7 +151,7 @@ class _Reader:
         if refused is not None:
             self.findings.append(Finding("refused", place + name, refused))
             return LayerNode(name, stored, "", {}, stored_class=stored, problem=refused)
-        if stored in ("Functional", "Model", "Sequential") or is_functional(config):
+        if stored in ("Functional", "Model", "Sequential") or is_model(config):
             inner = self.model(saved, name, f"{place}{name}/")
             return LayerNode(name, inner.class_name, KERAS, {}, inner=inner, stored_class=stored)
         if not isinstance(config, dict):

@@ -25,9 +25,17 @@ def read_version(text: str | None, document: Any) -> tuple[int, int]:
     return 2, 0
 
 
-def is_functional(config: Any) -> bool:
+def is_model(config: Any) -> bool:
     """Whether a config describes a functional model, whatever its class is called."""
     return isinstance(config, dict) and "input_layers" in config and isinstance(config.get("layers"), list)
+
+
+def is_stack(config: Any) -> bool:
+    """Whether a config describes a Sequential model, whatever its class is called."""
+    layers = config.get("layers") if isinstance(config, dict) else None
+    return isinstance(layers, list) and all(
+        isinstance(item, dict) and "class_name" in item for item in layers
+    )
 
 
 def is_operation(module: Any, class_name: str, config: Mapping[str, Any], version: tuple[int, int]) -> bool:
