@@ -11,7 +11,7 @@ from layerprobe import registry
 from layerprobe.errors import UsageError
 from layerprobe.modelfile.listing import describe
 from layerprobe.modelfile.select import select
-from layerprobe.records import LayerInfo, ModelInfo, ModelOptions, Tap, TensorSpec
+from layerprobe.records import MAX_MEMORY, LayerInfo, ModelInfo, ModelOptions, Tap, TensorSpec
 
 if TYPE_CHECKING:
     import keras
@@ -81,14 +81,10 @@ class ProbedModel:
 
         return fixed_batch_size(self.load())
 
-    def layer(self, tap: Tap) -> LayerInfo | None:
-        """The layer behind a tap; None for the model's own output."""
-        return next((layer for layer in self.info.layers if layer.address == tap.address), None)
-
     def engine(self, inputs: Sequence[TensorSpec], **options: Any) -> Engine:
         """Build what runs the model; `options` are those of the engine."""
         engine: Engine = registry.find(registry.ENGINES, "keras", "engine")(
-            self.load(), self.taps, inputs=inputs, **options
+            self.load(), self.taps, inputs=inputs, max_memory=self._options.max_memory, **options
         )
         return engine
 
@@ -130,6 +126,7 @@ def layers(
     custom_objects: Mapping[str, Any] | None = None,
     weights: str | None = None,
     lambdas: Mapping[str, str] | None = None,
+    max_memory: int = MAX_MEMORY,
 ) -> tuple[LayerInfo, ...]:
     """The layers of a saved model, from its file alone.
 
@@ -140,11 +137,12 @@ def layers(
             lists no layers.
         weights: Of an HDF5 file with the weights, for a model that came without them.
         lambdas: Expressions for Lambda layers, by address or bare name.
+        max_memory: Bytes that one layer may ask for beyond the file's weights, or one tensor of one row.
 
     Returns:
         An outer layer before its inner ones; empty for a subclassed model that was not loaded.
     """
-    options = ModelOptions(custom_objects or {}, weights, lambdas or {})
+    options = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
     info = _describe(os.fspath(path), options)
     if not shapes and (info.layers or not custom_objects):
         return info.layers
@@ -162,7 +160,13 @@ def layers(
 
 
 def _describe(path: str, options: ModelOptions) -> ModelInfo:
-    return describe(path, options.weights, given=options.custom_objects, lambdas=options.lambdas)
+    return describe(
+        path,
+        options.weights,
+        given=options.custom_objects,
+        lambdas=options.lambdas,
+        max_memory=options.max_memory,
+    )
 
 
 def _load(path: str, options: ModelOptions, keep: set[str] | None) -> keras.Model:
@@ -174,4 +178,5 @@ def _load(path: str, options: ModelOptions, keep: set[str] | None) -> keras.Mode
         keep=keep,
         weights=options.weights,
         lambdas=options.lambdas,
+        max_memory=options.max_memory,
     )

@@ -91,6 +91,7 @@ def extract(
     custom: tuple[str, ...],
     weights: str | None,
     lambdas: tuple[str, ...],
+    max_memory: int,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -117,6 +118,7 @@ def extract(
             custom_objects=read_custom(custom),
             weights=weights,
             lambdas=read_lambdas(lambdas),
+            max_memory=max_memory,
             progress=update,
             **options,
         )
