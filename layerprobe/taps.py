@@ -8,7 +8,7 @@ restored afterwards. The compiler then drops what nothing recorded depends on.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -62,6 +62,21 @@ def describe_model(model: keras.Model) -> tuple[LayerInfo, ...]:
         )
         for address, layer in find_layers(model).items()
     )
+
+
+@contextmanager
+def variables_unchanged(layers: Iterable[keras.Operation]) -> Iterator[None]:
+    """Calls within assign to no variable, but for the states of random layers, which move on.
+
+    Batch normalisation would otherwise move its statistics in the training phase, and so change the model.
+    """
+    with keras.StatelessScope() as scope:
+        yield
+    for layer in layers:
+        for variable in getattr(layer, "non_trainable_variables", ()):
+            value = scope.get_current_value(variable)
+            if value is not None and variable.name == "seed_generator_state":
+                variable.assign(value)
 
 
 class Recording:

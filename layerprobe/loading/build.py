@@ -22,6 +22,7 @@ from layerprobe.modelfile.graph import Graph, LayerNode, Reference
 from layerprobe.modelfile.reach import keep_ancestors, problems
 from layerprobe.modelfile.safety import inspect, refuse
 from layerprobe.modelfile.safety.sizes import oversized
+from layerprobe.modelfile.saved import read_version
 from layerprobe.modelfile.served_layers import remaining_problems
 from layerprobe.modelfile.weights import Weights
 from layerprobe.records import MAX_MEMORY
@@ -77,7 +78,8 @@ def load_model(
                 return load_served(archive.savedmodel, whole, keep)
         for address, problem in found.items():
             raise ModelError(f"layer {address!r} cannot be built: {problem}.")
-        builder = Builder(given, stored.total())
+        masked_states = read_version(archive.keras_version, archive.config()) < (3, 0)
+        builder = Builder(given, stored.total(), masked_states)
         model = builder.model(graph)
         _build_activations(builder.layers)
         assign(builder.layers, stored, archive.hdf5())
@@ -100,16 +102,19 @@ def _build_activations(layers: Mapping[str, tuple[LayerNode, keras.Operation]]) 
 class Builder:
     """Builds Keras models from graphs; remembers every layer by its address, with its node."""
 
-    def __init__(self, custom_objects: Mapping[str, Any], stored: int) -> None:
+    def __init__(self, custom_objects: Mapping[str, Any], stored: int, masked_states: bool) -> None:
         """Begin.
 
         Args:
             custom_objects: The user's own classes and functions by name.
             stored: Numbers in all weights of the file; no weight can have more.
+            masked_states: Whether a mask reaches a recurrent layer that is given its first state, as it did
+                before Keras 3, which drops it.
         """
         self.layers: dict[str, tuple[LayerNode, keras.Operation]] = {}
         self._custom_objects = custom_objects
         self._zeros = BoundedZeros(stored)
+        self._masked_states = masked_states
 
     def model(self, graph: Graph, prefix: str = "") -> keras.Model:
         """Build a model and all within it.
@@ -142,7 +147,7 @@ class Builder:
 
     def _functional(self, graph: Graph, prefix: str) -> keras.Model:
         layers = {node.name: self._layer(node, prefix) for node in graph.layers}
-        results = _call_all(graph, layers)
+        results = _call_all(graph, layers, self._masked_states)
 
         def tensor(reference: Reference) -> Any:
             return results[reference.layer, reference.call][reference.output]
@@ -177,7 +182,9 @@ class Builder:
         return layer
 
 
-def _call_all(graph: Graph, layers: Mapping[str, keras.Operation]) -> dict[tuple[str, int], list[Any]]:
+def _call_all(
+    graph: Graph, layers: Mapping[str, keras.Operation], masked_states: bool
+) -> dict[tuple[str, int], list[Any]]:
     """Make every call of a functional graph once what goes into it is there; the tensors of each call."""
     results: dict[tuple[str, int], list[Any]] = {}
     waiting = {node.name: 0 for node in graph.layers}
@@ -188,7 +195,7 @@ def _call_all(graph: Graph, layers: Mapping[str, keras.Operation]) -> dict[tuple
                 call = waiting[node.name]
                 if node.is_input:
                     results[node.name, call] = [layers[node.name].output]
-                elif not _call(node, call, layers[node.name], results):
+                elif not _call(node, call, layers[node.name], results, masked_states):
                     break
                 waiting[node.name] += 1
                 if waiting[node.name] >= len(node.calls):
@@ -201,7 +208,11 @@ def _call_all(graph: Graph, layers: Mapping[str, keras.Operation]) -> dict[tuple
 
 
 def _call(
-    node: LayerNode, number: int, layer: keras.Operation, results: dict[tuple[str, int], list[Any]]
+    node: LayerNode,
+    number: int,
+    layer: keras.Operation,
+    results: dict[tuple[str, int], list[Any]],
+    masked_states: bool,
 ) -> bool:
     """Call a layer; False where what goes in is not there yet."""
     if not node.calls:
@@ -214,6 +225,10 @@ def _call(
         return results[reference.layer, reference.call][reference.output]
 
     arguments = fill_in(call.arguments, tensor)
-    result = layer(*arguments, **fill_in(dict(call.keywords), tensor))
+    keywords = fill_in(dict(call.keywords), tensor)
+    mask = getattr(arguments[0], "_keras_mask", None) if arguments else None
+    if masked_states and mask is not None and "initial_state" in keywords:
+        keywords.setdefault("mask", mask)
+    result = layer(*arguments, **keywords)
     results[node.name, number] = keras.tree.flatten(result)
     return True
