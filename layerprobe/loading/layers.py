@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import re
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
