@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from layerprobe import registry
-from layerprobe.errors import UsageError
+from layerprobe.errors import UnavailableError, UsageError
 from layerprobe.modelfile.listing import describe
 from layerprobe.modelfile.select import select
 from layerprobe.records import MAX_MEMORY, LayerInfo, ModelInfo, ModelOptions, Tap, TensorSpec
@@ -47,6 +47,8 @@ class ProbedModel:
         if isinstance(model, str | os.PathLike):
             self.path = os.fspath(model)
             self.info = _describe(self.path, options)
+        elif not hasattr(model, "layers"):
+            raise UsageError(f"a model is a path or a Keras model. Received: {type(model).__name__}")
         else:
             self.path = ""
             self._live = model
@@ -59,6 +61,9 @@ class ProbedModel:
             # The file of a subclassed model does not list its layers; the loaded model does.
             self._live = self._load(None)
             self.info = _describe_live(self._live, self.info)
+        for text in layers:
+            if not isinstance(text, str):
+                raise UsageError(f"layers are named by text, such as 'conv1'. Received: {text!r}")
         self.taps: tuple[Tap, ...] = select(layers, self.info.layers)
 
     def load(self) -> keras.Model:
@@ -170,6 +175,11 @@ def _describe(path: str, options: ModelOptions) -> ModelInfo:
 
 
 def _load(path: str, options: ModelOptions, keep: set[str] | None) -> keras.Model:
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        raise UnavailableError(
+            f"layerprobe needs Keras on TensorFlow: unset KERAS_BACKEND. Received: KERAS_BACKEND={backend}"
+        )
     from layerprobe.loading.build import load_model
 
     return load_model(

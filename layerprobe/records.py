@@ -184,7 +184,7 @@ class ExtractOptions:
     """Dropout and batch normalisation as in training."""
     seed: int | None = None
     """Of every random layer, with `training`; drawn and recorded when None."""
-    size: str | tuple[int, int] | None = None
+    size: str | int | tuple[int, int] | None = None
     """Height and width, "224" or "224x192"; None: the model's."""
     resize: str = "bilinear"
     """Pillow's filter: nearest, bilinear, bicubic, lanczos, box, hamming."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from layerprobe.errors import UnknownLayerError, UnrecordableLayerError
+from layerprobe.errors import UnknownLayerError, UnrecordableLayerError, UsageError
 from layerprobe.records import LayerInfo, Tap
 
 
@@ -133,7 +133,7 @@ class Recording:
         layer, seen = self._layers[address], self._seen[address, kind]
         if kind == "preactivation":
             if not callable(getattr(layer, "activation", None)):
-                raise UnrecordableLayerError(
+                raise UsageError(
                     f"'pre:{address}': {type(layer).__name__} has no fused activation; take {address!r}."
                 )
             self._wrap_activation(stack, layer, seen)

@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from layerprobe.errors import LayerprobeError, ModelError
+from layerprobe.errors import LayerprobeError, ModelError, UsageError
 from layerprobe.loading.assign import assign
 from layerprobe.loading.layers import BoundedZeros, fill_in, first_line, make_layer, pieces
 from layerprobe.loading.served import load_served
@@ -30,8 +30,9 @@ from layerprobe.records import MAX_MEMORY
 
 def load_model(
     path: str,
-    *,
     custom_objects: Mapping[str, Any] | None = None,
+    compile: bool = False,
+    *,
     keep: Collection[str] | None = None,
     weights: str | None = None,
     lambdas: Mapping[str, str] | None = None,
@@ -42,6 +43,7 @@ def load_model(
     Args:
         path: Of an HDF5, `.keras` or architecture JSON file, whatever it is called, or a SavedModel folder.
         custom_objects: The user's own classes and functions by name, for layers that are not Keras's.
+        compile: Only False: losses and optimizers are never read.
         keep: Addresses of the layers that are wanted, "" for the model's own outputs: only what they need
             is built. None builds everything.
         weights: Of an HDF5 file with the weights, for a model that came without them.
@@ -56,6 +58,8 @@ def load_model(
     Raises:
         LayerprobeError: The file cannot be read, is refused, or needs code that was not given.
     """
+    if compile:
+        raise UsageError("load_model never compiles: leave `compile` out, and compile the model yourself.")
     with open_archive(path, weights) as archive:
         # The graph of a SavedModel has what the user's classes compute, as they were when it was saved.
         given = {} if archive.savedmodel is not None else dict(custom_objects or {})
