@@ -1,0 +1,230 @@
+"""Walks a model's graph of calls and builds each; what the taps mean is noted on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from openvino import opset13 as op
+
+from layerprobe.engines.graph.layer import Layer
+from layerprobe.engines.graph.tables import KEYWORDS, LAYERS
+from layerprobe.engines.graph.values import Unsupported, Value
+from layerprobe.modelfile.graph import Call, Graph, LayerNode, Reference
+from layerprobe.modelfile.weights import Weights
+from layerprobe.records import TapKind
+
+Place = tuple[str, TapKind]
+"""A layer's address and what of it is noted."""
+Path = tuple[int, ...]
+"""Which call of each model around a layer, from the outermost, and of the layer itself."""
+Seen = dict[Path, list[Value]]
+
+
+def flat(structure: Any) -> list[Any]:
+    """The leaves of lists, tuples and dicts in Keras's order, which goes by a dict's sorted keys."""
+    if isinstance(structure, Mapping):
+        return [leaf for key in sorted(structure) for leaf in flat(structure[key])]
+    if isinstance(structure, list | tuple):
+        return [leaf for item in structure for leaf in flat(item)]
+    return [structure]
+
+
+class Builder:
+    """Builds OpenVINO nodes for the calls of a graph.
+
+    Args:
+        weights: Of the model.
+        wanted: The places whose tensors are to be remembered.
+    """
+
+    def __init__(self, weights: Weights, wanted: Collection[Place]) -> None:
+        self._weights = weights
+        self.seen: dict[Place, Seen] = {place: {} for place in wanted}
+
+    def model(self, graph: Graph, inputs: Mapping[str, Value], prefix: str = "", path: Path = ()) -> Any:
+        """Build every call of a model.
+
+        Args:
+            graph: The model.
+            inputs: What its InputLayers give, by name.
+            prefix: Its address and a "/", or "" for the outermost.
+            path: Which calls of the models around it this one is in.
+
+        Returns:
+            The structure of its outputs.
+
+        Raises:
+            Unsupported: Something in it is not in the graph engine.
+        """
+        results: dict[tuple[str, int], list[Value]] = {}
+
+        def tensor(reference: Reference) -> Value:
+            tensors = results[reference.layer, reference.call]
+            if reference.output >= len(tensors):
+                raise Unsupported(f"tensor {reference.output} of layer {prefix + reference.layer!r}")
+            return tensors[reference.output]
+
+        for node, number in in_order(graph):
+            address, here = prefix + node.name, (*path, number)
+            if node.is_input:
+                made = [inputs[node.name]]
+                self._note((address, "input"), here, made)
+            else:
+                made = self._call(node, address, here, _filled(node.calls[number], tensor))
+            self._note((address, "output"), here, made)
+            results[node.name, number] = made
+        return _fill(graph.outputs, tensor)
+
+    def _call(self, node: LayerNode, address: str, path: Path, call: Call) -> list[Value]:
+        keywords = {name: value for name, value in call.keywords.items() if not _neutral(name, value)}
+        inputs = flat(call.arguments)
+        tensors = [leaf for leaf in (*inputs, *flat(keywords)) if isinstance(leaf, Value)]
+        self._note((address, "input"), path, tensors)
+        if node.inner is not None:
+            if keywords or len(call.arguments) != 1:
+                raise Unsupported(f"a call of model {address!r} with {', '.join(keywords) or 'more'}")
+            within = _by_name(node.inner, call.arguments[0])
+            return flat(self.model(node.inner, within, address + "/", path))
+        if node.is_operation:
+            raise Unsupported(f"the operation {node.class_name}")
+        if any(not isinstance(leaf, Value) for leaf in inputs):
+            raise Unsupported(f"a constant that goes into layer {address!r}")
+        return self._layer(node, address, path, inputs, keywords)
+
+    def _layer(
+        self,
+        node: LayerNode,
+        address: str,
+        path: Path,
+        inputs: Sequence[Value],
+        keywords: Mapping[str, Any],
+    ) -> list[Value]:
+        if node.module != "keras.layers" or node.class_name not in LAYERS:
+            raise Unsupported(f"{node.class_name} (layer {address!r})")
+        if node.config["dtype"] != "float32":
+            raise Unsupported(f"dtype {node.config['dtype']} (layer {address!r})")
+        unknown = [name for name in keywords if name not in KEYWORDS.get(node.class_name, ())]
+        if unknown:
+            raise Unsupported(f"a call of layer {address!r} with {', '.join(unknown)}")
+
+        def build(inner: LayerNode, at: str, given: Sequence[Value], more: Mapping[str, Any]) -> list[Value]:
+            self._note((at, "input"), path, [*given, *flat(more)])
+            made = self._layer(inner, at, path, given, more)
+            self._note((at, "output"), path, made)
+            return made
+
+        def note(tensor: Value) -> None:
+            self._note((address, "preactivation"), path, [tensor])
+
+        layer = Layer(node, address, self._weights, build, note, keywords)
+        try:
+            made = LAYERS[node.class_name](layer, inputs)
+        except Unsupported as reason:
+            raise _at(reason, node, address) from reason
+        except RuntimeError as error:  # What OpenVINO raises for shapes and types that do not fit.
+            raise Unsupported(f"{node.class_name} (layer {address!r}): {_sentence(error)}") from error
+        return self._masked(made if isinstance(made, list) else [made], inputs)
+
+    def _masked(self, made: list[Value], inputs: Sequence[Value]) -> list[Value]:
+        """What comes of masked tensors may be masked: Keras hands most masks on."""
+        if not any(tensor.masked for tensor in inputs):
+            return made
+        return [Value(tensor.node, tensor.turned, masked=True) for tensor in made]
+
+    def _note(self, place: Place, path: Path, tensors: list[Value]) -> None:
+        if place in self.seen:
+            self.seen[place][path] = tensors
+
+
+def in_order(graph: Graph) -> list[tuple[LayerNode, int]]:
+    """Every call of a graph's layers, as node and number, each after those that its inputs come from."""
+    ordered: list[tuple[LayerNode, int]] = []
+    done: set[tuple[str, int]] = set()
+    waiting = {node.name: 0 for node in graph.layers}
+    while waiting:
+        before = len(ordered)
+        for node in graph.layers:
+            while node.name in waiting:
+                number = waiting[node.name]
+                if not node.calls:
+                    raise Unsupported(f"layer {node.name!r}, which is never called")
+                taken = node.calls[number].references()
+                if not all((reference.layer, reference.call) in done for reference in taken):
+                    break
+                ordered.append((node, number))
+                done.add((node.name, number))
+                waiting[node.name] += 1
+                if waiting[node.name] >= len(node.calls):
+                    del waiting[node.name]
+        if len(ordered) == before:
+            raise Unsupported(f"layers that wait for each other: {', '.join(sorted(waiting)[:5])}")
+    return ordered
+
+
+def _neutral(name: str, value: Any) -> bool:
+    """Whether an argument of a call says nothing here: inference is what is computed anyway."""
+    return value is None or (name == "training" and value is False)
+
+
+def _by_name(graph: Graph, given: Any) -> dict[str, Value]:
+    """What goes into a nested model, by the names of its InputLayers."""
+    wanted, values = flat(graph.inputs), flat(given)
+    same = isinstance(graph.inputs, Mapping) == isinstance(given, Mapping)
+    if isinstance(given, Mapping) and isinstance(graph.inputs, Mapping):
+        same = set(given) == set(graph.inputs)
+    if not same or len(wanted) != len(values) or not all(isinstance(leaf, Value) for leaf in values):
+        raise Unsupported(f"the structure of what goes into model {graph.name!r}")
+    within = {}
+    for reference, tensor in zip(wanted, values, strict=True):
+        within[reference.layer] = fitted(graph.layer(reference.layer), tensor)
+    return within
+
+
+def fitted(node: LayerNode, tensor: Value) -> Value:
+    """A tensor as an InputLayer gives it on: of its type, and of the shape that it says.
+
+    Raises:
+        Unsupported: It has another shape; what Keras then does depends on its version.
+    """
+    config, shape = node.config, node.config["batch_shape"]
+    if config.get("sparse") or config.get("ragged") or config.get("optional"):
+        raise Unsupported(f"input {node.name!r}, which is sparse, ragged or optional")
+    if shape is None and tensor.dtype == config["dtype"]:
+        return tensor
+    fits = shape is not None and len(shape) == tensor.rank
+    sizes = zip(shape or (), tensor.shape, strict=False)
+    if not fits or any(None not in (asked, has) and asked != has for asked, has in sizes):
+        raise Unsupported(f"input {node.name!r} of shape {shape}, which gets {tensor.shape}")
+    if tensor.dtype == config["dtype"]:
+        return tensor
+    if tensor.dtype in ("float32", "int32", "int64") and config["dtype"] == "float32":
+        return Value(op.convert(tensor.node, "f32").output(0), tensor.turned, tensor.masked)
+    raise Unsupported(f"input {node.name!r} of type {config['dtype']}, which gets {tensor.dtype}")
+
+
+def _filled(call: Call, tensor: Any) -> Call:
+    return Call(_fill(call.arguments, tensor), _fill(dict(call.keywords), tensor))
+
+
+def _fill(structure: Any, tensor: Any) -> Any:
+    """A structure with every `Reference` in it replaced by its tensor."""
+    if isinstance(structure, Reference):
+        return tensor(structure)
+    if isinstance(structure, list | tuple):
+        return type(structure)(_fill(item, tensor) for item in structure)
+    if isinstance(structure, dict):
+        return {key: _fill(item, tensor) for key, item in structure.items()}
+    return structure
+
+
+def _at(reason: Unsupported, node: LayerNode, address: str) -> Unsupported:
+    """The same, with the layer; the innermost names itself once."""
+    text = str(reason)
+    return reason if "(layer " in text else Unsupported(f"{text} in {node.class_name} (layer {address!r})")
+
+
+def _sentence(error: RuntimeError) -> str:
+    """The last line of what OpenVINO says; the first ones name its own source."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else "it does not fit"

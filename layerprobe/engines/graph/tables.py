@@ -1,0 +1,19 @@
+"""Every layer class that the graph engine knows; a new family is one file and one line here."""
+
+from __future__ import annotations
+
+from layerprobe.engines.graph import activations, convolution, dense, merge, normalisation, pooling, shape
+from layerprobe.engines.graph.layer import BuildLayer
+
+LAYERS: dict[str, BuildLayer] = {
+    **activations.LAYERS,
+    **convolution.LAYERS,
+    **dense.LAYERS,
+    **merge.LAYERS,
+    **normalisation.LAYERS,
+    **pooling.LAYERS,
+    **shape.LAYERS,
+}
+
+KEYWORDS: dict[str, tuple[str, ...]] = {}
+"""The classes whose calls take more than inputs, and what."""
