@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from openvino import opset13 as op
 
+from layerprobe.engines.graph.expressions import operation
 from layerprobe.engines.graph.layer import Layer
 from layerprobe.engines.graph.tables import KEYWORDS, LAYERS
 from layerprobe.engines.graph.values import Unsupported, Value
@@ -70,67 +71,64 @@ class Builder:
             if node.is_input:
                 made = [inputs[node.name]]
                 self._note((address, "input"), here, made)
+                self._note((address, "output"), here, made)
             else:
                 made = self._call(node, address, here, _filled(node.calls[number], tensor))
-            self._note((address, "output"), here, made)
             results[node.name, number] = made
         return _fill(graph.outputs, tensor)
 
     def _call(self, node: LayerNode, address: str, path: Path, call: Call) -> list[Value]:
-        keywords = {name: value for name, value in call.keywords.items() if not _neutral(name, value)}
-        inputs = flat(call.arguments)
-        tensors = [leaf for leaf in (*inputs, *flat(keywords)) if isinstance(leaf, Value)]
+        """Build one call of a layer, an operation or a nested model."""
+        call = Call(
+            call.arguments, {key: item for key, item in call.keywords.items() if not _neutral(key, item)}
+        )
+        leaves = [*flat(call.arguments), *flat(call.keywords)]
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Value)]
         self._note((address, "input"), path, tensors)
-        if node.inner is not None:
-            if keywords or len(call.arguments) != 1:
-                raise Unsupported(f"a call of model {address!r} with {', '.join(keywords) or 'more'}")
-            within = _by_name(node.inner, call.arguments[0])
-            return flat(self.model(node.inner, within, address + "/", path))
-        if node.is_operation:
-            raise Unsupported(f"the operation {node.class_name}")
-        if any(not isinstance(leaf, Value) for leaf in inputs):
-            raise Unsupported(f"a constant that goes into layer {address!r}")
-        return self._layer(node, address, path, inputs, keywords)
+        try:
+            if node.inner is not None:
+                made = self._nested(node, address, path, call)
+            elif node.is_operation:
+                made = operation(node, call)
+            elif len(tensors) != len(leaves):
+                raise Unsupported("a constant among its inputs")
+            else:
+                made = self._layer(node, address, path, call)
+        except Unsupported as reason:
+            raise _at(reason, node, address) from reason
+        except RuntimeError as error:  # What OpenVINO raises for shapes and types that do not fit.
+            raise _at(Unsupported(_sentence(error)), node, address) from error
+        if any(tensor.masked for tensor in tensors):
+            # What comes of masked tensors may be masked: Keras hands most masks on.
+            made = [Value(tensor.node, tensor.turned, masked=True) for tensor in made]
+        self._note((address, "output"), path, made)
+        return made
 
-    def _layer(
-        self,
-        node: LayerNode,
-        address: str,
-        path: Path,
-        inputs: Sequence[Value],
-        keywords: Mapping[str, Any],
-    ) -> list[Value]:
+    def _nested(self, node: LayerNode, address: str, path: Path, call: Call) -> list[Value]:
+        assert node.inner is not None
+        if call.keywords or len(call.arguments) != 1:
+            raise Unsupported(f"a call with {', '.join(call.keywords) or 'several arguments'}")
+        within = _by_name(node.inner, call.arguments[0])
+        return flat(self.model(node.inner, within, address + "/", path))
+
+    def _layer(self, node: LayerNode, address: str, path: Path, call: Call) -> list[Value]:
         if node.module != "keras.layers" or node.class_name not in LAYERS:
-            raise Unsupported(f"{node.class_name} (layer {address!r})")
+            raise Unsupported("this class")
         if node.config["dtype"] != "float32":
-            raise Unsupported(f"dtype {node.config['dtype']} (layer {address!r})")
-        unknown = [name for name in keywords if name not in KEYWORDS.get(node.class_name, ())]
+            raise Unsupported(f"dtype {node.config['dtype']}")
+        unknown = [name for name in call.keywords if name not in KEYWORDS.get(node.class_name, ())]
         if unknown:
-            raise Unsupported(f"a call of layer {address!r} with {', '.join(unknown)}")
+            raise Unsupported(f"a call with {', '.join(unknown)}")
 
-        def build(inner: LayerNode, at: str, given: Sequence[Value], more: Mapping[str, Any]) -> list[Value]:
-            self._note((at, "input"), path, [*given, *flat(more)])
-            made = self._layer(inner, at, path, given, more)
-            self._note((at, "output"), path, made)
-            return made
+        def build(inner: LayerNode, at: str, given: Call) -> list[Value]:
+            return self._call(inner, at, path, given)
 
         def note(tensor: Value) -> None:
             self._note((address, "preactivation"), path, [tensor])
 
-        layer = Layer(node, address, self._weights, build, note, keywords)
-        try:
-            made = LAYERS[node.class_name](layer, inputs)
-        except Unsupported as reason:
-            raise _at(reason, node, address) from reason
-        except RuntimeError as error:  # What OpenVINO raises for shapes and types that do not fit.
-            raise Unsupported(f"{node.class_name} (layer {address!r}): {_sentence(error)}") from error
-        return self._masked(made if isinstance(made, list) else [made], inputs)
-
-    def _masked(self, made: list[Value], inputs: Sequence[Value]) -> list[Value]:
-        """What comes of masked tensors may be masked: Keras hands most masks on."""
-        if not any(tensor.masked for tensor in inputs):
-            return made
-        return [Value(tensor.node, tensor.turned, masked=True) for tensor in made]
+        layer = Layer(node, address, self._weights, build, note, call.arguments, call.keywords)
+        made = LAYERS[node.class_name](layer, flat(call.arguments))
+        return made if isinstance(made, list) else [made]
 
     def _note(self, place: Place, path: Path, tensors: list[Value]) -> None:
         if place in self.seen:
@@ -221,7 +219,7 @@ def _fill(structure: Any, tensor: Any) -> Any:
 def _at(reason: Unsupported, node: LayerNode, address: str) -> Unsupported:
     """The same, with the layer; the innermost names itself once."""
     text = str(reason)
-    return reason if "(layer " in text else Unsupported(f"{text} in {node.class_name} (layer {address!r})")
+    return reason if "(layer " in text else Unsupported(f"{node.class_name} (layer {address!r}): {text}")
 
 
 def _sentence(error: RuntimeError) -> str:

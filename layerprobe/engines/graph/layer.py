@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layerprobe.engines.graph.values import Unsupported, Value, value
-from layerprobe.modelfile.graph import LayerNode
+from layerprobe.modelfile.graph import Call, LayerNode
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -28,10 +28,12 @@ class Layer:
     node: LayerNode
     address: str
     weights: Weights
-    build: Callable[[LayerNode, str, Sequence[Value], Mapping[str, Any]], list[Value]]
-    """Builds a layer that is an argument of this one: node, address, inputs, keywords."""
+    build: Callable[[LayerNode, str, Call], list[Value]]
+    """Builds a layer that is an argument of this one: node, address, arguments."""
     note: Callable[[Value], None]
     """Notes what goes into the layer's fused activation."""
+    arguments: Sequence[Any] = ()
+    """The positional arguments of the call, their tensors as `Value`s."""
     keywords: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the call beside the inputs; tensors among them are `Value`s."""
 
@@ -64,7 +66,7 @@ class Layer:
     def child(self, name: str, inputs: Sequence[Value], **keywords: Any) -> list[Value]:
         """Build the layer that one argument of this one is."""
         node = self.config[name]
-        return self.build(node, f"{self.address}/{node.name}", inputs, keywords)
+        return self.build(node, f"{self.address}/{node.name}", Call(tuple(inputs), keywords))
 
     def result(self, node: ov.Node | ov.Output) -> Value:
         """What a layer with a `data_format` gives, from a node that is (B, C, ...)."""

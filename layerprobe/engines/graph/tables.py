@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from layerprobe.engines.graph import activations, convolution, dense, merge, normalisation, pooling, shape
+from layerprobe.engines.graph import (
+    activations,
+    convolution,
+    dense,
+    expressions,
+    merge,
+    normalisation,
+    pooling,
+    shape,
+)
 from layerprobe.engines.graph.layer import BuildLayer
 
 LAYERS: dict[str, BuildLayer] = {
     **activations.LAYERS,
     **convolution.LAYERS,
     **dense.LAYERS,
+    **expressions.LAYERS,
     **merge.LAYERS,
     **normalisation.LAYERS,
     **pooling.LAYERS,
