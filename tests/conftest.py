@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The gate says the same of the same code: examples are drawn alike in every run, on machines of any speed.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -22,7 +22,9 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 from hostile_configs import harmless_models, layers_that_are_too_large, layers_that_run_code
-from savedmodel_samples import savedmodel_files
+from savedmodel_samples import keras_metadata, savedmodel_files
+from savedmodel_samples import plain as plain_graph
+from savedmodel_samples import write as write_savedmodel
 from small_models import around, dense, document, layer, write_hdf5, write_keras
 
 Outcome = Literal["file", "layer", "harmless"]
@@ -79,6 +81,8 @@ def _config_files(folder: Path, marker: Path) -> Iterator[Hostile]:
         write_keras(path.with_suffix(".keras"), model)
         path.with_suffix(".json").write_text(json.dumps(model))
         yield from (Hostile(path.with_suffix(s), outcome, says) for s in (".h5", ".keras", ".json"))
+        write_savedmodel(path.with_suffix(".savedmodel"), plain_graph(), keras_metadata(model))
+        yield Hostile(path.with_suffix(".savedmodel"), outcome, says)
     beyond = document(dense("first", 3), dense("last", 10_000))
     write_hdf5(folder / "dense_beyond_the_file.h5", beyond)
     yield Hostile(folder / "dense_beyond_the_file.h5", "layer", "units=10000")

@@ -78,6 +78,9 @@ def layers_that_are_too_large() -> Iterator[tuple[str, Layer, str]]:
     yield "repeat_huge", layer("RepeatVector", "middle", n=huge), "GiB"
     yield "upsampling_huge", layer("UpSampling2D", "middle", size=[huge, huge]), "GiB"
     yield "padding_huge", layer("ZeroPadding1D", "middle", padding=[huge, huge]), "GiB"
+    yield "resizing_huge", layer("Resizing", "middle", height=10**5, width=10**5), "height=100000"
+    strides = layer("Conv2DTranspose", "middle", filters=1, kernel_size=[1, 1], strides=[huge, huge])
+    yield "strides_huge", strides, "strides"
     yield "reshape_huge", layer("Reshape", "middle", target_shape=[huge, huge]), "GiB"
 
 

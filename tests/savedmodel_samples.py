@@ -84,9 +84,28 @@ def plain(*extra: bytes, functions: tuple[bytes, ...] = (), **more: Any) -> byte
     return saved_model([INPUT, WRAPPER, *SAVER_NODES, *extra], [wrapper, *SAVER, *functions], **more)
 
 
+def checkpoint() -> tuple[bytes, bytes]:
+    """The index and data of a checkpoint that has the model itself, and no variable."""
+    objects = field(1, b"")
+    data = varint(len(objects)) + bytes(4) + objects
+    entry = field(1, 7) + field(2, b"") + field(5, len(data))
+    block = table_block((b"", field(1, 1)), (b"_CHECKPOINTABLE_OBJECT_GRAPH", entry))
+    index = table_block((b"z", varint(0) + varint(len(block) - 5)))
+    handles = varint(0) + varint(0) + varint(len(block)) + varint(len(index) - 5)
+    return block + index + handles.ljust(40, b"\0") + (0xDB4775248B80FB57).to_bytes(8, "little"), data
+
+
+def table_block(*entries: tuple[bytes, bytes]) -> bytes:
+    """A block of LevelDB's table format, uncompressed."""
+    body = b"".join(varint(0) + varint(len(k)) + varint(len(v)) + k + v for k, v in entries)
+    return body + bytes(4) + (1).to_bytes(4, "little") + bytes(5)
+
+
 def write(folder: Path, graph: bytes, metadata: bytes | None = None) -> Path:
     (folder / "variables").mkdir(parents=True)
-    (folder / "variables" / "variables.index").write_bytes(b"x")
+    index, data = checkpoint()
+    (folder / "variables" / "variables.index").write_bytes(index)
+    (folder / "variables" / "variables.data-00000-of-00001").write_bytes(data)
     (folder / "saved_model.pb").write_bytes(graph)
     if metadata is not None:
         (folder / "keras_metadata.pb").write_bytes(metadata)
@@ -140,9 +159,11 @@ def savedmodel_files(folder: Path, marker: str) -> Iterator[tuple[Path, Any, str
     yield write(folder / "load_restores", plain(objects=objects)), "file", "RestoreV2"
 
     linked = write(folder / "linked", plain())
+    (linked / "variables" / "variables.data-00000-of-00001").unlink()
     (linked / "variables" / "variables.data-00000-of-00001").symlink_to("/etc/hostname")
     yield linked, "file", "link"
     yield write(folder / "truncated", plain()[:-30]), "file", "damaged"
-    missing = folder / "no_graph"
-    missing.mkdir()
-    yield missing, "file", "saved_model.pb"
+    graph_link = write(folder / "graph_link", plain())
+    (graph_link / "saved_model.pb").unlink()
+    (graph_link / "saved_model.pb").symlink_to("/dev/zero")
+    yield graph_link, "file", "link"

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from savedmodel_samples import keras_metadata, plain, write
 from small_models import document, layer, write_hdf5, write_keras
 
 from layerprobe.errors import LayerprobeError
@@ -154,6 +155,23 @@ def _find_all(data: bytes, mark: bytes) -> list[int]:
     while (after := data.find(mark, found[-1] + 1)) >= 0:
         found.append(after)
     return found
+
+
+@pytest.mark.parametrize("name", ["saved_model.pb", "keras_metadata.pb", "variables/variables.index"])
+def test_any_damaged_savedmodel_gives_a_report_or_one_error(tmp_path: Path, name: str) -> None:
+    model = document(layer("Dense", "first", units=3), layer("Flatten", "last"))
+    file = write(tmp_path / "model", plain(), keras_metadata(model)) / name
+    data = file.read_bytes()
+    assert checked(tmp_path / "model") in ("complete", "incomplete")
+    for seed in range(150):
+        dice = random.Random(seed)
+        damaged = bytearray(data)
+        for _ in range(dice.choice([1, 1, 2, 8])):
+            damaged[dice.randrange(len(data))] = dice.choice([0, 127, 255, dice.randrange(256)])
+        if dice.random() < 0.1:
+            del damaged[dice.randrange(len(damaged)) :]
+        file.write_bytes(bytes(damaged))
+        checked(tmp_path / "model")
 
 
 # HDF5 is a C library: a process of its own shows it if it crashes. The seeds are fixed, so that what passes

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import marshal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from layerprobe.errors import ModelError, ResourceError
+from layerprobe.loading.build import load_model
 from layerprobe.modelfile.expressions import parse_expression
 from layerprobe.modelfile.lambdas import decode_lambda
 
@@ -22,6 +24,7 @@ K = pytest.importorskip("tf_keras").backend
 ops = keras.ops
 expressions = pytest.importorskip("layerprobe.loading.expressions")
 
+CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "files"
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.uniform(-2, 2, (3, 6, 8, 4)).astype("float32")
 VECTORS = RANDOM.uniform(-2, 2, (3, 5)).astype("float32")
@@ -139,6 +142,42 @@ def test_a_decoded_lambda_computes_what_the_function_itself_computes(
     actual = computed(decode_lambda(stored(function)), value)
     assert actual.shape == expected.shape
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5 * np.nanmax(np.abs(expected)))
+
+
+def fused(inputs: list[Any]) -> Any:
+    """What the Lambda of FusionNet says: two cropped pictures, mixed by two masks."""
+    masks, first, second = inputs
+    first, second = first[:, 8:-8, 8:-8], second[:, 8:-8, 8:-8]
+    return first * np.tile(masks[..., :1], 3) + second * np.tile(masks[..., 1:], 3)
+
+
+PUBLISHED: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "1524045patrick+": ("lambda_1", lambda x: x / 255 - 0.5),
+    "1560800+CarND-Behavioral-Cloning-P3__491": ("lambda_1", lambda x: x / 127.5 - 1),
+    "1560800+CarND-Behavioral-Cloning-P3__8de": ("lambda_1", lambda x: x / 127.5 - 1),
+    "Adnanemiri+": ("lambda_1", lambda x: x / 127.5 - 1),
+    "MichaelHopf+": ("lambda_110", lambda x: -x),
+    "XPbIM3+": ("lambda", lambda x: x / 255),
+    "jeremy-shannon+CarND-Behavioral-Cloning-Project__3": ("lambda_1", lambda x: x / 127.5 - 1),
+    "jeremy-shannon+CarND-Behavioral-Cloning-Project__d": ("lambda_1", lambda x: x / 127.5 - 1),
+    "cianhwang+": ("lambda_1", fused),
+}
+"""Beginning of a file's name -> its Lambda layer, and what that computes, worked out by hand."""
+
+
+@pytest.mark.skipif(not CORPUS.is_dir(), reason="the collection of published models is not here")
+@pytest.mark.parametrize("beginning", PUBLISHED)
+def test_the_lambdas_of_published_models_compute_what_they_say(beginning: str) -> None:
+    name, by_hand = PUBLISHED[beginning]
+    for path in (path for path in CORPUS.iterdir() if path.name.startswith(beginning)):
+        model = load_model(str(path), keep=[name])
+        shapes = [tensor.shape[1:] for tensor in model.inputs]
+        inputs = [RANDOM.uniform(0, 255, (2, *(size or 96 for size in s))).astype("float32") for s in shapes]
+        given = inputs if len(inputs) > 1 else inputs[0]
+        before = keras.Model(model.inputs, model.get_layer(name).input).predict(given, verbose=0)
+        expected = by_hand(before)
+        actual = model.predict(given, verbose=0)
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
 def test_several_outputs_come_as_a_list() -> None:

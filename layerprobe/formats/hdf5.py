@@ -108,7 +108,7 @@ class _Port(io.RawIOBase):
     def __init__(self, file: PendingFile) -> None:
         self._file = file
         self._position = 0
-        self.failure: WriteError | None = None
+        self.failure: str | None = None
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to an offset from the beginning, the position or the end."""
@@ -145,7 +145,9 @@ class _Port(io.RawIOBase):
         try:
             yield
         except WriteError as error:
-            self.failure = self.failure or error
+            # Not the error itself: its traceback would keep h5py's own objects alive until Python has ended, and
+            # HDF5, which cleans up only then, would call back into nothing.
+            self.failure = self.failure or str(error)
 
 
 @contextmanager
@@ -159,7 +161,7 @@ def _editing(file: PendingFile, mode: str) -> Iterator[h5py.File]:
         if port.failure is None:
             raise
     if port.failure is not None:
-        raise port.failure
+        raise WriteError(port.failure)
 
 
 class HDF5Reader(OutputReader):

@@ -87,9 +87,11 @@ def _build_activations(layers: Mapping[str, tuple[LayerNode, keras.Operation]]) 
     Keras works out a convolution's shape without calling its activation, which then has no weights yet.
     """
     for address, (_, layer) in layers.items():
-        _, outer = layers.get(address.rpartition("/")[0], (None, None))
-        if getattr(outer, "activation", None) is layer and not layer.built:
-            layer.build(outer._inbound_nodes[0].output_tensors[0].shape)
+        outer = layers.get(address.rpartition("/")[0])
+        if outer is None or not hasattr(outer[1], "activation") or layer.built:
+            continue
+        if outer[1].activation is layer:
+            layer.build(outer[1]._inbound_nodes[0].output_tensors[0].shape)
 
 
 class Builder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from layerprobe.modelfile.archive import Archive, open_archive
@@ -77,9 +77,21 @@ def describe_archive(
         class_name=graph.class_name,
         inputs=inputs,
         layers=layers,
-        findings=graph.findings
-        + tuple(Finding("refused", address, reason) for address, reason in sizes.items()),
+        findings=(
+            *graph.findings,
+            *(Finding("refused", address, reason) for address, reason in sizes.items()),
+            *_missing(graph, weights, layers),
+        ),
     )
+
+
+def _missing(graph: Graph, weights: Weights, layers: tuple[LayerInfo, ...]) -> Iterator[Finding]:
+    """What the user has to give beside the file before anything can be extracted."""
+    if not layers:
+        code = f"{graph.class_name} is a class of its own, and only its code knows its layers"
+        yield Finding("warning", "", f"{code}: give it with --custom FILE.py")
+    elif not weights.present:
+        yield Finding("warning", "", "it has no weights: give the file that holds them with --weights")
 
 
 def _input_spec(graph: Graph, reference: Reference) -> TensorSpec:

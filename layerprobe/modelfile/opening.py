@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import h5py
 
-from layerprobe.errors import AccessError, ModelError, NoInputError
+from layerprobe.errors import AccessError, ModelError, NoInputError, UnsafeModelError
 from layerprobe.modelfile.streams import GuardedStream
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -54,6 +54,30 @@ def open_file(path: str) -> io.BufferedReader:
             raise ModelError(f"{path} is a folder, but neither a SavedModel nor an unpacked .keras model.")
         raise ModelError(f"{path} is not a regular file: expected a saved Keras model.")
     return os.fdopen(descriptor, "rb")
+
+
+def read_part(path: str, limit: int) -> memoryview:
+    """Read one file of a model folder whole; links are not followed.
+
+    Args:
+        path: Of the file.
+        limit: Bytes that it may have.
+
+    Raises:
+        ModelError: It is missing, no regular file or too large.
+        UnsafeModelError: It is a link.
+    """
+    if os.path.islink(path):
+        raise UnsafeModelError(f"{path} is a link to {os.readlink(path)[:200]!r}: links are not followed.")
+    try:
+        stream = open_file(path)
+    except NoInputError as error:
+        raise ModelError(f"{path} is missing: the folder is no complete SavedModel.") from error
+    with stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise ModelError(f"{path} is larger than {limit >> 20} MiB, more than any model needs there.")
+    return memoryview(data)
 
 
 def recognise(stream: io.BufferedReader, path: str) -> str:

@@ -16,10 +16,13 @@ from layerprobe.errors import ModelError
 from layerprobe.modelfile import jsontext
 from layerprobe.modelfile.checkpoint import Checkpoint
 from layerprobe.modelfile.inlining import Inlining
+from layerprobe.modelfile.opening import read_part
 from layerprobe.modelfile.protobuf import messages, number, text
 from layerprobe.records import TensorSpec
 
-_SIGNATURES = ("serving_default", "serve", "infer", "predict", "call")
+MAX_BYTES = 512 << 20
+"""Of saved_model.pb and keras_metadata.pb; the weights are in other files."""
+SIGNATURES = ("serving_default", "serve", "infer", "predict", "call")
 """Names of the signature that gives a model's results, the usual one first."""
 _NO_VALUE = ("Assert", "Const", "NoOp", "Placeholder", "ReadVariableOp", "VarHandleOp", "VariableV2")
 _DTYPES = {
@@ -67,7 +70,7 @@ class SavedModel:
         """
         self.folder = folder
         self._place = os.path.join(folder, "saved_model.pb")
-        found = list(messages(_read(self._place), 2, self._place))
+        found = list(messages(read_part(self._place, MAX_BYTES), 2, self._place))
         if not found:
             raise ModelError(f"{self._place} is empty or damaged: it holds no graph.")
         self._graph = found[0]
@@ -104,7 +107,7 @@ class SavedModel:
             ModelError: There is none, or its functions call each other too often.
         """
         definitions = {text(entry, 1, self._place): entry for entry in messages(self._graph, 5, self._place)}
-        name = next((name for name in _SIGNATURES if name in definitions), None)
+        name = next((name for name in SIGNATURES if name in definitions), None)
         if name is None:
             known = ", ".join(sorted(definitions.keys() - {"__saved_model_init_op"})) or "none"
             raise ModelError(
@@ -117,7 +120,7 @@ class SavedModel:
         """The JSON of the outermost object: in a file of its own, since TensorFlow 2.5, or in the graph."""
         separate = os.path.join(self.folder, "keras_metadata.pb")
         if os.path.exists(separate):
-            for node in messages(_read(separate), 1, separate):
+            for node in messages(read_part(separate, MAX_BYTES), 1, separate):
                 if number(node, 2, separate) == 0 and text(node, 4, separate).startswith("_tf_keras_"):
                     return text(node, 5, separate)
         for objects in messages(self._graph, 7, self._place):
@@ -137,14 +140,6 @@ def _untagged(value: Any) -> Any:
     if value.get("class_name") == "__tuple__" and isinstance(value.get("items"), list):
         return [_untagged(item) for item in value["items"]]
     return {key: _untagged(item) for key, item in value.items()}
-
-
-def _read(path: str) -> memoryview:
-    try:
-        with open(path, "rb") as file:
-            return memoryview(file.read())
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _read_signature(graph: memoryview, entry: memoryview, name: str, place: str) -> Signature:

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from layerprobe.errors import ModelError
+from layerprobe.modelfile.opening import read_part
 from layerprobe.modelfile.protobuf import messages, number, text
+from layerprobe.modelfile.savedmodel import MAX_BYTES, SIGNATURES
 from layerprobe.records import Finding
 
-MAX_BYTES = 512 << 20
-"""Of saved_model.pb; the weights are in other files."""
 MAX_FILES = 10_000
 
 _FORBIDDEN = re.compile(
@@ -96,7 +96,7 @@ def inspect_savedmodel(folder: str) -> Iterator[Finding]:
     """
     yield from _inspect_files(folder)
     place = os.path.join(folder, "saved_model.pb")
-    graphs = list(messages(_read(place), 2, place))
+    graphs = list(messages(read_part(place, MAX_BYTES), 2, place))
     if not graphs:
         raise ModelError(f"{place} is damaged: it holds no graph.")
     for graph in graphs:
@@ -118,18 +118,6 @@ def _inspect_files(folder: str) -> Iterator[Finding]:
             if count > MAX_FILES:
                 yield _refused(folder, f"it has more than {MAX_FILES} files")
                 return
-
-
-def _read(place: str) -> memoryview:
-    try:
-        descriptor = os.open(place, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    except OSError as error:
-        raise ModelError(f"{place} cannot be read: {error.strerror}.") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-            raise ModelError(f"{place} is no file of at most {MAX_BYTES >> 20} MiB.")
-        return memoryview(file.read())
 
 
 class _Inspection:
@@ -156,7 +144,7 @@ class _Inspection:
             found = self._checkpoints(self._reached_by(outputs))
             if found:
                 message = f"the signature {name[:100]!r} would run {found}, which reads or writes files"
-                used = name in ("serving_default", "__saved_model_init_op")
+                used = name in (*SIGNATURES, "__saved_model_init_op")
                 yield Finding("refused" if used else "warning", self._place, message)
         found = self._checkpoints(self._at_load)
         if found:

@@ -26,10 +26,10 @@ _WEIGHTS = {
 """Class -> arguments whose product its weights cannot have fewer numbers than."""
 
 _OUTPUTS = (
-    *("batch_shape", "depth_multiplier", "dilation_rate", "fft_length", "height", "max_tokens", "n"),
-    *("num_bins", "num_tokens", "padding", "size", "target_shape", "width"),
+    *(("batch_shape",), ("depth_multiplier",), ("dilation_rate",), ("fft_length",), ("height", "width")),
+    *(("max_tokens",), ("n",), ("num_bins",), ("num_tokens",), ("padding",), ("size",), ("target_shape",)),
 )
-"""Arguments that make a tensor at least as large as their product."""
+"""Arguments whose product a tensor of the layer cannot be smaller than."""
 
 
 def oversized(
@@ -63,10 +63,11 @@ def _reason(node: LayerNode, stored: int | None, max_memory: int) -> str | None:
         return f"its {shown} ask for {numbers} numbers, but its stored weights have {stored}"
     if not stored and 4 * numbers > max_memory:
         return f"its {shown} would need {_gib(4 * numbers)}, more than {_gib(max_memory)}"
-    for name in _OUTPUTS:
-        size = 4 * _product(node.config.get(name))
+    transposed = (("strides",),) if node.class_name.endswith("Transpose") else ()
+    for names in (*_OUTPUTS, *transposed):
+        size = 4 * math.prod(_product(node.config.get(name)) for name in names)
         if size > max_memory:
-            return f"its {_shown(node, (name,))} would need {_gib(size)}, more than {_gib(max_memory)}"
+            return f"its {_shown(node, names)} would need {_gib(size)}, more than {_gib(max_memory)}"
     return None
 
 
@@ -80,7 +81,8 @@ def _product(value: Any) -> int:
 
 
 def _shown(node: LayerNode, arguments: tuple[str, ...]) -> str:
-    return ", ".join(f"{name}={str(node.config.get(name))[:60]}" for name in arguments)
+    given = (name for name in arguments if name in node.config)
+    return ", ".join(f"{name}={str(node.config[name])[:60]}" for name in given)
 
 
 def _gib(size: int) -> str:
