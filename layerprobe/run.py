@@ -152,6 +152,8 @@ class Run:
             self._overflows[name] = self._overflows.get(name, 0) + count
 
     def _notes(self) -> Iterator[str]:
+        if self._probed.note is not None:
+            yield self._probed.note
         how = self._feeds.preprocessing
         if how is not None and self._how.preprocess == "auto":
             yield f"preprocess {how.preset}: {how.reason}"
@@ -183,7 +185,7 @@ class Run:
             preprocessing=None if how is None else dataclasses.asdict(how),
             options=dataclasses.asdict(self._how),
             engine={**self._engine.describe(), "batch_size": self._engine.batch_size},
-            versions=_versions(),
+            versions=_versions(self._engine.describe()["backend"]),
             started=self._started,
         )
 
@@ -193,8 +195,10 @@ def stored_dtype(dtype: str, asked: str) -> str:
     return asked if "float" in dtype else dtype
 
 
-def _versions() -> dict[str, str]:
-    packages = ("tensorflow", "keras", "numpy", "pillow", "h5py")
+def _versions(backend: str) -> dict[str, str]:
+    """Of everything that had a part in the numbers."""
+    engine = ("openvino",) if backend == "openvino" else (backend, "keras")
+    packages = (*engine, "numpy", "pillow", "h5py")
     return {"layerprobe": __version__, "python": platform.python_version()} | {
         package: metadata.version(package) for package in packages
     }

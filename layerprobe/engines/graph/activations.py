@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import openvino as ov
 from openvino import opset13 as op
 
 from layerprobe.engines.graph.layer import BuildLayer, Layer
+from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import (
-    Unsupported,
+    Node,
     Value,
     along,
     axis_of,
@@ -18,8 +18,6 @@ from layerprobe.engines.graph.values import (
     only_float,
 )
 from layerprobe.modelfile.graph import LayerNode
-
-Node = ov.Node | ov.Output
 
 
 def activate(layer: Layer, tensor: Value) -> Value:
@@ -48,10 +46,8 @@ def apply_named(name: str | None, tensor: Value) -> Value:
 def rectified(x: Node, negative_slope: float, max_value: float | None, threshold: float) -> Node:
     """Keras's ReLU with all its arguments, in the same steps."""
     below = op.relu(op.subtract(constant(threshold), x)) if negative_slope else None
-    if threshold:
-        x = op.multiply(x, op.convert(op.greater(x, constant(threshold)), "f32"))
-    else:
-        x = op.relu(x)
+    above = op.convert(op.greater(x, constant(threshold)), "f32")
+    x = op.multiply(x, above) if threshold else op.relu(x)
     if max_value is not None:
         x = op.clamp(x, 0.0, float(max_value))
     return x if below is None else op.subtract(x, op.multiply(constant(negative_slope), below))

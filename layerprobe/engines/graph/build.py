@@ -9,8 +9,10 @@ from openvino import opset13 as op
 
 from layerprobe.engines.graph.expressions import operation
 from layerprobe.engines.graph.layer import Layer
+from layerprobe.engines.graph.structure import fill, flat
 from layerprobe.engines.graph.tables import KEYWORDS, LAYERS
-from layerprobe.engines.graph.values import Unsupported, Value
+from layerprobe.engines.graph.unsupported import Unsupported
+from layerprobe.engines.graph.values import Value
 from layerprobe.modelfile.graph import Call, Graph, LayerNode, Reference
 from layerprobe.modelfile.weights import Weights
 from layerprobe.records import TapKind
@@ -20,15 +22,6 @@ Place = tuple[str, TapKind]
 Path = tuple[int, ...]
 """Which call of each model around a layer, from the outermost, and of the layer itself."""
 Seen = dict[Path, list[Value]]
-
-
-def flat(structure: Any) -> list[Any]:
-    """The leaves of lists, tuples and dicts in Keras's order, which goes by a dict's sorted keys."""
-    if isinstance(structure, Mapping):
-        return [leaf for key in sorted(structure) for leaf in flat(structure[key])]
-    if isinstance(structure, list | tuple):
-        return [leaf for item in structure for leaf in flat(item)]
-    return [structure]
 
 
 class Builder:
@@ -75,7 +68,7 @@ class Builder:
             else:
                 made = self._call(node, address, here, _filled(node.calls[number], tensor))
             results[node.name, number] = made
-        return _fill(graph.outputs, tensor)
+        return fill(graph.outputs, tensor)
 
     def _call(self, node: LayerNode, address: str, path: Path, call: Call) -> list[Value]:
         """Build one call of a layer, an operation or a nested model."""
@@ -202,18 +195,7 @@ def fitted(node: LayerNode, tensor: Value) -> Value:
 
 
 def _filled(call: Call, tensor: Any) -> Call:
-    return Call(_fill(call.arguments, tensor), _fill(dict(call.keywords), tensor))
-
-
-def _fill(structure: Any, tensor: Any) -> Any:
-    """A structure with every `Reference` in it replaced by its tensor."""
-    if isinstance(structure, Reference):
-        return tensor(structure)
-    if isinstance(structure, list | tuple):
-        return type(structure)(_fill(item, tensor) for item in structure)
-    if isinstance(structure, dict):
-        return {key: _fill(item, tensor) for key, item in structure.items()}
-    return structure
+    return Call(fill(call.arguments, tensor), fill(dict(call.keywords), tensor))
 
 
 def _at(reason: Unsupported, node: LayerNode, address: str) -> Unsupported:

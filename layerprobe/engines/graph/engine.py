@@ -9,10 +9,11 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as op
 
-from layerprobe.engines.graph.build import Builder, Seen, fitted, flat
-from layerprobe.engines.graph.values import Unsupported, Value, dims, dtype_of, in_keras_order, value
+from layerprobe.engines.graph.build import Builder, Seen, fitted
+from layerprobe.engines.graph.structure import flat
+from layerprobe.engines.graph.unsupported import Unsupported
+from layerprobe.engines.graph.values import Value, dims, dtype_of, in_keras_order, value
 from layerprobe.modelfile.graph import Graph, LayerNode, walk
-from layerprobe.modelfile.reach import keep_ancestors
 from layerprobe.modelfile.weights import Weights
 from layerprobe.records import Tap, TensorSpec
 
@@ -26,7 +27,7 @@ class GraphEngine:
     """Runs a model as OpenVINO computes it.
 
     Args:
-        graph: The whole model; what the taps do not need is left out.
+        graph: The model, cut down to what the taps need.
         weights: Of the model; read while this is constructed, not afterwards.
         taps: What to record, in order.
         inputs: One spec per input that is needed, in the model's order, with every size known.
@@ -50,7 +51,6 @@ class GraphEngine:
         self.batch_size = batch_size or 1
         self._padded = batch_size
         self._precision = precision
-        graph = keep_ancestors(graph, {tap.address for tap in taps})
         parameters, found = _build(graph, weights, taps, inputs, batch_size)
         nodes = [in_keras_order(tensor) for tensor in found.values()]
         self.outputs = _specs(found, nodes, dict(walk(graph)), batch_size)
@@ -66,18 +66,6 @@ class GraphEngine:
     def describe(self) -> dict[str, Any]:
         """Name, device and precision, for the provenance."""
         return {"name": "graph", "backend": "openvino", "device": "CPU", "precision": self._precision}
-
-
-def input_specs(graph: Graph, taps: Sequence[Tap]) -> tuple[TensorSpec, ...]:
-    """The inputs that some taps of a model need, in its order; free sizes are None."""
-    cut = keep_ancestors(graph, {tap.address for tap in taps})
-    nodes = [cut.layer(reference.layer) for reference in flat(cut.inputs)]
-    for node in nodes:
-        if node.config["batch_shape"] is None:
-            raise Unsupported(f"input {node.name!r}, whose shape the file does not say")
-    return tuple(
-        TensorSpec(node.name, tuple(node.config["batch_shape"][1:]), node.config["dtype"]) for node in nodes
-    )
 
 
 def _build(

@@ -9,7 +9,8 @@ import openvino as ov
 
 from layerprobe.engines.graph.functions import FUNCTIONS
 from layerprobe.engines.graph.layer import BuildLayer, Layer
-from layerprobe.engines.graph.values import Unsupported, Value, in_keras_order, value
+from layerprobe.engines.graph.unsupported import Unsupported
+from layerprobe.engines.graph.values import Value, in_keras_order, value
 from layerprobe.modelfile.expressions import OPERATIONS as KNOWN
 from layerprobe.modelfile.expressions import evaluate
 from layerprobe.modelfile.graph import Call, LayerNode

@@ -15,31 +15,29 @@ from openvino import opset13 as op
 from layerprobe.engines.graph.activations import ELEMENTWISE
 from layerprobe.engines.graph.merge import contract
 from layerprobe.engines.graph.rearranging import REARRANGING
-from layerprobe.engines.graph.values import FLOATS, INTEGERS, Unsupported, constant, dims, dtype_of, whole
+from layerprobe.engines.graph.unsupported import Unsupported
+from layerprobe.engines.graph.values import FLOATS, INTEGERS, Node, constant, dims, dtype_of, whole
 
-Node = ov.Node | ov.Output
 MAX_NUMBERS = 1 << 31
 """In one row of a value within an expression; more is for Keras's engine to refuse."""
-
-
-def _number_type(x: Any) -> str:
-    return dtype_of(x if isinstance(x, ov.Output) else x.output(0))
 
 
 def as_node(x: Any, dtype: str) -> Node:
     """A tensor as it is, numbers as a constant of a type that holds them."""
     if isinstance(x, ov.Node | ov.Output):
-        if _number_type(x) != dtype:
-            raise Unsupported(f"values of type {_number_type(x)} that meet {dtype}")
+        if dtype_of(x) != dtype:
+            raise Unsupported(f"values of type {dtype_of(x)} that meet {dtype}")
         return x
     array = np.asarray(x)
+    if isinstance(x, np.ndarray) and str(x.dtype) != dtype:
+        raise Unsupported(f"a constant of type {x.dtype} that meets {dtype}")
     if array.dtype.kind not in "bif" or (array.dtype.kind == "f" and dtype != FLOATS):
         raise Unsupported(f"{x!r} that meets values of type {dtype}")
     return constant(array, dtype)
 
 
 def _common_type(*operands: Any) -> str:
-    types = {_number_type(x) for x in operands if isinstance(x, ov.Node | ov.Output)}
+    types = {dtype_of(x) for x in operands if isinstance(x, ov.Node | ov.Output)}
     if len(types) != 1:
         raise Unsupported(f"operands of types {', '.join(sorted(types)) or 'unknown'}")
     return types.pop()
@@ -131,7 +129,7 @@ def _cast(x: Any, dtype: str) -> Node:
     if not isinstance(x, ov.Node | ov.Output):
         return constant(x, dtype)
     if dtype == "bool":
-        return op.not_equal(x, constant(0, _number_type(x)))
+        return op.not_equal(x, constant(0, dtype_of(x)))
     return op.convert(x, dtype)
 
 
@@ -141,7 +139,7 @@ def _constant(values: Any, dtype: str | None) -> Any:
 
 def _filled(number: int) -> Callable[[Any, str | None], Node]:
     def apply(x: Any, dtype: str | None) -> Node:
-        filler = constant(number, dtype or _number_type(x))
+        filler = constant(number, dtype or dtype_of(x))
         return op.broadcast(filler, op.shape_of(x))
 
     return apply
@@ -205,62 +203,59 @@ _NUMBERS = (FLOATS, "int32", "int64")
 _COMPARISONS = ("equal", "greater", "greater_equal", "less", "less_equal", "not_equal")
 _PLAIN = "abs ceil cos exp floor log negative sign sin sqrt tan tanh sigmoid softplus"
 
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **REARRANGING,
+    **{name: _binary(getattr(op, name), (*_NUMBERS, "uint8")) for name in _COMPARISONS},
+    **{name: _binary(getattr(op, name), _NUMBERS) for name in ("add", "subtract", "multiply")},
+    **{name: _binary(getattr(op, name), _NUMBERS) for name in ("maximum", "minimum")},
+    **{name: _binary(getattr(op, name), ("bool",)) for name in ("logical_and", "logical_or")},
+    **{
+        name: _unary(ELEMENTWISE.get(name) or getattr(op, {"ceil": "ceiling"}.get(name, name)))
+        for name in _PLAIN.split()
+    },
+    **{name: _unary(ELEMENTWISE[name]) for name in ("softsign", "relu6", "selu", "silu", "hard_sigmoid")},
+    "all": _logical_reduction(op.reduce_logical_and),
+    "any": _logical_reduction(op.reduce_logical_or),
+    "arctan": _unary(op.atan),
+    "batch_dot": _batch_dot,
+    "cast": _cast,
+    "clip": _clip,
+    "constant": _constant,
+    "cumsum": _cumsum,
+    "divide": _binary(op.divide, (FLOATS,)),
+    "divide_no_nan": _binary(_divide_no_nan, (FLOATS,)),
+    "dot": _dot,
+    "dtype": dtype_of,
+    "elu": _unary(lambda x, alpha: op.elu(x, float(alpha))),
+    "floor_divide": _binary(lambda x1, x2: op.floor(op.divide(x1, x2)), (FLOATS,)),
+    "gelu": _unary(lambda x, approximate: op.gelu(x, "tanh" if approximate else "erf")),
+    "l2_normalize": _l2_normalize,
+    "leaky_relu": _unary(lambda x, slope: op.prelu(x, constant([slope]))),
+    "log1p": _unary(lambda x: op.log(op.add(x, constant(1.0)))),
+    "log_softmax": _softmax(op.log_softmax),
+    "logical_not": lambda x: op.logical_not(as_node(x, "bool")),
+    "logsumexp": _reduction(_logsumexp),
+    "matmul": _matmul,
+    "max": _reduction(op.reduce_max),
+    "mean": _reduction(op.reduce_mean),
+    "min": _reduction(op.reduce_min),
+    "mod": _binary(op.floor_mod, (FLOATS,)),
+    "ones_like": _filled(1),
+    "power": _binary(op.power, (FLOATS,)),
+    "prod": _reduction(op.reduce_prod),
+    "relu": _unary(_relu),
+    "round": _unary(lambda x: op.round(x, "half_to_even")),
+    "rsqrt": _unary(lambda x: op.divide(constant(1.0), op.sqrt(x))),
+    "softmax": _softmax(op.softmax),
+    "square": _unary(lambda x: op.multiply(x, x)),
+    "std": _reduction(lambda x, axes, keep: op.sqrt(_variance(x, axes, keep))),
+    "sum": _reduction(op.reduce_sum),
+    "var": _reduction(_variance),
+    "where": _where,
+    "zeros_like": _filled(0),
+}
+
 FUNCTIONS: Mapping[str, Callable[..., Any]] = _Table(
-    {
-        name: _bounded(name, function)
-        for name, function in {
-            **REARRANGING,
-            **{name: _binary(getattr(op, name), (*_NUMBERS, "uint8")) for name in _COMPARISONS},
-            **{name: _binary(getattr(op, name), _NUMBERS) for name in ("add", "subtract", "multiply")},
-            **{name: _binary(getattr(op, name), _NUMBERS) for name in ("maximum", "minimum")},
-            **{name: _binary(getattr(op, name), ("bool",)) for name in ("logical_and", "logical_or")},
-            **{
-                name: _unary(ELEMENTWISE.get(name) or getattr(op, {"ceil": "ceiling"}.get(name, name)))
-                for name in _PLAIN.split()
-            },
-            **{
-                name: _unary(ELEMENTWISE[name])
-                for name in ("softsign", "relu6", "selu", "silu", "hard_sigmoid")
-            },
-            "all": _logical_reduction(op.reduce_logical_and),
-            "any": _logical_reduction(op.reduce_logical_or),
-            "arctan": _unary(op.atan),
-            "batch_dot": _batch_dot,
-            "cast": _cast,
-            "clip": _clip,
-            "constant": _constant,
-            "cumsum": _cumsum,
-            "divide": _binary(op.divide, (FLOATS,)),
-            "divide_no_nan": _binary(_divide_no_nan, (FLOATS,)),
-            "dot": _dot,
-            "dtype": _number_type,
-            "elu": _unary(lambda x, alpha: op.elu(x, float(alpha))),
-            "floor_divide": _binary(lambda x1, x2: op.floor(op.divide(x1, x2)), (FLOATS,)),
-            "gelu": _unary(lambda x, approximate: op.gelu(x, "tanh" if approximate else "erf")),
-            "l2_normalize": _l2_normalize,
-            "leaky_relu": _unary(lambda x, slope: op.prelu(x, constant([slope]))),
-            "log1p": _unary(lambda x: op.log(op.add(x, constant(1.0)))),
-            "log_softmax": _softmax(op.log_softmax),
-            "logical_not": lambda x: op.logical_not(as_node(x, "bool")),
-            "logsumexp": _reduction(_logsumexp),
-            "matmul": _matmul,
-            "max": _reduction(op.reduce_max),
-            "mean": _reduction(op.reduce_mean),
-            "min": _reduction(op.reduce_min),
-            "mod": _binary(op.floor_mod, (FLOATS,)),
-            "ones_like": _filled(1),
-            "power": _binary(op.power, (FLOATS,)),
-            "prod": _reduction(op.reduce_prod),
-            "relu": _unary(_relu),
-            "round": _unary(lambda x: op.round(x, "half_to_even")),
-            "rsqrt": _unary(lambda x: op.divide(constant(1.0), op.sqrt(x))),
-            "softmax": _softmax(op.softmax),
-            "square": _unary(lambda x: op.multiply(x, x)),
-            "std": _reduction(lambda x, axes, keep: op.sqrt(_variance(x, axes, keep))),
-            "sum": _reduction(op.reduce_sum),
-            "var": _reduction(_variance),
-            "where": _where,
-            "zeros_like": _filled(0),
-        }.items()
-    }
+    {name: _bounded(name, function) for name, function in _FUNCTIONS.items()}
 )
+"""Operation -> its function, called with the arguments in the order of `modelfile/expressions`."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layerprobe.engines.graph.values import Unsupported, Value, value
+from layerprobe.engines.graph.unsupported import Unsupported
+from layerprobe.engines.graph.values import Value, value
 from layerprobe.modelfile.graph import Call, LayerNode
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
-import openvino as ov
 from openvino import opset13 as op
 
 from layerprobe.engines.graph.layer import BuildLayer, Layer
+from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import (
-    Unsupported,
+    Node,
     Value,
     axis_of,
     channels_first,
@@ -20,8 +20,6 @@ from layerprobe.engines.graph.values import (
     value,
     whole,
 )
-
-Node = ov.Node | ov.Output
 
 
 def aligned(inputs: Sequence[Value]) -> tuple[list[Node], bool]:

@@ -9,8 +9,8 @@ import openvino as ov
 from openvino import opset13 as op
 
 from layerprobe.engines.graph.layer import BuildLayer, Layer
+from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import (
-    Unsupported,
     Value,
     along,
     as_float,

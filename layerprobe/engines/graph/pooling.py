@@ -9,7 +9,8 @@ from openvino import opset1, opset13
 
 from layerprobe.engines.graph.convolution import channels_first_input, each, same_padding
 from layerprobe.engines.graph.layer import BuildLayer, Layer
-from layerprobe.engines.graph.values import Unsupported, Value, dims, known, only_float, value, whole
+from layerprobe.engines.graph.unsupported import Unsupported
+from layerprobe.engines.graph.values import Value, dims, known, only_float, value, whole
 
 
 def _windows(layer: Layer, x: ov.Output) -> tuple[tuple[int, ...], list[int], list[int], tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,9 +10,8 @@ from typing import Any
 import openvino as ov
 from openvino import opset13 as op
 
-from layerprobe.engines.graph.values import Unsupported, constant, dims, dtype_of, known, whole
-
-Node = ov.Node | ov.Output
+from layerprobe.engines.graph.unsupported import Unsupported
+from layerprobe.engines.graph.values import Node, constant, dims, dtype_of, known, whole
 
 
 class OpenSize:
@@ -76,7 +76,7 @@ def _alike(xs: Any) -> list[Node]:
     nodes = list(xs)
     if not nodes or not all(isinstance(x, ov.Node | ov.Output) for x in nodes):
         raise Unsupported("numbers among tensors")
-    types = {dtype_of(x.output(0) if isinstance(x, ov.Node) else x) for x in nodes}
+    types = {dtype_of(x) for x in nodes}
     if len(types) != 1:
         raise Unsupported("tensors of several types")
     return nodes
@@ -107,7 +107,7 @@ def _split(x: Node, sections: Any, axis: int) -> tuple[Node, ...]:
     else:
         ends = list(sections)
     bounds = [0, *ends, size]
-    pairs = list(zip(bounds, bounds[1:], strict=False))
+    pairs = list(itertools.pairwise(bounds))
     if any(not first < last for first, last in pairs):
         raise Unsupported("a split with empty parts")
     return tuple(_cut(x, place, first, last) for first, last in pairs)
@@ -163,13 +163,13 @@ def _take(x: Node, indices: Any, axis: int | None) -> Node:
 
 def _pad(x: Node, pad_width: Any, mode: str, constant_values: float) -> Node:
     rank = len(dims(x))
-    pairs = [pad_width] * rank if isinstance(pad_width, int) else list(pad_width)
-    pairs = [(pair, pair) if isinstance(pair, int) else tuple(pair) for pair in pairs]
+    pairs: list[Any] = [pad_width] * rank if isinstance(pad_width, int) else list(pad_width)
+    pairs = [[pair, pair] if isinstance(pair, int) else list(pair) for pair in pairs]
     pairs = pairs * rank if len(pairs) == 1 else pairs
     if len(pairs) != rank or any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
         raise Unsupported(f"padding by {pad_width}")
     before, after = (whole([pair[end] for pair in pairs]) for end in (0, 1))
-    kind = dtype_of(x.output(0) if isinstance(x, ov.Node) else x)
+    kind = dtype_of(x)
     return op.pad(x, before, after, mode, constant(constant_values, kind))
 
 

@@ -11,8 +11,8 @@ from openvino import opset13 as op
 
 from layerprobe.engines.graph.convolution import channels_first_input
 from layerprobe.engines.graph.layer import BuildLayer, Layer
+from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import (
-    Unsupported,
     Value,
     constant,
     dims,

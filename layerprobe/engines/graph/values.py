@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import openvino as ov
 from openvino import opset13 as op
 
+from layerprobe.engines.graph.unsupported import Unsupported
+
+Node: TypeAlias = ov.Node | ov.Output
+"""What OpenVINO's operations take and give."""
+
 FLOATS = "float32"
 INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
-
-
-class Unsupported(Exception):
-    """The graph engine cannot build a model exactly as Keras does; the text, a clause, says what it lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +51,21 @@ class Value:
         return dtype_of(self.node)
 
 
-def value(node: ov.Node | ov.Output, turned: bool = False) -> Value:
+def value(node: Node, turned: bool = False) -> Value:
     """A tensor of a node with one output."""
     return Value(node.output(0) if isinstance(node, ov.Node) else node, turned)
 
 
-def dims(node: ov.Node | ov.Output) -> tuple[int | None, ...]:
+def dims(node: Node) -> tuple[int | None, ...]:
     """The sizes of a node's own axes; None where a size is not known."""
     output = node.output(0) if isinstance(node, ov.Node) else node
     return tuple(size.get_length() if size.is_static else None for size in output.get_partial_shape())
 
 
-def dtype_of(node: ov.Output) -> str:
+def dtype_of(node: Node) -> str:
     """NumPy's name of a node's type."""
-    return str(np.dtype(node.get_element_type().to_dtype()))
+    output = node.output(0) if isinstance(node, ov.Node) else node
+    return str(np.dtype(output.get_element_type().to_dtype()))
 
 
 def known(sizes: Sequence[int | None]) -> tuple[int, ...]:
