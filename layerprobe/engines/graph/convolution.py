@@ -95,7 +95,7 @@ def _bias(layer: Layer, filters: int) -> dict[str, tuple[int, ...]]:
 def _convolution(layer: Layer, inputs: Sequence[Value]) -> Value:
     x = channels_first_input(layer, inputs)
     geometry = _Geometry(layer, x)
-    channels, filters, groups = known(dims(x))[1], layer.config["filters"], layer.config["groups"]
+    channels, filters, groups = known(dims(x)[1:2])[0], layer.config["filters"], layer.config["groups"]
     shape = (*geometry.kernel, channels // groups, filters)
     arrays = layer.arrays(kernel=shape, **_bias(layer, filters))
     return finish(layer, geometry.convolve(x, arrays["kernel"], groups), arrays.get("bias"))
@@ -109,7 +109,7 @@ def _per_channel(kernel: np.ndarray) -> np.ndarray:
 def _depthwise(layer: Layer, inputs: Sequence[Value]) -> Value:
     x = channels_first_input(layer, inputs)
     geometry = _Geometry(layer, x)
-    channels, multiplier = known(dims(x)[1:])[0], layer.config["depth_multiplier"]
+    channels, multiplier = known(dims(x)[1:2])[0], layer.config["depth_multiplier"]
     shape = (*geometry.kernel, channels, multiplier)
     arrays = layer.arrays(kernel=shape, **_bias(layer, channels * multiplier))
     return finish(layer, geometry.convolve(x, _per_channel(arrays["kernel"]), channels), arrays.get("bias"))
@@ -118,7 +118,7 @@ def _depthwise(layer: Layer, inputs: Sequence[Value]) -> Value:
 def _separable(layer: Layer, inputs: Sequence[Value]) -> Value:
     x = channels_first_input(layer, inputs)
     geometry = _Geometry(layer, x)
-    channels, filters = known(dims(x)[1:])[0], layer.config["filters"]
+    channels, filters = known(dims(x)[1:2])[0], layer.config["filters"]
     multiplier = layer.config["depth_multiplier"]
     arrays = layer.arrays(
         depthwise_kernel=(*geometry.kernel, channels, multiplier),

@@ -16,7 +16,7 @@ from layerprobe.engines.graph.activations import ELEMENTWISE
 from layerprobe.engines.graph.merge import contract
 from layerprobe.engines.graph.rearranging import REARRANGING
 from layerprobe.engines.graph.unsupported import Unsupported
-from layerprobe.engines.graph.values import FLOATS, INTEGERS, Node, constant, dims, dtype_of, whole
+from layerprobe.engines.graph.values import FLOATS, INTEGERS, Node, constant, converted, dims, dtype_of, whole
 
 MAX_NUMBERS = 1 << 31
 """In one row of a value within an expression; more is for Keras's engine to refuse."""
@@ -130,7 +130,7 @@ def _cast(x: Any, dtype: str) -> Node:
         return constant(x, dtype)
     if dtype == "bool":
         return op.not_equal(x, constant(0, dtype_of(x)))
-    return op.convert(x, dtype)
+    return converted(x, dtype)
 
 
 def _constant(values: Any, dtype: str | None) -> Any:

@@ -10,6 +10,7 @@ from layerprobe.engines.graph import (
     merge,
     normalisation,
     pooling,
+    recurrent,
     shape,
 )
 from layerprobe.engines.graph.layer import BuildLayer
@@ -22,8 +23,9 @@ LAYERS: dict[str, BuildLayer] = {
     **merge.LAYERS,
     **normalisation.LAYERS,
     **pooling.LAYERS,
+    **recurrent.LAYERS,
     **shape.LAYERS,
 }
 
-KEYWORDS: dict[str, tuple[str, ...]] = {}
+KEYWORDS: dict[str, tuple[str, ...]] = dict.fromkeys(("GRU", "LSTM", "SimpleRNN"), ("initial_state",))
 """The classes whose calls take more than inputs, and what."""

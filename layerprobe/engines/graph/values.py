@@ -126,13 +126,18 @@ def along(tensor: Value, axes: Sequence[int], numbers: Any) -> ov.Node:
     return constant(numbers.transpose(order).reshape(shape))
 
 
+def converted(node: Node, dtype: str) -> Node:
+    """The same values as another type, by NumPy's name of it."""
+    return op.convert(node, ov.Type(np.dtype(dtype)).to_string())
+
+
 def as_float(tensor: Value) -> Value:
     """Whole numbers as float32, which is what they become where they meet a layer's weights."""
     if tensor.dtype == FLOATS:
         return tensor
     if tensor.dtype not in INTEGERS:
         raise Unsupported(f"values of type {tensor.dtype}")
-    return Value(op.convert(tensor.node, FLOATS).output(0), tensor.turned, tensor.masked)
+    return Value(converted(tensor.node, FLOATS).output(0), tensor.turned, tensor.masked)
 
 
 def only_float(tensor: Value) -> Value:
