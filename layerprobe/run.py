@@ -185,7 +185,7 @@ class Run:
             preprocessing=None if how is None else dataclasses.asdict(how),
             options=dataclasses.asdict(self._how),
             engine={**self._engine.describe(), "batch_size": self._engine.batch_size},
-            versions=_versions(self._engine.describe()["backend"]),
+            versions=_versions(str(self._engine.describe()["name"])),
             started=self._started,
         )
 
@@ -195,10 +195,13 @@ def stored_dtype(dtype: str, asked: str) -> str:
     return asked if "float" in dtype else dtype
 
 
-def _versions(backend: str) -> dict[str, str]:
+_PACKAGES = {"graph": ("openvino",), "keras": ("tensorflow", "keras")}
+"""Engine -> the packages that its numbers come from."""
+
+
+def _versions(engine: str) -> dict[str, str]:
     """Of everything that had a part in the numbers."""
-    engine = ("openvino",) if backend == "openvino" else (backend, "keras")
-    packages = (*engine, "numpy", "pillow", "h5py")
+    packages = (*_PACKAGES.get(engine, ()), "numpy", "pillow", "h5py")
     return {"layerprobe": __version__, "python": platform.python_version()} | {
         package: metadata.version(package) for package in packages
     }
