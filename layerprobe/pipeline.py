@@ -24,7 +24,7 @@ from layerprobe.plan import (
     takes_images,
 )
 from layerprobe.probed_model import ProbedModel
-from layerprobe.records import ExtractOptions, ModelOptions, RunReport, TensorSpec
+from layerprobe.records import MAX_MEMORY, ExtractOptions, ModelOptions, RunReport, TensorSpec
 from layerprobe.run import Progress, Run, stored_dtype
 from layerprobe.sources.opening import open_source
 
@@ -43,6 +43,7 @@ def extract(
     custom_objects: Mapping[str, Any] | None = None,
     weights: str | None = None,
     lambdas: Mapping[str, str] | None = None,
+    max_memory: int = MAX_MEMORY,
     progress: Progress | None = None,
     **options: Any,
 ) -> RunReport:
@@ -57,6 +58,7 @@ def extract(
         custom_objects: Classes and functions that the model needs and Keras does not have, by name.
         weights: Of an HDF5 file with the weights, for a model that came without them.
         lambdas: Expressions such as "x / 127.5 - 1" for Lambda layers, by address or bare name.
+        max_memory: Bytes that one layer may ask for beyond the file's weights, or one tensor of one row.
         progress: Called after each batch.
         options: The fields of `records.ExtractOptions`.
 
@@ -69,8 +71,8 @@ def extract(
     """
     started, clock = time.perf_counter(), Clock()
     how = _options(options)
-    options_of_model = ModelOptions(custom_objects or {}, weights, lambdas or {})
-    probed = ProbedModel(model, layers, options_of_model, how.engine)
+    needs = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
+    probed = ProbedModel(model, layers, needs, how.engine)
     sources = _open_sources(inputs, how.limit)
     keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
     path, file_format = choose_output(output, keys)

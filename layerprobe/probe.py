@@ -10,7 +10,7 @@ import numpy as np
 
 from layerprobe.errors import UsageError
 from layerprobe.probed_model import ProbedModel
-from layerprobe.records import ModelOptions, TensorSpec
+from layerprobe.records import MAX_MEMORY, ModelOptions, TensorSpec
 
 if TYPE_CHECKING:
     import keras
@@ -38,6 +38,7 @@ class Probe:
         custom_objects: Classes and functions that the model needs and Keras does not have, by name.
         weights: Of an HDF5 file with the weights, for a model that came without them.
         lambdas: Expressions such as "x / 127.5 - 1" for Lambda layers, by address or bare name.
+        max_memory: Bytes that one layer may ask for beyond the file's weights, or one tensor of one row.
 
     Raises:
         UnknownLayerError: The model has no such layer.
@@ -55,8 +56,9 @@ class Probe:
         custom_objects: Mapping[str, Any] | None = None,
         weights: str | None = None,
         lambdas: Mapping[str, str] | None = None,
+        max_memory: int = MAX_MEMORY,
     ) -> None:
-        options = ModelOptions(custom_objects or {}, weights, lambdas or {})
+        options = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
         self._probed = ProbedModel(model, layers, options, engine)
         self._training, self._seed = training, seed
         self._engines: dict[tuple[tuple[int, ...], ...], Engine] = {}

@@ -13,7 +13,7 @@ from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.errors import UnavailableError, UsageError
 from layerprobe.modelfile.listing import describe
 from layerprobe.modelfile.select import select
-from layerprobe.records import LayerInfo, ModelInfo, ModelOptions, Tap, TensorSpec
+from layerprobe.records import MAX_MEMORY, LayerInfo, ModelInfo, ModelOptions, Tap, TensorSpec
 
 if TYPE_CHECKING:
     import keras
@@ -94,10 +94,6 @@ class ProbedModel:
 
         return fixed_batch_size(self._keras_model())
 
-    def layer(self, tap: Tap) -> LayerInfo | None:
-        """The layer behind a tap; None for the model's own output."""
-        return next((layer for layer in self.info.layers if layer.address == tap.address), None)
-
     def engine(
         self,
         inputs: Sequence[TensorSpec],
@@ -120,7 +116,13 @@ class ProbedModel:
             except (Unsupported, UnavailableError) as reason:
                 self._use_keras(str(reason))
         engine: Engine = registry.find(registry.ENGINES, "keras", "engine")(
-            self._keras_model(), self.taps, inputs=inputs, batch_size=batch_size, training=training, seed=seed
+            self._keras_model(),
+            self.taps,
+            inputs=inputs,
+            batch_size=batch_size,
+            training=training,
+            seed=seed,
+            max_memory=self._options.max_memory,
         )
         return engine
 
@@ -188,6 +190,7 @@ def layers(
     custom_objects: Mapping[str, Any] | None = None,
     weights: str | None = None,
     lambdas: Mapping[str, str] | None = None,
+    max_memory: int = MAX_MEMORY,
 ) -> tuple[LayerInfo, ...]:
     """The layers of a saved model, from its file alone.
 
@@ -198,11 +201,12 @@ def layers(
             lists no layers.
         weights: Of an HDF5 file with the weights, for a model that came without them.
         lambdas: Expressions for Lambda layers, by address or bare name.
+        max_memory: Bytes that one layer may ask for beyond the file's weights, or one tensor of one row.
 
     Returns:
         An outer layer before its inner ones; empty for a subclassed model that was not loaded.
     """
-    options = ModelOptions(custom_objects or {}, weights, lambdas or {})
+    options = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
     info = _describe(os.fspath(path), options)
     if not shapes and (info.layers or not custom_objects):
         return info.layers
@@ -220,7 +224,13 @@ def layers(
 
 
 def _describe(path: str, options: ModelOptions) -> ModelInfo:
-    return describe(path, options.weights, given=options.custom_objects, lambdas=options.lambdas)
+    return describe(
+        path,
+        options.weights,
+        given=options.custom_objects,
+        lambdas=options.lambdas,
+        max_memory=options.max_memory,
+    )
 
 
 def _load(path: str, options: ModelOptions, keep: set[str] | None) -> keras.Model:
@@ -232,4 +242,5 @@ def _load(path: str, options: ModelOptions, keep: set[str] | None) -> keras.Mode
         keep=keep,
         weights=options.weights,
         lambdas=options.lambdas,
+        max_memory=options.max_memory,
     )

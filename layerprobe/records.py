@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
+MAX_MEMORY = 2 << 30
+"""Bytes that one layer of a model may ask for, unless the user allows more."""
+
 TapKind = Literal["output", "input", "preactivation"]
 
 
@@ -159,6 +162,8 @@ class ModelOptions:
     """Path of an HDF5 file with the weights, for a model that came without them."""
     lambdas: Mapping[str, str] = field(default_factory=dict)
     """Expressions such as "x / 127.5 - 1" for Lambda layers, by address or bare name."""
+    max_memory: int = MAX_MEMORY
+    """Bytes that one layer may ask for beyond the weights that the file holds, or one tensor of one row."""
 
 
 @dataclass(frozen=True, slots=True)

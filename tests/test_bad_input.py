@@ -287,3 +287,22 @@ def test_a_reader_that_goes_away_ends_it_quietly():
 def test_closed_standard_streams_do_no_harm(closed):
     code, err = shell(f"layerprobe layers {MODEL} {closed}")
     assert (code, err) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The `keras.initializers.serialize")
+def test_what_no_machine_has_the_memory_for_is_refused_before_it_runs(command):
+    import keras
+
+    x = keras.Input((4, 4, 3))
+    up = keras.layers.UpSampling2D(20_000, name="up")(x)
+    keras.Model(x, keras.layers.GlobalAveragePooling2D(name="mean")(up)).save("up.keras")
+    ended = command("extract", "up.keras", "-l", "mean", IMAGE)
+    assert_refused(ended, 71, "71.5 GiB per image", "--max-memory", left=["up.keras"])
+
+
+def test_a_size_of_memory_is_read_with_its_unit(command):
+    for text, refused in (("1", True), ("1K", True), ("1GiB", False), ("2g", False)):
+        ended = command("layers", MODEL, "--max-memory", text, "--json")
+        assert ('"problem": null' not in ended.out) == refused, text
+    assert command("layers", MODEL, "--max-memory", "much").code == 2

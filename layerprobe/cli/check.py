@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from layerprobe.cli.console import emit, escape
-from layerprobe.errors import UsageError
+from layerprobe.cli.model_options import file_options, read_lambdas
 
 if TYPE_CHECKING:
     from layerprobe.modelfile.report import Report
@@ -20,12 +20,9 @@ Key = TypeVar("Key", bound=Hashable)
 
 @click.command()
 @click.argument("model", type=click.Path())
-@click.option("--weights", metavar="W.h5", help="The weights of a MODEL that is an architecture only.")
-@click.option(
-    "--lambda", "lambdas", multiple=True, metavar="NAME='EXPR'", help="What a Lambda layer computes."
-)
+@file_options
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
-def check(model: str, weights: str | None, lambdas: tuple[str, ...], as_json: bool) -> int:
+def check(model: str, weights: str | None, lambdas: tuple[str, ...], max_memory: int, as_json: bool) -> int:
     """Say what MODEL is, what loading it needs, and what in it is refused.
 
     The file alone is read, without TensorFlow; nothing in it is run. Exit code 0 if every layer can be
@@ -33,16 +30,9 @@ def check(model: str, weights: str | None, lambdas: tuple[str, ...], as_json: bo
     """
     from layerprobe.modelfile.report import check as check_model
 
-    report = check_model(model, weights, lambdas=dict(_parse(given) for given in lambdas))
+    report = check_model(model, weights, lambdas=read_lambdas(lambdas), max_memory=max_memory)
     emit(json.dumps(_summary(report), indent=2) if as_json else "\n".join(_lines(report)))
     return 0 if report.complete else 65
-
-
-def _parse(given: str) -> tuple[str, str]:
-    name, equals, expression = given.partition("=")
-    if not (name and equals and expression):
-        raise UsageError(f"--lambda expects NAME='EXPRESSION', as in \"scale=x / 255\". Received: {given!r}.")
-    return name, expression
 
 
 def _summary(report: Report) -> dict[str, Any]:

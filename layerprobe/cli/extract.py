@@ -98,6 +98,7 @@ def extract(
     custom: tuple[str, ...],
     weights: str | None,
     lambdas: tuple[str, ...],
+    max_memory: int,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -124,6 +125,7 @@ def extract(
             custom_objects=read_custom(custom),
             weights=weights,
             lambdas=read_lambdas(lambdas),
+            max_memory=max_memory,
             progress=update,
             **options,
         )

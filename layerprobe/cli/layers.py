@@ -34,6 +34,7 @@ def layers(
     custom: tuple[str, ...],
     weights: str | None,
     lambdas: tuple[str, ...],
+    max_memory: int,
 ) -> None:
     """List the layers of MODEL, or those that PATTERNS match, as `extract --layer` takes them.
 
@@ -50,6 +51,7 @@ def layers(
             custom_objects=read_custom(custom),
             weights=weights,
             lambdas=read_lambdas(lambdas),
+            max_memory=max_memory,
         )
     if patterns:
         wanted = {layer.address for pattern in patterns for layer in match(pattern, found)}

@@ -1,7 +1,8 @@
-"""The options that say what a model file needs beside itself, the same for every command that loads one."""
+"""The options that say what a model file needs beside itself, the same for every command."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -13,10 +14,23 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def model_options(command: Command) -> Command:
-    """Add --custom, --weights and --lambda; the command gets `custom`, `weights` and `lambdas`."""
+    """Add --custom and what `file_options` adds; the command gets `custom` too."""
+    custom = click.option(
+        "--custom", multiple=True, metavar="FILE.py[:NAME]", help="Your code for the model's own classes."
+    )
+    return custom(file_options(command))
+
+
+def file_options(command: Command) -> Command:
+    """Add --weights, --lambda and --max-memory; the command gets `weights`, `lambdas` and `max_memory`."""
     for option in (
         click.option(
-            "--custom", multiple=True, metavar="FILE.py[:NAME]", help="Your code for the model's own classes."
+            "--max-memory",
+            default="2G",
+            show_default=True,
+            callback=_read_size,
+            metavar="SIZE",
+            help="What one layer may ask for.",
         ),
         click.option("--weights", metavar="W.h5", help="The weights, for a MODEL that came without them."),
         click.option(
@@ -47,3 +61,11 @@ def read_lambdas(lambdas: Sequence[str]) -> dict[str, str]:
             )
         found[name] = expression
     return found
+
+
+def _read_size(_: click.Context, __: click.Parameter, text: str) -> int:
+    """Bytes: a number, or one with K, M, G or T, each 1,024 of the one before, as in "512M" or "4GiB"."""
+    match = re.fullmatch(r"(\d{1,18})\s*([KMGT]?)(?:I?B)?", text.strip().upper(), re.ASCII)
+    if match is None or int(match[1]) == 0:
+        raise click.BadParameter(f"{text!r} is not a size: expected bytes, or a number with K, M, G or T.")
+    return int(match[1]) << 10 * " KMGT".index(match[2] or " ")

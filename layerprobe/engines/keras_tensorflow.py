@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from layerprobe.errors import LayerprobeError, ResourceError, UnrecordableLayerError, UsageError
-from layerprobe.records import Tap, TensorSpec
+from layerprobe.records import MAX_MEMORY, Tap, TensorSpec
 from layerprobe.taps import Recording, find_layers
 
 if TYPE_CHECKING:
@@ -30,7 +31,10 @@ class KerasTensorFlowEngine:
             the rows of a batch influence each other.
         seed: Of every random layer, with `training`; drawn when None.
 
+        max_memory: Bytes that one tensor of one row may have.
+
     Raises:
+        ResourceError: A tensor is larger than that.
         UnrecordableLayerError: A tap's values live inside a loop or have no batch axis.
         UsageError: The inputs do not fit the model.
     """
@@ -44,6 +48,7 @@ class KerasTensorFlowEngine:
         batch_size: int | None,
         training: bool = False,
         seed: int | None = None,
+        max_memory: int = MAX_MEMORY,
     ) -> None:
         self._model = model
         self._taps = taps
@@ -54,6 +59,7 @@ class KerasTensorFlowEngine:
         if training:
             self._seed_random_layers()
         self._compiled, found = self._trace(inputs)
+        _refuse_oversized(self._compiled, max_memory)
         self.outputs = self._specs(found, inputs)
 
     def run(self, inputs: Sequence[Array]) -> dict[str, Array]:
@@ -194,6 +200,26 @@ def _refuse_unless_rows(name: str, tensor: Any, batch_size: int | None) -> None:
         raise UnrecordableLayerError(
             f"{name!r} cannot be recorded: its shape {tuple(shape)} has no batch axis, so no value per row."
         )
+
+
+def _refuse_oversized(compiled: Any, max_memory: int) -> None:
+    """Raise ResourceError for a tensor that the results need and that nobody has the memory for."""
+    seen: set[Any] = set()
+    pending = [tensor.op for tensor in compiled.outputs]
+    while pending:
+        operation = pending.pop()
+        if operation in seen:
+            continue
+        seen.add(operation)
+        pending += [tensor.op for tensor in operation.inputs]
+        for tensor in operation.outputs:
+            sizes = [size for size in (tensor.shape[1:] if tensor.shape.rank else ()) if size is not None]
+            needed = math.prod(sizes) * tensor.dtype.size
+            if needed > max_memory:
+                raise ResourceError(
+                    f"{operation.name!r} would need {needed / 2**30:.1f} GiB per image, more than "
+                    f"{max_memory / 2**30:.1f}: allow more with --max-memory, or name a layer before it."
+                )
 
 
 def _channel_axis(layer: Any, shape: Sequence[int]) -> int:

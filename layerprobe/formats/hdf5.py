@@ -145,8 +145,8 @@ class _Port(io.RawIOBase):
         try:
             yield
         except WriteError as error:
-            # Not the error itself: its traceback would keep h5py's own objects alive until Python has ended, and
-            # HDF5, which cleans up only then, would call back into nothing.
+            # Not the error itself: its traceback would keep h5py's own objects alive until Python has ended,
+            # and HDF5, which cleans up only then, would call back into nothing.
             self.failure = self.failure or str(error)
 
 

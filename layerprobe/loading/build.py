@@ -24,6 +24,7 @@ from layerprobe.modelfile.safety import inspect, refuse
 from layerprobe.modelfile.safety.sizes import oversized
 from layerprobe.modelfile.served_layers import remaining_problems
 from layerprobe.modelfile.weights import Weights
+from layerprobe.records import MAX_MEMORY
 
 
 def load_model(
@@ -33,6 +34,7 @@ def load_model(
     keep: Collection[str] | None = None,
     weights: str | None = None,
     lambdas: Mapping[str, str] | None = None,
+    max_memory: int = MAX_MEMORY,
 ) -> keras.Model:
     """Load a saved Keras model of any generation, never compiled.
 
@@ -44,6 +46,7 @@ def load_model(
         weights: Of an HDF5 file with the weights, for a model that came without them.
         lambdas: Expressions such as "x / 127.5 - 1" for Lambda layers, by address or bare name; they go
             before what the file itself says.
+        max_memory: Bytes that one argument of one layer may ask for.
 
     Returns:
         A `keras.Sequential` or functional model as the file describes it. One that was cut down takes the
@@ -66,7 +69,7 @@ def load_model(
             raise ModelError(f"{path} has no weights: give the file that holds them with --weights.")
         archive.verify()
         graph = whole if keep is None else keep_ancestors(whole, keep)
-        sizes = oversized(whole, stored.parameters)
+        sizes = oversized(whole, stored.parameters, max_memory)
         found = problems(graph, given, sizes)
         if archive.savedmodel is not None and found:
             found = remaining_problems(archive.savedmodel, graph, found, given, sizes)

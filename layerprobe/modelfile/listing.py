@@ -13,7 +13,7 @@ from layerprobe.modelfile.safety import inspect, refuse
 from layerprobe.modelfile.safety.sizes import oversized
 from layerprobe.modelfile.served_layers import remaining_problems, served_operations
 from layerprobe.modelfile.weights import Weights
-from layerprobe.records import Finding, LayerInfo, ModelInfo, TensorSpec
+from layerprobe.records import MAX_MEMORY, Finding, LayerInfo, ModelInfo, TensorSpec
 
 
 def layers(path: str, weights: str | None = None) -> tuple[LayerInfo, ...]:
@@ -35,6 +35,7 @@ def describe(
     *,
     given: Collection[str] = (),
     lambdas: Mapping[str, str] | None = None,
+    max_memory: int = MAX_MEMORY,
 ) -> ModelInfo:
     """Read what a saved model consists of, without any framework and without reading its weights.
 
@@ -43,6 +44,7 @@ def describe(
         weights: Of an HDF5 file with the weights, for a model that came without them.
         given: Names of the classes and functions that the user gives code for.
         lambdas: Expressions that the user gives for Lambda layers, by address or bare name.
+        max_memory: Bytes that one argument of one layer may ask for.
 
     Raises:
         LayerprobeError: The file cannot be read, or is refused.
@@ -50,17 +52,21 @@ def describe(
     with open_archive(path, weights) as archive:
         findings = inspect(archive)
         refuse(findings)
-        info = describe_archive(archive, given=given, lambdas=lambdas)
+        info = describe_archive(archive, given=given, lambdas=lambdas, max_memory=max_memory)
         return replace(info, findings=info.findings + findings)
 
 
 def describe_archive(
-    archive: Archive, *, given: Collection[str] = (), lambdas: Mapping[str, str] | None = None
+    archive: Archive,
+    *,
+    given: Collection[str] = (),
+    lambdas: Mapping[str, str] | None = None,
+    max_memory: int = MAX_MEMORY,
 ) -> ModelInfo:
     """Like `describe`, for a model that is open and whose container was inspected."""
     graph = read_graph(archive, lambdas)
     weights = Weights(archive, graph)
-    sizes = oversized(graph, weights.parameters)
+    sizes = oversized(graph, weights.parameters, max_memory)
     found = problems(graph, given, sizes)
     inputs = tuple(_input_spec(graph, reference) for reference in references(graph.inputs))
     layers = _list_layers(graph, weights, found)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from layerprobe.modelfile.archive import open_archive
 from layerprobe.modelfile.listing import describe_archive
 from layerprobe.modelfile.safety import inspect
-from layerprobe.records import Finding, ModelInfo
+from layerprobe.records import MAX_MEMORY, Finding, ModelInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,20 @@ class Report:
         )
 
 
-def check(path: str, weights: str | None = None, *, lambdas: Mapping[str, str] | None = None) -> Report:
+def check(
+    path: str,
+    weights: str | None = None,
+    *,
+    lambdas: Mapping[str, str] | None = None,
+    max_memory: int = MAX_MEMORY,
+) -> Report:
     """Inspect a model file; unlike `describe`, a refused one is reported too.
 
     Args:
         path: Of the model file or SavedModel folder.
         weights: Of an HDF5 file with the weights, for a model that came without them.
         lambdas: Expressions that the user gives for Lambda layers, by address or bare name.
+        max_memory: Bytes that one argument of one layer may ask for.
 
     Raises:
         LayerprobeError: The file cannot be read, or is damaged.
@@ -49,7 +56,7 @@ def check(path: str, weights: str | None = None, *, lambdas: Mapping[str, str] |
     with open_archive(path, weights) as archive:
         found = inspect(archive)
         refused = any(finding.level == "refused" for finding in found)
-        info = None if refused else describe_archive(archive, lambdas=lambdas)
+        info = None if refused else describe_archive(archive, lambdas=lambdas, max_memory=max_memory)
         return Report(
             path=path,
             file_format=archive.file_format,

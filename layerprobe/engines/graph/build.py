@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -30,10 +31,12 @@ class Builder:
     Args:
         weights: Of the model.
         wanted: The places whose tensors are to be remembered.
+        max_memory: Bytes that one tensor of one row may have.
     """
 
-    def __init__(self, weights: Weights, wanted: Collection[Place]) -> None:
+    def __init__(self, weights: Weights, wanted: Collection[Place], max_memory: int) -> None:
         self._weights = weights
+        self._max_memory = max_memory
         self.seen: dict[Place, Seen] = {place: {} for place in wanted}
 
     def model(self, graph: Graph, inputs: Mapping[str, Value], prefix: str = "", path: Path = ()) -> Any:
@@ -91,6 +94,8 @@ class Builder:
             raise _at(reason, node, address) from reason
         except RuntimeError as error:  # What OpenVINO raises for shapes and types that do not fit.
             raise _at(Unsupported(_sentence(error)), node, address) from error
+        if any(4 * math.prod(size or 1 for size in tensor.shape[1:]) > self._max_memory for tensor in made):
+            raise Unsupported(f"the memory for what layer {address!r} gives")
         if any(tensor.masked for tensor in tensors):
             # What comes of masked tensors may be masked: Keras hands most masks on.
             made = [Value(tensor.node, tensor.turned, masked=True) for tensor in made]

@@ -15,7 +15,7 @@ from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import Value, dims, dtype_of, in_keras_order, value
 from layerprobe.modelfile.graph import Graph, LayerNode, walk
 from layerprobe.modelfile.weights import Weights
-from layerprobe.records import Tap, TensorSpec
+from layerprobe.records import MAX_MEMORY, Tap, TensorSpec
 
 if TYPE_CHECKING:
     from layerprobe.records import Array
@@ -33,6 +33,7 @@ class GraphEngine:
         inputs: One spec per input that is needed, in the model's order, with every size known.
         batch_size: B; None takes any number of rows and pads nothing.
         precision: "float32" or "bfloat16".
+        max_memory: Bytes that one tensor of one row may have.
 
     Raises:
         Unsupported: The taps need something that the graph engine cannot build as Keras does.
@@ -47,11 +48,13 @@ class GraphEngine:
         inputs: Sequence[TensorSpec],
         batch_size: int | None,
         precision: str = "float32",
+        max_memory: int = MAX_MEMORY,
     ) -> None:
         self.batch_size = batch_size or 1
         self._padded = batch_size
         self._precision = precision
-        parameters, found = _build(graph, weights, taps, inputs, batch_size)
+        builder = Builder(weights, {(tap.address, tap.kind) for tap in taps}, max_memory)
+        parameters, found = _build(builder, graph, taps, inputs, batch_size)
         nodes = [in_keras_order(tensor) for tensor in found.values()]
         self.outputs = _specs(found, nodes, dict(walk(graph)), batch_size)
         self._request = _compile(nodes, parameters, precision)
@@ -69,7 +72,7 @@ class GraphEngine:
 
 
 def _build(
-    graph: Graph, weights: Weights, taps: Sequence[Tap], inputs: Sequence[TensorSpec], batch_size: int | None
+    builder: Builder, graph: Graph, taps: Sequence[Tap], inputs: Sequence[TensorSpec], batch_size: int | None
 ) -> tuple[list[ov.Node], dict[Tap, Value]]:
     """The model's parameters, and the tensors that the taps mean."""
     nodes = [graph.layer(reference.layer) for reference in flat(graph.inputs)]
@@ -79,7 +82,6 @@ def _build(
     given = {
         node.name: fitted(node, value(parameter)) for node, parameter in zip(nodes, parameters, strict=True)
     }
-    builder = Builder(weights, {(tap.address, tap.kind) for tap in taps})
     outputs = flat(builder.model(graph, given))
     found: dict[Tap, Value] = {}
     for tap in taps:

@@ -60,7 +60,14 @@ class GraphFile:
         make = registry.find(registry.ENGINES, "graph", "engine")
         with self._opened() as (archive, graph, weights):
             archive.verify()
-            engine: Engine = make(graph, weights, self._taps, inputs=inputs, batch_size=batch_size)
+            engine: Engine = make(
+                graph,
+                weights,
+                self._taps,
+                inputs=inputs,
+                batch_size=batch_size,
+                max_memory=self._options.max_memory,
+            )
         return engine
 
     @contextmanager
@@ -72,7 +79,7 @@ class GraphFile:
                 raise Unsupported(f"{whole.class_name}, whose layers the file does not list")
             weights = Weights(archive, whole)
             graph = keep_ancestors(whole, {tap.address for tap in self._taps})
-            found = problems(graph, (), oversized(whole, weights.parameters))
+            found = problems(graph, (), oversized(whole, weights.parameters, self._options.max_memory))
             if found or not weights.present:
                 raise Unsupported(next(iter(found.values()), "a model without weights"))
             yield archive, graph, weights

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from layerprobe.modelfile.graph import Graph, LayerNode, walk_layer
-
-MAX_MEMORY = 2 << 30
-"""Bytes that one argument of one layer may ask for, where the file's weights say nothing about it."""
+from layerprobe.records import MAX_MEMORY
 
 _WEIGHTS = {
     "Dense": ("units",),

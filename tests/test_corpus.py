@@ -1,0 +1,226 @@
+"""137 model files of strangers, of ten years of Keras; skipped where they are not at hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from layerprobe.errors import LayerprobeError
+from layerprobe.loading.build import load_model
+from layerprobe.loading.served import ServedModel
+from layerprobe.modelfile.archive import open_archive
+from layerprobe.modelfile.config import read_graph
+from layerprobe.modelfile.graph import walk
+from layerprobe.modelfile.listing import describe
+from layerprobe.records import ModelInfo, Tap
+from layerprobe.taps import Recording, find_layers
+
+CORPUS = Path(os.environ.get("LAYERPROBE_CORPUS", Path(__file__).parents[2] / "shared" / "corpus"))
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus of model files is not here"),
+]
+
+NO_MODEL = ("tfjs", "weights only")
+"""Kinds of files that hold no model, or none that is Keras's."""
+INCOMPLETE = (
+    "Alltristans+CIFAR-10-Image-Classification__a33da58b__SM",
+    "Chernobyl81+humanseg_tflite__4aa97194__SM",
+)
+"""A SavedModel whose variables are missing, and one without a signature."""
+SERVED = "spotify+basic-pitch__3a22fc98__SM"
+"""Its layers are of unknown classes, but its graph is there."""
+RANDOM_LAMBDAS = (
+    "Hoop77+digit-recognition__0a30b893__autoencoder.h5",
+    "Hoop77+digit-recognition__16d075e3__encoder.h5",
+)
+OTHER_LAMBDAS = {
+    **{name: {"z": "x[0]"} for name in RANDOM_LAMBDAS},
+    "meenakhose+twins_faces__adf0e278__siamese_model.h5": {
+        "lambda_4": "sqrt(sum(square(x[0] - x[1]), axis=1, keepdims=True))"
+    },
+}
+"""The three whose Lambda is random or not in the file, and expressions for them."""
+
+
+@cache
+def manifest() -> list[dict[str, str]]:
+    with open(CORPUS / "manifest.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def path_of(row: dict[str, str]) -> str:
+    return str(CORPUS / "files" / row["file"])
+
+
+def models() -> Iterator[dict[str, str]]:
+    """Rows of the manifest that are models, complete with weights."""
+    for row in manifest():
+        kind = row["format"]
+        if kind.startswith("json") or any(word in kind for word in NO_MODEL) or row["file"] in INCOMPLETE:
+            continue
+        yield row
+
+
+def is_custom(row: dict[str, str]) -> bool:
+    """Whether it needs code that is not in the file; what the manifest also counts is Keras's own."""
+    return row["custom"] not in ("", "Merge", "TFOpLambda") and row["file"] != SERVED
+
+
+def inputs_for(info: ModelInfo, row: dict[str, str]) -> list[Any]:
+    """Three rows per input; whole numbers where an Embedding takes them."""
+    rng = np.random.default_rng(0)
+    with open_archive(path_of(row)) as archive:
+        graph = read_graph(archive, OTHER_LAMBDAS.get(row["file"]))
+    words = [node.config["input_dim"] for _, node in walk(graph) if node.class_name == "Embedding"]
+    first = [node.config["batch_shape"][0] for node in graph.layers if node.is_input] or [None]
+    arrays = []
+    for spec in info.inputs:
+        shape = (first[0] or 3, *(size or (32 if len(spec.shape) == 3 else 12) for size in spec.shape))
+        array = rng.integers(1, min(words), shape) if words else rng.random(shape)
+        arrays.append(array.astype("float32"))
+    return arrays
+
+
+def values(model: keras.Model, addresses: list[str], inputs: list[Any]) -> dict[str, Any]:
+    """The last call's values of some layers, recorded while the model runs once."""
+    recording = Recording(model, [Tap(address) for address in addresses])
+    with recording.active():
+        model(inputs if len(inputs) > 1 else inputs[0], training=False)
+    found = recording.tensors(None)
+    return {tap.address + f":{tap.output or 0}": np.asarray(value) for tap, value in found.items()}
+
+
+def first_middle_last(info: ModelInfo) -> list[str]:
+    usable = [
+        layer.address for layer in info.layers if layer.problem is None and layer.class_name != "InputLayer"
+    ]
+    return list(dict.fromkeys([usable[0], usable[len(usable) // 2], usable[-1]])) if usable else []
+
+
+def test_every_file_is_listed_or_refused_with_a_sentence_within_seconds() -> None:
+    start = time.process_time()
+    refused = {}
+    for row in manifest():
+        try:
+            assert describe(path_of(row)).layers
+        except LayerprobeError as error:
+            refused[row["file"]] = str(error)
+    assert time.process_time() - start < 5
+    assert not any("\n" in sentence for sentence in refused.values())
+    no_models = {row["file"] for row in manifest() if any(word in row["format"] for word in NO_MODEL)}
+    # Of the two incomplete SavedModels, one can be listed: its graph is there, its variables are not.
+    assert refused.keys() == no_models | {INCOMPLETE[1]}
+
+
+def test_every_model_without_unknown_code_gives_its_first_middle_and_last_layer() -> None:
+    failed: dict[str, str] = {}
+    count = 0
+    for row in models():
+        if is_custom(row):
+            continue
+        count += 1
+        lambdas = OTHER_LAMBDAS.get(row["file"])
+        try:
+            info = describe(path_of(row), lambdas=lambdas)
+            wanted = first_middle_last(info)
+            assert not any(layer.problem and layer.class_name == "Lambda" for layer in info.layers)
+            model = load_model(path_of(row), lambdas=lambdas, keep=set(wanted) | {""})
+            found = values(model, wanted, inputs_for(info, row))
+            assert {name.rpartition(":")[0] for name in found} == set(wanted)
+            assert all(np.isfinite(value).all() for value in found.values())
+        except (LayerprobeError, AssertionError) as error:
+            failed[row["file"]] = str(error)[:300]
+        keras.utils.clear_session()
+    assert failed == {}
+    assert count >= 90
+
+
+def test_layers_before_an_unknown_one_are_extracted() -> None:
+    for row in models():
+        if not is_custom(row) and row["file"] not in OTHER_LAMBDAS:
+            continue
+        info = describe(path_of(row))
+        assert any(layer.problem for layer in info.layers)
+        wanted = first_middle_last(info)
+        begins_with_it = row["file"].startswith(("fastmachinelearning", "glbn333"))
+        if begins_with_it and not wanted:
+            continue
+        found = values(load_model(path_of(row), keep=set(wanted)), wanted, inputs_for(info, row))
+        assert {name.rpartition(":")[0] for name in found} == set(wanted), row["file"]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "weights"),
+    [
+        ("feiyangsb+uuvsim_autoencoder__2ae7de27__svdd_architecture_obstacle.json", "1e586942__svdd_weights"),
+        ("feiyangsb+uuvsim_autoencoder__2ae7de27__svdd_architecture_obstacle.json", "f4fc4d01__svdd_weights"),
+        ("mulicvedad+emotion-recognition-cnn__9da8d260__model_cnn.json", "ff3f8901__model_cnn"),
+    ],
+)
+def test_an_architecture_takes_the_weights_beside_it(architecture: str, weights: str) -> None:
+    (stored,) = (CORPUS / "files").glob(f"*{weights}*.h5")
+    model = load_model(str(CORPUS / "files" / architecture), weights=str(stored))
+    with h5py.File(stored) as file:
+        numbers = [file[group][name][()] for group in file for name in file[group].attrs["weight_names"]]
+    assert sorted(array.sum() for array in numbers) == sorted(array.sum() for array in model.get_weights())
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What tf_keras computes for every file without code that it can load."""
+    folder = tmp_path_factory.mktemp("reference")
+    paths = {}
+    for row in models():
+        if row["lam"] == "no" and not is_custom(row):
+            info = describe(path_of(row))
+            arrays = {f"x{number}": array for number, array in enumerate(inputs_for(info, row))}
+            np.savez(folder / f"{row['file']}.in.npz", **arrays)
+            paths[row["file"]] = path_of(row)
+    (folder / "models.json").write_text(json.dumps(paths))
+    script = str(Path(__file__).with_name("corpus_reference.py"))
+    subprocess.run([sys.executable, script, str(folder)], check=True, capture_output=True)
+    return folder
+
+
+def test_values_of_every_layer_are_those_of_tf_keras(reference: Path) -> None:
+    """Relative error below 1e-5, or ten times what a millionth more of input changes in tf_keras."""
+    compared: list[str] = []
+    wrong: dict[str, Any] = {}
+    for path in sorted(reference.glob("*.out.npz")):
+        name = path.name.removesuffix(".out.npz")
+        saved = np.load(path)
+        expected = {key.removeprefix("value ").replace("|", "/"): key for key in saved.files if key[0] == "v"}
+        inputs = np.load(reference / f"{name}.in.npz")
+        addresses = list(dict.fromkeys(key.rpartition(":")[0] for key in expected))
+        model = load_model(str(CORPUS / "files" / name), keep=set(addresses) | {""})
+        live = find_layers(model)
+        if not isinstance(model, ServedModel):
+            assert [address for address in live if "/" not in address and address in addresses] == addresses
+        found = values(model, addresses, [inputs[key] for key in inputs.files])
+        for key, stored in expected.items():
+            right, moved = saved[stored], saved[stored.replace("value ", "moved ")]
+            size = max(np.abs(right).max(), 1e-30)
+            allowed = max(1e-5, 10 * np.abs(moved - right).max() / size)
+            got = found[key]
+            if got.shape != right.shape or not np.abs(got - right).max() / size <= allowed:
+                wrong[f"{name} {key}"] = (got.shape, right.shape)
+        compared.append(name)
+        keras.utils.clear_session()
+    assert wrong == {}
+    loads = {row["file"] for row in manifest() if row["tf_keras"] == "yes"}
+    assert loads - set(compared) == set()
