@@ -108,13 +108,13 @@ class ProbedModel:
             UnavailableError: The graph engine was asked for, and cannot run this model.
         """
         if training:
-            self._use_keras("--training, which only Keras computes")
+            self._need_keras("training, which only Keras computes")
         file = self._graph_file()
         if file is not None:
             try:
                 return file.engine(inputs, batch_size)
             except (Unsupported, UnavailableError) as reason:
-                self._use_keras(str(reason))
+                self._fall_back(str(reason).rstrip("."))
         engine: Engine = registry.find(registry.ENGINES, "keras", "engine")(
             self._keras_model(),
             self.taps,
@@ -141,22 +141,24 @@ class ProbedModel:
     def _graph_file(self) -> GraphFile | None:
         """The file as the graph engine takes it; None where Keras runs the model."""
         if self._live is not None or self._options.custom_objects:
-            self._use_keras("a live model" if not self.path else "code of its own")
+            self._need_keras("a live model" if not self.path else "code of the user's own")
         if self._engine != "keras" and self._file is None:
             try:
                 self._file = GraphFile(self.path, self.taps, self._options)
             except Unsupported as reason:
-                self._use_keras(str(reason))
+                self._fall_back(str(reason))
         return self._file if self._engine != "keras" else None
 
-    def _use_keras(self, reason: str) -> None:
+    def _need_keras(self, reason: str) -> None:
+        """Have Keras run the model, for what was asked can be done by no other."""
         if self._engine == "graph":
-            raise UnavailableError(
-                f"the graph engine cannot run this model, for it has {reason}: leave --engine out."
-            )
-        if self._engine == "auto":
-            self.note = f"engine keras: the graph engine does not have {reason}"
+            raise UnavailableError(f"the graph engine cannot run this model ({reason}): leave --engine out.")
         self._engine = "keras"
+
+    def _fall_back(self, reason: str) -> None:
+        """Have Keras run a model that `auto` would have given to the graph engine."""
+        self._need_keras(reason)
+        self.note = f"engine keras: the graph engine cannot run this model ({reason})"
 
     def _keras_model(self) -> keras.Model:
         """The live model, at the first call from its file; pruned to the taps' ancestors."""

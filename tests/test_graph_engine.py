@@ -328,6 +328,38 @@ def test_masks_go_to_keras_where_they_matter(tmp_path):
     assert relative_error(Probe(tmp_path / "m.keras", ["lstm"])(words)["lstm"], wanted) < 1e-6
 
 
+def test_training_and_live_models_are_keras_s_alone(tmp_path, samples):
+    x = keras.Input((3,), name="x")
+    model = keras.Model(x, L.Dropout(0.5, name="d")(x))
+    model.save(tmp_path / "m.keras")
+    ones = np.ones((8, 3), "float32")
+    dropped = Probe(tmp_path / "m.keras", ["d"], training=True, seed=1)(ones)["d"]
+    assert set(np.unique(dropped)) == {0.0, 2.0}
+    with pytest.raises(UnavailableError, match="training"):
+        Probe(tmp_path / "m.keras", ["d"], engine="graph", training=True)(ones)
+    with pytest.raises(UnavailableError, match="a live model"):
+        Probe(model, ["d"], engine="graph")(ones)
+    assert np.array_equal(Probe(model, ["d"])(ones)["d"], ones)
+
+
+def test_weights_of_another_shape_are_never_run(tmp_path):
+    import json
+    import zipfile
+
+    x = keras.Input((3,), name="x")
+    keras.Model(x, L.Dense(2, name="d")(x)).save(tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as old, zipfile.ZipFile(tmp_path / "n.keras", "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if name == "config.json":
+                config = json.loads(data)
+                config["config"]["layers"][1]["config"]["units"] = 4
+                data = json.dumps(config).encode()
+            new.writestr(name, data)
+    with pytest.raises(UnavailableError, match="weight kernel of shape"):
+        Probe(tmp_path / "n.keras", ["d"], engine="graph")(np.ones((1, 3), "float32"))
+
+
 def test_extracting_imports_no_framework(samples, tmp_path):
     image = next((samples / "images").iterdir())
     code = (

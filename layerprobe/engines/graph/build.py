@@ -14,6 +14,7 @@ from layerprobe.engines.graph.structure import fill, flat
 from layerprobe.engines.graph.tables import KEYWORDS, LAYERS
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import Value
+from layerprobe.errors import LayerprobeError
 from layerprobe.modelfile.graph import Call, Graph, LayerNode, Reference
 from layerprobe.modelfile.weights import Weights
 from layerprobe.records import TapKind
@@ -92,8 +93,11 @@ class Builder:
                 made = self._layer(node, address, path, call)
         except Unsupported as reason:
             raise _at(reason, node, address) from reason
-        except RuntimeError as error:  # What OpenVINO raises for shapes and types that do not fit.
-            raise _at(Unsupported(_sentence(error)), node, address) from error
+        except LayerprobeError:
+            raise
+        except (RuntimeError, TypeError, ValueError, LookupError) as error:
+            # Of OpenVINO, for shapes that do not fit; of Python, for arguments that no layer can have.
+            raise _at(Unsupported(last_line(error)), node, address) from error
         if any(4 * math.prod(size or 1 for size in tensor.shape[1:]) > self._max_memory for tensor in made):
             raise Unsupported(f"the memory for what layer {address!r} gives")
         if any(tensor.masked for tensor in tensors):
@@ -111,7 +115,7 @@ class Builder:
 
     def _layer(self, node: LayerNode, address: str, path: Path, call: Call) -> list[Value]:
         if node.module != "keras.layers" or node.class_name not in LAYERS:
-            raise Unsupported("this class")
+            raise Unsupported("a class that it does not have")
         if node.config["dtype"] != "float32":
             raise Unsupported(f"dtype {node.config['dtype']}")
         unknown = [name for name in call.keywords if name not in KEYWORDS.get(node.class_name, ())]
@@ -209,7 +213,7 @@ def _at(reason: Unsupported, node: LayerNode, address: str) -> Unsupported:
     return reason if "(layer " in text else Unsupported(f"{node.class_name} (layer {address!r}): {text}")
 
 
-def _sentence(error: RuntimeError) -> str:
-    """The last line of what OpenVINO says; the first ones name its own source."""
+def last_line(error: Exception) -> str:
+    """What an exception says, in one line; OpenVINO begins with places in its own source."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:200] if lines else "it does not fit"
+    return lines[-1][:200] if lines else type(error).__name__

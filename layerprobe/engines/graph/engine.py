@@ -9,10 +9,10 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as op
 
-from layerprobe.engines.graph.build import Builder, Seen, fitted
+from layerprobe.engines.graph.build import Builder, Seen, fitted, last_line
 from layerprobe.engines.graph.structure import flat
 from layerprobe.engines.graph.unsupported import Unsupported
-from layerprobe.engines.graph.values import Value, dims, dtype_of, in_keras_order, value
+from layerprobe.engines.graph.values import FLOATS, INTEGERS, Value, dims, dtype_of, in_keras_order, value
 from layerprobe.modelfile.graph import Graph, LayerNode, walk
 from layerprobe.modelfile.weights import Weights
 from layerprobe.records import MAX_MEMORY, Tap, TensorSpec
@@ -76,6 +76,9 @@ def _build(
 ) -> tuple[list[ov.Node], dict[Tap, Value]]:
     """The model's parameters, and the tensors that the taps mean."""
     nodes = [graph.layer(reference.layer) for reference in flat(graph.inputs)]
+    for spec in inputs:
+        if spec.dtype not in (FLOATS, *INTEGERS):
+            raise Unsupported(f"input {spec.name!r} of type {spec.dtype}")
     parameters = [
         op.parameter([batch_size or -1, *spec.shape], np.dtype(spec.dtype), name=spec.name) for spec in inputs
     ]
@@ -130,7 +133,10 @@ def _compile(nodes: Sequence[ov.Output], parameters: Sequence[ov.Node], precisio
     model = ov.Model([op.result(node) for node in nodes], list(parameters), "layerprobe")
     # Without the hint OpenVINO may take bfloat16 where the processor has it.
     options = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
-    return ov.Core().compile_model(model, "CPU", options).create_infer_request()
+    try:
+        return ov.Core().compile_model(model, "CPU", options).create_infer_request()
+    except RuntimeError as error:
+        raise Unsupported(last_line(error)) from error
 
 
 def _padded(array: Array, rows: int | None) -> Array:
