@@ -71,9 +71,8 @@ def extract(
     """
     started, clock = time.perf_counter(), Clock()
     how = _options(options)
-    probed = ProbedModel(
-        model, layers, ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
-    )
+    needs = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
+    probed = ProbedModel(model, layers, needs, how.engine)
     sources = _open_sources(inputs, how.limit)
     keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
     path, file_format = choose_output(None if output is None else os.fspath(output), keys)
@@ -81,7 +80,7 @@ def extract(
     check_target(path, file_format, how.overwrite)
     now = clock.add("list", started)
 
-    probed.load()
+    probed.prepare()
     feeds = _feeds(probed, sources, how, clock)
     engine, reduced = _engine(probed, feeds, how)
     clock.add("load", now)

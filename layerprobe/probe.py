@@ -31,6 +31,8 @@ class Probe:
     Args:
         model: Path of a saved model, or a Keras model.
         layers: Addresses and patterns; see `modelfile/select.py`.
+        engine: "graph", "keras", or "auto": graph, which needs no TensorFlow, where it computes
+            what Keras would.
         training: Dropout and batch normalisation as in training.
         seed: Of every random layer, with `training`; drawn when None.
         custom_objects: Classes and functions that the model needs and Keras does not have, by name.
@@ -48,6 +50,7 @@ class Probe:
         model: str | os.PathLike[str] | keras.Model,
         layers: Sequence[str],
         *,
+        engine: str = "auto",
         training: bool = False,
         seed: int | None = None,
         custom_objects: Mapping[str, Any] | None = None,
@@ -56,8 +59,8 @@ class Probe:
         max_memory: int = MAX_MEMORY,
     ) -> None:
         options = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
-        self._probed = ProbedModel(model, layers, options)
-        self._options = {"training": training, "seed": seed}
+        self._probed = ProbedModel(model, layers, options, engine)
+        self._training, self._seed = training, seed
         self._engines: dict[tuple[tuple[int, ...], ...], Engine] = {}
 
     def __call__(
@@ -83,7 +86,9 @@ class Probe:
                 for spec, array in zip(self._specs(arrays), arrays, strict=True)
             ]
             size = self._probed.fixed_batch_size
-            self._engines[shapes] = self._probed.engine(specs, batch_size=size, **self._options)
+            self._engines[shapes] = self._probed.engine(
+                specs, batch_size=size, training=self._training, seed=self._seed
+            )
         return self._engines[shapes].run(arrays)
 
     def _specs(self, arrays: Sequence[Array]) -> Sequence[TensorSpec]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from layerprobe import registry
+from layerprobe.engines.graph.file import GraphFile
+from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.errors import UnavailableError, UsageError
 from layerprobe.modelfile.listing import describe
 from layerprobe.modelfile.select import select
@@ -26,9 +28,10 @@ class ProbedModel:
         model: A path, or a Keras model.
         layers: What to record: addresses and patterns.
         options: What the file needs beside itself.
+        engine: "graph", "keras", or "auto": graph where it can run the model exactly as Keras does.
 
     Raises:
-        UsageError: No layer is named, or one that the model does not have.
+        UsageError: No layer is named, or one that the model does not have; or there is no such engine.
         ModelError: The file is refused.
     """
 
@@ -37,9 +40,14 @@ class ProbedModel:
         model: str | os.PathLike[str] | keras.Model,
         layers: Sequence[str],
         options: ModelOptions,
+        engine: str = "auto",
     ) -> None:
         self._options = options
+        self._engine = engine
         self._live: keras.Model | None = None
+        self._file: GraphFile | None = None
+        self.note: str | None = None
+        """Why Keras runs the model, where it was for `auto` to decide."""
         if isinstance(layers, str):
             raise UsageError(
                 f"layers must be a list of addresses, such as [{layers!r}]. Received: {layers!r}"
@@ -66,30 +74,60 @@ class ProbedModel:
                 raise UsageError(f"layers are named by text, such as 'conv1'. Received: {text!r}")
         self.taps: tuple[Tap, ...] = select(layers, self.info.layers)
 
-    def load(self) -> keras.Model:
-        """The live model, at the first call from its file; pruned to the taps' ancestors."""
-        if self._live is None:
-            self._live = self._load({tap.address for tap in self.taps})
-        return self._live
+    def prepare(self) -> None:
+        """Find out what runs the model, and load what that needs to know its inputs."""
+        if self._graph_file() is None:
+            self._keras_model()
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The inputs that the (pruned) model needs, in its order; free sizes are None."""
+        file = self._graph_file()
+        if file is not None:
+            return file.inputs
         from layerprobe.engines.keras_tensorflow import model_inputs
 
-        return model_inputs(self.load()) or self.info.inputs
+        return model_inputs(self._keras_model()) or self.info.inputs
 
     @property
     def fixed_batch_size(self) -> int | None:
         """The batch size that is part of the model's input shape, if one is."""
+        file = self._graph_file()
+        if file is not None:
+            return file.fixed_batch_size
         from layerprobe.engines.keras_tensorflow import fixed_batch_size
 
-        return fixed_batch_size(self.load())
+        return fixed_batch_size(self._keras_model())
 
-    def engine(self, inputs: Sequence[TensorSpec], **options: Any) -> Engine:
-        """Build what runs the model; `options` are those of the engine."""
+    def engine(
+        self,
+        inputs: Sequence[TensorSpec],
+        *,
+        batch_size: int | None,
+        training: bool = False,
+        seed: int | None = None,
+    ) -> Engine:
+        """Build what runs the model: inputs with every size known, B, and what `training` needs.
+
+        Raises:
+            UnavailableError: The graph engine was asked for, and cannot run this model.
+        """
+        if training:
+            self._need_keras("training, which only Keras computes")
+        file = self._graph_file()
+        if file is not None:
+            try:
+                return file.engine(inputs, batch_size)
+            except (Unsupported, UnavailableError) as reason:
+                self._fall_back(str(reason).rstrip("."))
         engine: Engine = registry.find(registry.ENGINES, "keras", "engine")(
-            self.load(), self.taps, inputs=inputs, max_memory=self._options.max_memory, **options
+            self._keras_model(),
+            self.taps,
+            inputs=inputs,
+            batch_size=batch_size,
+            training=training,
+            seed=seed,
+            max_memory=self._options.max_memory,
         )
         return engine
 
@@ -104,6 +142,34 @@ class ProbedModel:
             "keras_version": self.info.keras_version,
             "class_name": self.info.class_name,
         }
+
+    def _graph_file(self) -> GraphFile | None:
+        """The file as the graph engine takes it; None where Keras runs the model."""
+        if self._live is not None or self._options.custom_objects:
+            self._need_keras("a live model" if not self.path else "code of the user's own")
+        if self._engine != "keras" and self._file is None:
+            try:
+                self._file = GraphFile(self.path, self.taps, self._options)
+            except Unsupported as reason:
+                self._fall_back(str(reason))
+        return self._file if self._engine != "keras" else None
+
+    def _need_keras(self, reason: str) -> None:
+        """Have Keras run the model, for what was asked can be done by no other."""
+        if self._engine == "graph":
+            raise UnavailableError(f"the graph engine cannot run this model ({reason}): leave --engine out.")
+        self._engine = "keras"
+
+    def _fall_back(self, reason: str) -> None:
+        """Have Keras run a model that `auto` would have given to the graph engine."""
+        self._need_keras(reason)
+        self.note = f"engine keras: the graph engine cannot run this model ({reason})"
+
+    def _keras_model(self) -> keras.Model:
+        """The live model, at the first call from its file; pruned to the taps' ancestors."""
+        if self._live is None:
+            self._live = self._load({tap.address for tap in self.taps})
+        return self._live
 
     def _load(self, keep: set[str] | None) -> keras.Model:
         return _load(self.path, self._options, keep)

@@ -180,8 +180,10 @@ class ExtractOptions:
     """Rows computed at once; None: 32, or fewer where the activations would pass 256 MiB."""
     limit: int | None = None
     """Only the first so many inputs."""
+    engine: Literal["auto", "graph", "keras"] = "auto"
+    """What runs the model; auto: graph, which needs no TensorFlow, where it computes what Keras would."""
     training: bool = False
-    """Dropout and batch normalisation as in training."""
+    """Dropout and batch normalisation as in training; only Keras does that."""
     seed: int | None = None
     """Of every random layer, with `training`; drawn and recorded when None."""
     size: str | int | tuple[int, int] | None = None

@@ -152,6 +152,8 @@ class Run:
             self._overflows[name] = self._overflows.get(name, 0) + count
 
     def _notes(self) -> Iterator[str]:
+        if self._probed.note is not None:
+            yield self._probed.note
         how = self._feeds.preprocessing
         if how is not None and self._how.preprocess == "auto":
             yield f"preprocess {how.preset}: {how.reason}"
@@ -184,7 +186,7 @@ class Run:
             preprocessing=None if how is None else dataclasses.asdict(how),
             options=dataclasses.asdict(self._how),
             engine={**self._engine.describe(), "batch_size": self._engine.batch_size},
-            versions=_versions(),
+            versions=_versions(str(self._engine.describe()["name"])),
             started=self._started,
         )
 
@@ -194,8 +196,13 @@ def stored_dtype(dtype: str, asked: str) -> str:
     return asked if "float" in dtype else dtype
 
 
-def _versions() -> dict[str, str]:
-    packages = ("tensorflow", "keras", "numpy", "pillow", "h5py")
+_PACKAGES = {"graph": ("openvino",), "keras": ("tensorflow", "keras")}
+"""Engine -> the packages that its numbers come from."""
+
+
+def _versions(engine: str) -> dict[str, str]:
+    """Of everything that had a part in the numbers."""
+    packages = (*_PACKAGES.get(engine, ()), "numpy", "pillow", "h5py")
     return {"layerprobe": __version__, "python": platform.python_version()} | {
         package: metadata.version(package) for package in packages
     }

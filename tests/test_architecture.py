@@ -30,6 +30,7 @@ THIRD_PARTIES = {
     "h5py": {"modelfile", "formats", "sources", "loading"},
     "keras": {"engines", "loading", "taps", "backend_function"},
     "tensorflow": {"engines", "loading", "taps", "backend_function"},
+    "openvino": {"engines"},
     "xdis": {"modelfile"},
     "scipy": {"backend_function"},
 }

@@ -71,6 +71,13 @@ PARTIAL = 3
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), help="Rows at once. [default: 32, or what fits]")
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per processor]")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "graph", "keras"]),
+    default="auto",
+    show_default=True,
+    help="What runs MODEL; graph needs no TensorFlow.",
+)
 @click.option("--training", is_flag=True, help="Dropout and batch normalisation as in training.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of random layers, with --training.")
 @model_options

@@ -1,0 +1,64 @@
+"""Pooling, over windows and over whole images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import openvino as ov
+from openvino import opset1, opset13
+
+from layerprobe.engines.graph.convolution import channels_first_input, each, same_padding
+from layerprobe.engines.graph.layer import BuildLayer, Layer
+from layerprobe.engines.graph.unsupported import Unsupported
+from layerprobe.engines.graph.values import Value, dims, known, only_float, value, whole
+
+
+def _windows(layer: Layer, x: ov.Output) -> tuple[tuple[int, ...], list[int], list[int], tuple[int, ...]]:
+    """Strides, padding before and after, and size of a pooling layer's windows."""
+    sizes = known(dims(x)[2:])
+    size = each(layer, "pool_size", len(sizes))
+    strides = size if layer.config["strides"] is None else each(layer, "strides", len(sizes))
+    if layer.config["padding"] == "same":
+        before, after = same_padding(sizes, size, strides, [1] * len(sizes))
+    elif layer.config["padding"] == "valid":
+        before, after = [0] * len(sizes), [0] * len(sizes)
+    else:
+        raise Unsupported(f"padding={layer.config['padding']}")
+    return strides, before, after, size
+
+
+def _maximum(layer: Layer, inputs: Sequence[Value]) -> Value:
+    only_float(inputs[0])
+    x = channels_first_input(layer, inputs)
+    return layer.result(opset1.max_pool(x, *_windows(layer, x), "floor"))
+
+
+def _average(layer: Layer, inputs: Sequence[Value]) -> Value:
+    """What "same" adds is not counted."""
+    only_float(inputs[0])
+    x = channels_first_input(layer, inputs)
+    return layer.result(opset1.avg_pool(x, *_windows(layer, x), True, "floor"))
+
+
+def _global(reduce: Callable[..., ov.Node]) -> BuildLayer:
+    def build(layer: Layer, inputs: Sequence[Value]) -> Value:
+        if inputs[0].masked:
+            raise Unsupported("a mask")
+        only_float(inputs[0])
+        x = channels_first_input(layer, inputs)
+        keep = bool(layer.config["keepdims"])
+        node = reduce(x, whole(range(2, len(dims(x)))), keep)
+        return layer.result(node) if keep else value(node)
+
+    return build
+
+
+_global_average = _global(opset13.reduce_mean)
+_global_maximum = _global(opset13.reduce_max)
+
+LAYERS: dict[str, BuildLayer] = {
+    **{f"AveragePooling{rank}D": _average for rank in (1, 2, 3)},
+    **{f"GlobalAveragePooling{rank}D": _global_average for rank in (1, 2, 3)},
+    **{f"GlobalMaxPooling{rank}D": _global_maximum for rank in (1, 2, 3)},
+    **{f"MaxPooling{rank}D": _maximum for rank in (1, 2, 3)},
+}

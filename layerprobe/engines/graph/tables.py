@@ -1,0 +1,31 @@
+"""Every layer class that the graph engine knows; a new family is one file and one line here."""
+
+from __future__ import annotations
+
+from layerprobe.engines.graph import (
+    activations,
+    convolution,
+    dense,
+    expressions,
+    merge,
+    normalisation,
+    pooling,
+    recurrent,
+    shape,
+)
+from layerprobe.engines.graph.layer import BuildLayer
+
+LAYERS: dict[str, BuildLayer] = {
+    **activations.LAYERS,
+    **convolution.LAYERS,
+    **dense.LAYERS,
+    **expressions.LAYERS,
+    **merge.LAYERS,
+    **normalisation.LAYERS,
+    **pooling.LAYERS,
+    **recurrent.LAYERS,
+    **shape.LAYERS,
+}
+
+KEYWORDS: dict[str, tuple[str, ...]] = dict.fromkeys(("GRU", "LSTM", "SimpleRNN"), ("initial_state",))
+"""The classes whose calls take more than inputs, and what."""
