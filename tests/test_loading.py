@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from model_writers import entry, functional, sequential, write_flat, write_json
 
-from layerprobe.errors import ModelError
+from layerprobe.errors import ModelError, UnknownLayerError
 from layerprobe.loading.build import load_model
 from layerprobe.loading.channels_first import channels_first_class
 from layerprobe.modelfile.classes import ACTIVATIONS, LAYERS, REQUIRED
@@ -146,6 +146,11 @@ def test_a_model_that_is_cut_down_takes_only_the_inputs_that_it_needs(tmp_path: 
     x = random(4, 3)
     expected = keras.Model(one, hidden)(x)
     np.testing.assert_array_equal(cut(x), expected)
+
+
+def test_a_layer_that_the_model_has_not_is_named(saved_by_keras_2: Path) -> None:
+    with pytest.raises(UnknownLayerError, match="'conv99'"):
+        load_model(str(saved_by_keras_2 / "nested.h5"), keep={"conv99"})
 
 
 def custom_model(folder: Path) -> tuple[str, Any, Any]:
