@@ -11,14 +11,13 @@ from typing import Any
 
 import keras
 
-from layerprobe.errors import LayerprobeError, ModelError, UsageError
+from layerprobe.errors import LayerprobeError, ModelError, UnknownLayerError, UsageError
 from layerprobe.loading.assign import assign
 from layerprobe.loading.layers import BoundedZeros, fill_in, first_line, make_layer, pieces
-from layerprobe.loading.served import load_served
 from layerprobe.loading.subclassed import load_subclassed
-from layerprobe.modelfile.archive import open_archive
+from layerprobe.modelfile.archive import Archive, open_archive
 from layerprobe.modelfile.config import read_graph
-from layerprobe.modelfile.graph import Graph, LayerNode, Reference
+from layerprobe.modelfile.graph import Graph, LayerNode, Reference, walk
 from layerprobe.modelfile.reach import keep_ancestors, problems
 from layerprobe.modelfile.safety import inspect, refuse
 from layerprobe.modelfile.safety.sizes import oversized
@@ -56,37 +55,62 @@ def load_model(
         inputs that are needed, and returns the wanted layers that no other needs.
 
     Raises:
-        LayerprobeError: The file cannot be read, is refused, or needs code that was not given.
+        LayerprobeError: The file cannot be read, is refused, needs code that was not given, or has not the
+            layers that are wanted.
     """
     if compile:
         raise UsageError("load_model never compiles: leave `compile` out, and compile the model yourself.")
+    given = dict(custom_objects or {})
     with open_archive(path, weights) as archive:
-        # The graph of a SavedModel has what the user's classes compute, as they were when it was saved.
-        given = {} if archive.savedmodel is not None else dict(custom_objects or {})
         refuse(inspect(archive))
         whole = read_graph(archive, lambdas)
-        if archive.savedmodel is not None and not whole.layers:
-            return load_served(archive.savedmodel, whole, keep)
-        if not whole.layers:
+        if not whole.layers and archive.savedmodel is None:
             return load_subclassed(path, archive.config(), given)
-        stored = Weights(archive, whole)
-        if not stored.present:
-            raise ModelError(f"{path} has no weights: give the file that holds them with --weights.")
-        archive.verify()
-        graph = whole if keep is None else keep_ancestors(whole, keep)
-        sizes = oversized(whole, stored.parameters, max_memory)
-        found = problems(graph, given, sizes)
-        if archive.savedmodel is not None and found:
-            found = remaining_problems(archive.savedmodel, graph, found, given, sizes)
-            if not found:
-                return load_served(archive.savedmodel, whole, keep)
-        for address, problem in found.items():
-            raise ModelError(f"layer {address!r} cannot be built: {problem}.")
-        masked_states = read_version(archive.keras_version, archive.config()) < (3, 0)
-        builder = Builder(given, stored.total(), masked_states)
-        model = builder.model(graph)
-        _build_activations(builder.layers)
-        assign(builder.layers, stored, archive.hdf5())
+        _refuse_missing(keep or (), whole)
+        return _load_graph(archive, whole, given, keep, max_memory)
+
+
+def _refuse_missing(keep: Collection[str], graph: Graph) -> None:
+    known = {address for address, _ in walk(graph)}
+    missing = [address for address in keep if address and address not in known]
+    if missing and graph.layers:
+        raise UnknownLayerError(
+            f"{missing[0]!r}: the model has no such layer; `layerprobe layers` lists them."
+        )
+
+
+def _load_graph(
+    archive: Archive,
+    whole: Graph,
+    given: Mapping[str, Any],
+    keep: Collection[str] | None,
+    max_memory: int,
+) -> keras.Model:
+    """Build what is wanted of a model, and give it its weights."""
+    stored = Weights(archive, whole)
+    if not stored.present:
+        raise ModelError(f"{archive.path} has no weights: give the file that holds them with --weights.")
+    archive.verify()
+    graph = whole if keep is None else keep_ancestors(whole, keep)
+    sizes = oversized(whole, stored.parameters, max_memory)
+    if archive.savedmodel is not None:
+        # The graph of a SavedModel has what the user's classes compute, as they were when it was saved.
+        found = problems(graph, (), sizes)
+        obstacles = remaining_problems(archive.savedmodel, graph, found, (), sizes) if found else {}
+        if not whole.layers or (found and not obstacles):
+            # Imported here: nothing else needs TensorFlow itself, whatever runs Keras.
+            from layerprobe.loading.served import load_served
+
+            return load_served(archive.savedmodel, whole, keep)
+    else:
+        obstacles = problems(graph, given, sizes)
+    for address, obstacle in obstacles.items():
+        raise ModelError(f"layer {address!r} cannot be built: {obstacle}.")
+    masked_states = read_version(archive.keras_version, archive.config()) < (3, 0)
+    builder = Builder(given, stored.total(), masked_states)
+    model = builder.model(graph)
+    _build_activations(builder.layers)
+    assign(builder.layers, stored, archive.hdf5())
     return model
 
 
