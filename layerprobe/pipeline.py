@@ -38,7 +38,7 @@ def extract(
     model: str | os.PathLike[str] | Any,
     inputs: Inputs | Mapping[str, Inputs],
     layers: Sequence[str],
-    output: str | None = None,
+    output: str | os.PathLike[str] | None = None,
     *,
     custom_objects: Mapping[str, Any] | None = None,
     weights: str | None = None,
@@ -75,7 +75,7 @@ def extract(
     probed = ProbedModel(model, layers, needs, how.engine)
     sources = _open_sources(inputs, how.limit)
     keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
-    path, file_format = choose_output(output, keys)
+    path, file_format = choose_output(None if output is None else os.fspath(output), keys)
     check_not_an_input(path, itertools.chain([probed.path], _files_of(inputs)))
     check_target(path, file_format, how.overwrite)
     now = clock.add("list", started)
@@ -127,7 +127,14 @@ def _files_of(inputs: Inputs | Mapping[str, Inputs]) -> Iterator[str]:
 
 
 def _names(given: str | Sequence[str]) -> list[str]:
-    return [given] if isinstance(given, str) else [os.fspath(name) for name in given]
+    names = [given] if isinstance(given, str) else list(given)
+    for name in names:
+        if not isinstance(name, str | os.PathLike):
+            raise UsageError(
+                f"inputs are paths of images or arrays; for arrays in memory there is `Probe`. "
+                f"Received: {type(name).__name__}"
+            )
+    return [os.fspath(name) for name in names]
 
 
 def _feeds(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Feeds:

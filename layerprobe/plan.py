@@ -18,6 +18,13 @@ BATCH_BYTES = 256 * 2**20
 """Activations of one batch, before reduction, stay below this unless a batch size is asked for."""
 
 
+_OPTION_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("batch_size", "limit", "max_pixels", "seed", "workers"), (int, type(None))),
+    "size": (str, int, tuple, type(None)),
+}
+"""What the options may be whose default does not tell."""
+
+
 def choose_output(output: str | None, keys: Sequence[str]) -> tuple[str, str]:
     """Path and format of the output: its suffix decides; without a name it follows the input's.
 
@@ -55,7 +62,11 @@ def check_not_an_input(output: str, files: Iterable[str]) -> None:
 
 
 def check_options(options: ExtractOptions) -> None:
-    """Raise UsageError for the values that no later room looks at."""
+    """Raise UsageError for the values that no later room looks at, and for those of another type."""
+    for field in dataclasses.fields(ExtractOptions):
+        value = getattr(options, field.name)
+        if not isinstance(value, _OPTION_TYPES.get(field.name, type(field.default))):
+            raise UsageError(f"{field.name} cannot be of type {type(value).__name__}. Received: {value!r}")
     if options.dtype not in ("float32", "float16"):
         raise UsageError(f"dtype must be float32 or float16. Received: {options.dtype!r}")
     if options.pool not in REDUCTIONS:
@@ -96,7 +107,8 @@ def choose_preprocessing(
         UsageError: The model leaves the size open and none is given, or the size is not the model's.
     """
     height, width, channels = spec.shape if not channels_first(spec) else (*spec.shape[1:], spec.shape[0])
-    asked = parse_size(options.size) if isinstance(options.size, str) else options.size
+    given = options.size
+    asked = given if given is None or isinstance(given, tuple) else parse_size(str(given))
     if asked is None and (height is None or width is None):
         raise UsageError(
             f"input {spec.name!r} takes images of any size: say which, as in --size 224 or --size 224x192."

@@ -110,6 +110,9 @@ class Probe:
             raise UsageError(
                 f"the model has {len(specs)} inputs, {', '.join(names)}. Received: {len(batch)} arrays"
             )
+        for values in map(np.asarray, batch):
+            if values.dtype.kind not in "biuf":
+                raise UsageError(f"a batch holds real numbers. Received: an array of {values.dtype}")
         dtypes = [spec.dtype for spec in specs] or ["float32"] * len(batch)
         arrays = [
             np.asarray(values).astype(dtype, copy=False) for values, dtype in zip(batch, dtypes, strict=True)

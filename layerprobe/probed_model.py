@@ -55,6 +55,8 @@ class ProbedModel:
         if isinstance(model, str | os.PathLike):
             self.path = os.fspath(model)
             self.info = _describe(self.path, options)
+        elif not hasattr(model, "layers"):
+            raise UsageError(f"a model is a path or a Keras model. Received: {type(model).__name__}")
         else:
             self.path = ""
             self._live = model
@@ -67,6 +69,9 @@ class ProbedModel:
             # The file of a subclassed model does not list its layers; the loaded model does.
             self._live = self._load(None)
             self.info = _describe_live(self._live, self.info)
+        for text in layers:
+            if not isinstance(text, str):
+                raise UsageError(f"layers are named by text, such as 'conv1'. Received: {text!r}")
         self.taps: tuple[Tap, ...] = select(layers, self.info.layers)
 
     def prepare(self) -> None:
@@ -236,6 +241,11 @@ def _describe(path: str, options: ModelOptions) -> ModelInfo:
 
 
 def _load(path: str, options: ModelOptions, keep: set[str] | None) -> keras.Model:
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        raise UnavailableError(
+            f"layerprobe needs Keras on TensorFlow: unset KERAS_BACKEND. Received: KERAS_BACKEND={backend}"
+        )
     from layerprobe.loading.build import load_model
 
     return load_model(

@@ -36,7 +36,7 @@ class TensorSpec:
     channel_axis: int = -1
     """Which axis of `shape` holds the channels: -1, or 0 for `channels_first` layers."""
     layer: str = ""
-    """Address of the layer it belongs to; "" for the model's own inputs and outputs."""
+    """Address of the layer that it comes from; "" for inputs, and where nothing says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class ExtractOptions:
     """Dropout and batch normalisation as in training; only Keras does that."""
     seed: int | None = None
     """Of every random layer, with `training`; drawn and recorded when None."""
-    size: str | tuple[int, int] | None = None
+    size: str | int | tuple[int, int] | None = None
     """Height and width, "224" or "224x192"; None: the model's."""
     resize: str = "bilinear"
     """Pillow's filter: nearest, bilinear, bicubic, lanczos, box, hamming."""
@@ -237,7 +237,7 @@ class Provenance:
     model: Mapping[str, Any]
     """path, sha256, file_format, keras_version."""
     layers: Sequence[Mapping[str, Any]]
-    """name, class_name, shape of one row, dtype; in the order asked for."""
+    """name, layer (its address), class_name, shape of one row, dtype; in the order asked for."""
     inputs: Mapping[str, Any]
     """rows, failures, and what was read: images or arrays."""
     preprocessing: Mapping[str, Any] | None

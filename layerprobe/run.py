@@ -170,6 +170,7 @@ class Run:
             layers=[
                 {
                     "name": spec.name,
+                    "layer": spec.layer,
                     "class_name": classes.get(spec.layer, self._probed.info.class_name),
                     "shape": list(spec.shape),
                     "dtype": spec.dtype,

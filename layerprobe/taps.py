@@ -8,13 +8,13 @@ restored afterwards. The compiler then drops what nothing recorded depends on.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import keras
 
-from layerprobe.errors import UnknownLayerError, UnrecordableLayerError
+from layerprobe.errors import UnknownLayerError, UnrecordableLayerError, UsageError
 from layerprobe.records import LayerInfo, Tap
 
 
@@ -62,6 +62,21 @@ def describe_model(model: keras.Model) -> tuple[LayerInfo, ...]:
         )
         for address, layer in find_layers(model).items()
     )
+
+
+@contextmanager
+def variables_unchanged(layers: Iterable[keras.Operation]) -> Iterator[None]:
+    """Calls within assign to no variable, but for the states of random layers, which move on.
+
+    Batch normalisation would otherwise move its statistics in the training phase, and so change the model.
+    """
+    with keras.StatelessScope() as scope:
+        yield
+    for layer in layers:
+        for variable in getattr(layer, "non_trainable_variables", ()):
+            value = scope.get_current_value(variable)
+            if value is not None and variable.name == "seed_generator_state":
+                variable.assign(value)
 
 
 class Recording:
@@ -118,7 +133,7 @@ class Recording:
         layer, seen = self._layers[address], self._seen[address, kind]
         if kind == "preactivation":
             if not callable(getattr(layer, "activation", None)):
-                raise UnrecordableLayerError(
+                raise UsageError(
                     f"'pre:{address}': {type(layer).__name__} has no fused activation; take {address!r}."
                 )
             self._wrap_activation(stack, layer, seen)

@@ -235,3 +235,18 @@ def test_a_large_file_is_not_read_to_learn_its_config(tmp_path: Path) -> None:
     with open_archive(path) as archive:
         assert archive.config() == MODEL
     assert time.process_time() - start < 0.2
+
+
+def test_an_unpacked_keras_file_is_a_folder(tmp_path: Path, tree: Path) -> None:
+    folder = tmp_path / "unpacked"
+    zipfile.ZipFile(tree).extractall(folder)
+    with open_archive(str(folder)) as archive:
+        assert archive.file_format == "keras"
+        assert archive.config() == MODEL
+        assert archive.keras_version == "3.8.0"
+        file = archive.hdf5()
+        assert file is not None
+        np.testing.assert_array_equal(file["layers/dense/vars/0"][()], KERNEL)
+    (folder / "model.weights.h5").unlink()
+    with pytest.raises(NoInputError, match="model.weights.h5"):
+        open_archive(str(folder))

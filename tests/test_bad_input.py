@@ -306,3 +306,40 @@ def test_a_size_of_memory_is_read_with_its_unit(command):
         ended = command("layers", MODEL, "--max-memory", text, "--json")
         assert ('"problem": null' not in ended.out) == refused, text
     assert command("layers", MODEL, "--max-memory", "much").code == 2
+
+
+def test_another_backend_of_keras_is_named():
+    code, err = shell(f"KERAS_BACKEND=jax layerprobe extract {MODEL} -l conv5_3 {IMAGE}")
+    assert code == 69
+    assert err == (
+        "layerprobe: layerprobe needs Keras on TensorFlow: unset KERAS_BACKEND. Received: KERAS_BACKEND=jax\n"
+    )
+
+
+def test_help_on_a_full_disk_is_told():
+    code, err = shell("layerprobe --help >/dev/full")
+    assert (code, err) == (74, "layerprobe: cannot write to standard output: No space left on device\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [{"size": [1]}, {"batch_size": "a"}, {"preprocess": 3}, {"background": 7}, {"bogus": 1}, {"layers": [3]}],
+)
+def test_mistakes_in_python_are_told_as_well(options):
+    import layerprobe
+
+    with pytest.raises(layerprobe.LayerprobeError, match=next(iter(options))):
+        layerprobe.extract(MODEL, [IMAGE], **({"layers": ["conv5_3"]} | options))
+
+
+@pytest.mark.slow
+def test_what_a_probe_cannot_take_is_told():
+    import layerprobe
+
+    probe = layerprobe.Probe(MODEL, ["conv5_3"])
+    for batch in (np.zeros((1, 112, 112, 3), complex), "photo.png", np.zeros((0, 112, 112, 3))):
+        with pytest.raises(layerprobe.LayerprobeError, match="batch"):
+            probe(batch)
+    with pytest.raises(layerprobe.LayerprobeError, match="a path or a Keras model"):
+        layerprobe.Probe(3, ["conv5_3"])

@@ -114,6 +114,12 @@ def test_calls_of_a_nested_model_count_from_one_in_old_files(read: Any) -> None:
     assert [address for address, _ in walk(graph)] == ["start", "inner", "inner/q", "inner/d", "add"]
 
 
+def test_the_count_from_one_holds_where_an_index_alone_would_not_tell(read: Any) -> None:
+    model = nested([[["start", 0, 0, {}]], [["start", 0, 0, {}]]], [["inner", 1, 0, {}], ["start", 0, 0, {}]])
+    (call,) = read(model).layer("add").calls
+    assert call.arguments == ([Reference("inner", 0), Reference("start")],)
+
+
 def test_calls_of_a_nested_model_count_from_zero_in_keras_3_but_for_outputs(read: Any) -> None:
     model = nested([], [])
     _, inner, add = model["config"]["layers"]

@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 GIB = 2**30
 
 LOOK = """
-import json, resource, sys, time
+import json, sys, time
 sys.path.insert(0, sys.argv[1])
 from layerprobe.errors import LayerprobeError
 from layerprobe.modelfile.report import check
@@ -42,12 +42,13 @@ for path in json.loads(sys.stdin.read()):
     seconds = time.perf_counter() - start
     print(json.dumps({"path": path, "outcome": outcome, "said": said, "seconds": seconds}))
 modules = {"tensorflow", "keras", "evilmod"} & set(sys.modules)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# Not getrusage: its figure begins with the memory of the process that started this one.
+peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps({"path": "", "modules": sorted(modules), "peak": peak}))
 """
 
 LOAD = """
-import json, os, resource, sys, time
+import json, os, sys, time
 sys.path.insert(0, sys.argv[1])
 from layerprobe.errors import LayerprobeError
 from layerprobe.loading.build import load_model
@@ -60,7 +61,8 @@ for path, keep in json.loads(sys.stdin.read()):
         said = str(error)
     seconds = time.perf_counter() - start
     print(json.dumps({"path": path, "said": said, "seconds": seconds}))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# Not getrusage: its figure begins with the memory of the process that started this one.
+peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps({"path": "", "peak": peak, "modules": sorted({"evilmod"} & set(sys.modules))}))
 """
 

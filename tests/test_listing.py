@@ -238,3 +238,14 @@ def test_a_folder_that_may_not_be_listed_is_an_error(here: Path, monkeypatch: py
 def test_a_name_with_nul_is_refused() -> None:
     with pytest.raises(UsageError, match="NUL"):
         image_source(["a\0.jpg"])
+
+
+def test_a_glob_does_not_run_round_in_a_loop_of_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "a.png").write_bytes(b"x")
+    (tmp_path / "inner" / "loop").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    keys = [sample.key for sample in image_source(["**/*.png"])]
+    assert keys == ["inner/a.png"]

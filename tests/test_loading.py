@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 import subprocess
 import sys
 import warnings
@@ -15,13 +16,14 @@ import numpy as np
 import pytest
 from model_writers import entry, functional, sequential, write_flat, write_json
 
-from layerprobe.errors import ModelError
+from layerprobe.errors import ModelError, UnknownLayerError
 from layerprobe.loading.build import load_model
 from layerprobe.loading.channels_first import channels_first_class
 from layerprobe.modelfile.classes import ACTIVATIONS, LAYERS, REQUIRED
 from layerprobe.modelfile.listing import describe, layers
 from layerprobe.modelfile.operations import OPERATIONS
-from layerprobe.taps import find_layers
+from layerprobe.records import Tap
+from layerprobe.taps import Recording, find_layers
 
 pytestmark = pytest.mark.slow
 
@@ -146,6 +148,11 @@ def test_a_model_that_is_cut_down_takes_only_the_inputs_that_it_needs(tmp_path: 
     x = random(4, 3)
     expected = keras.Model(one, hidden)(x)
     np.testing.assert_array_equal(cut(x), expected)
+
+
+def test_a_layer_that_the_model_has_not_is_named(saved_by_keras_2: Path) -> None:
+    with pytest.raises(UnknownLayerError, match="'conv99'"):
+        load_model(str(saved_by_keras_2 / "nested.h5"), keep={"conv99"})
 
 
 def custom_model(folder: Path) -> tuple[str, Any, Any]:
@@ -371,6 +378,47 @@ def test_lookups_without_a_vocabulary_are_no_layers_to_extract(tmp_path: Path) -
         tmp_path / "m.json", functional(start, layer, inputs=["start", 0, 0], outputs=["lookup", 0, 0])
     )
     assert "vocabulary" in str(layers(path)[1].problem)
+
+
+@pytest.fixture
+def without_metadata(saved_by_keras_2: Path, tmp_path: Path) -> str:
+    """A SavedModel of two inputs and a shared encoder, as one that Keras did not describe."""
+    folder = tmp_path / "served"
+    shutil.copytree(saved_by_keras_2 / "siamese.tf", folder)
+    (folder / "keras_metadata.pb").unlink()
+    return str(folder)
+
+
+def test_a_savedmodel_without_keras_metadata_is_its_operations(
+    without_metadata: str, saved_by_keras_2: Path
+) -> None:
+    info = describe(without_metadata)
+    assert info.class_name == "SavedModel"
+    kinds = {layer.address: layer.class_name for layer in info.layers}
+    product = next(address for address, kind in kinds.items() if kind == "MatMul")
+    arrays = np.load(saved_by_keras_2 / "siamese.npz")
+    inputs = [arrays["x0"], arrays["x1"]]
+    whole = load_model(str(saved_by_keras_2 / "siamese.tf"))
+    dense = whole.get_layer("encoder").layers[0]
+    expected = inputs[0] @ np.asarray(dense.kernel)
+    model = load_model(without_metadata, keep={product})
+    recording = Recording(model, [Tap(product)])
+    with recording.active():
+        result = model(inputs)
+    ((_, value),) = recording.tensors(result).items()
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(result, arrays["y0"], rtol=1e-5)
+
+
+def test_a_savedmodel_is_refused_when_its_variables_are_missing(without_metadata: str) -> None:
+    (Path(without_metadata) / "variables" / "variables.data-00000-of-00001").unlink()
+    with pytest.raises(ModelError, match="missing"):
+        load_model(without_metadata)
+
+
+def test_an_operation_that_a_savedmodel_has_not_is_named(without_metadata: str) -> None:
+    with pytest.raises(ModelError, match="'nothing/MatMul'"):
+        load_model(without_metadata, keep={"nothing/MatMul"})
 
 
 def test_the_table_of_layers_is_that_of_keras() -> None:

@@ -154,7 +154,13 @@ def test_provenance_names_layers_classes_and_options() -> None:
     running, _, writer = run(Rows(2))
     running.commit(writer)
     record = writer.provenance
-    assert record.layers[0] == {"name": "big", "class_name": "Dense", "shape": [2], "dtype": "float32"}
+    assert record.layers[0] == {
+        "name": "big",
+        "layer": "big",
+        "class_name": "Dense",
+        "shape": [2],
+        "dtype": "float32",
+    }
     assert record.engine["batch_size"] == 4
     assert record.inputs["rows"] == 2
     assert set(record.versions) == {"layerprobe", "python", "numpy", "pillow", "h5py"}

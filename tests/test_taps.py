@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from layerprobe.engines.keras_tensorflow import KerasTensorFlowEngine, model_inputs
-from layerprobe.errors import UnknownLayerError, UnrecordableLayerError
+from layerprobe.errors import UnknownLayerError, UnrecordableLayerError, UsageError
 from layerprobe.modelfile.select import select
 from layerprobe.records import TensorSpec
 from layerprobe.taps import describe_model, find_layers
@@ -80,7 +80,7 @@ def test_the_value_before_a_fused_activation(nested):
 
 
 def test_a_layer_without_a_fused_activation_has_no_value_before_it(nested):
-    with pytest.raises(UnrecordableLayerError, match="'pre:pool'.*no fused activation"):
+    with pytest.raises(UsageError, match="'pre:pool'.*no fused activation"):
         probe(nested[0], ["pre:pool"], values(1, 8, 8, 3))
 
 

@@ -17,6 +17,7 @@ from layerprobe.backend_function.parsing import parse_inputs, parse_outputs, par
 from layerprobe.backend_function.plan import Plan
 from layerprobe.backend_function.values import signature, to_dense, to_tensor
 from layerprobe.errors import ResourceError, UnavailableError, UsageError
+from layerprobe.taps import variables_unchanged
 
 
 def function(
@@ -163,7 +164,9 @@ class BackendFunction:
 
     def _run(self, plan: Plan, *fed: Any) -> list[Any]:
         """Compute the outputs, then the new values, then assign."""
-        computed = dict(zip(map(id, self._wanted), plan.run(fed), strict=True))
+        with variables_unchanged(plan.operations()):
+            results = plan.run(fed)
+        computed = dict(zip(map(id, self._wanted), results, strict=True))
 
         def value_of(leaf: Any) -> Any:
             if isinstance(leaf, keras.Variable):

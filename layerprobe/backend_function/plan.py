@@ -111,8 +111,11 @@ class Plan:
 
     def in_training(self) -> Plan:
         """The same plan, with every layer called in the training phase."""
-        calls = [step.call for step in self.steps.values() if isinstance(step, Make)]
-        return self.in_phase({id(call.operation): True for call in calls})
+        return self.in_phase({id(operation): True for operation in self.operations()})
+
+    def operations(self) -> list[Any]:
+        """The layers and bare operations that it calls, once for each call."""
+        return [step.call.operation for step in self.steps.values() if isinstance(step, Make)]
 
     def run(self, fed: Sequence[Any]) -> list[Any]:
         """Make the calls.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from layerprobe.cli.console import say
+from layerprobe.cli.console import lost_stdout, say
 from layerprobe.errors import LayerprobeError
 from layerprobe.version import __version__
 
@@ -50,7 +51,7 @@ def cli() -> None:
 
     Exit codes: 0 done; 1 a bug; 2 usage; 3 done, but some inputs failed; 65 the model was refused; 66 no
     input; 69 a device or package is missing; 70 every input failed; 71 not enough memory; 73 the output
-    cannot be created; 74 write error; 77 permission denied; 130, 141, 143 ended by a signal.
+    cannot be created; 74 write error; 77 permission denied; 129, 130, 141, 143 ended by a signal.
     """
 
 
@@ -58,6 +59,8 @@ def main() -> NoReturn:
     """Run the command line; every way to end gives one line on stderr and the documented code."""
     _reserve_standard_streams()
     signal.signal(signal.SIGTERM, _terminate)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, _terminate)
     sys.exit(run())
 
 
@@ -80,14 +83,19 @@ def run() -> int:
     except (click.Abort, KeyboardInterrupt):
         say("interrupted; nothing was written")
         return 130
+    except OSError as error:
+        # Click prints help and versions by itself; every other OSError has the name of a file, or is a bug.
+        if error.filename is not None or error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        return lost_stdout(error)
     except MemoryError:
         say("not enough memory: give a smaller --batch-size")
         return 71
 
 
-def _terminate(*_: object) -> NoReturn:
-    """SIGTERM ends the run through its `finally` blocks, which remove what is half-written."""
-    sys.exit(128 + signal.SIGTERM)
+def _terminate(number: int, _: object) -> NoReturn:
+    """A signal ends the run through its `finally` blocks, which remove what is half-written."""
+    sys.exit(128 + number)
 
 
 def _reserve_standard_streams() -> None:

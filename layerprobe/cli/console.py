@@ -66,18 +66,23 @@ def emit(text: str) -> None:
     """Print data on stdout, and know that it arrived.
 
     Raises:
-        click.exceptions.Exit: The reader went away, as `head` does: the program ends quietly.
-        WriteError: It could not be written for another reason, such as a full disk.
+        click.exceptions.Exit: It did not; see `lost_stdout`.
     """
     try:
         click.echo(text)
         sys.stdout.flush()
     except OSError as error:
-        # What is still buffered would fail again when the interpreter exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        if isinstance(error, BrokenPipeError):
-            raise click.exceptions.Exit(128 + signal.SIGPIPE) from None
-        raise WriteError(f"cannot write to standard output: {error.strerror}") from error
+        raise click.exceptions.Exit(lost_stdout(error)) from None
+
+
+def lost_stdout(error: OSError) -> int:
+    """Say so, unless the reader went away, as `head` does; gives the exit code."""
+    # What is still buffered would fail again when the interpreter exits.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if isinstance(error, BrokenPipeError):
+        return 128 + signal.SIGPIPE
+    say(f"cannot write to standard output: {error.strerror}")
+    return WriteError.exit_code
 
 
 def is_terminal() -> bool:

@@ -142,7 +142,12 @@ def _inputs(
     if named:
         if inputs or lists:
             raise UsageError("give every input of the model with --input, or all of them without it.")
-        return _by_name(named)
+        files = _by_name(named)
+        if any("-" in given for given in files.values()):
+            raise UsageError(
+                "a list on stdin is for models with one input: use --input NAME=FILE without `-`."
+            )
+        return files
     if nul and "-" not in inputs and not lists:
         raise UsageError("--null is about lists: give `-` or --from-file too.")
     if not lists and "-" not in inputs:

@@ -47,7 +47,7 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
     yield _line(summary["path"], f"{summary['rows']} row{'s' * (summary['rows'] != 1)} ({status})")
     for layer, stored in zip(origin["layers"], summary["layers"], strict=True):
         yield _line(
-            "layer", f"{stored['name']}  {tuple(stored['shape'])}  {stored['dtype']}  {layer['class_name']}"
+            "layer", f"{stored['name']}  {tuple(stored['shape'])}  {stored['dtype']}  {_origin(layer)}"
         )
     model = origin["model"]
     yield _line("model", f"{model['path']}  Keras {model['keras_version'] or '?'}  sha256 {model['sha256']}")
@@ -63,6 +63,12 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
         yield _line(f"row {failure['row']}", f"{failure['path']}: {failure['error']}")
     if len(summary["errors"]) > 10:
         yield _line("...", f"{len(summary['errors']) - 10} more failed rows")
+
+
+def _origin(layer: dict[str, Any]) -> str:
+    """The class behind a stored array, and its layer where the array is called otherwise."""
+    told = str(layer["class_name"])
+    return told if layer["layer"] in ("", layer["name"]) else f"{told} {layer['layer']}"
 
 
 def _preprocessing(how: dict[str, Any] | None) -> str:

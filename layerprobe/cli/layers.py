@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -61,7 +63,7 @@ def layers(
     elif found:
         emit(_render(found, tree, shapes))
     else:
-        say(f"{model}: the file does not list the layers of this model: give --shapes, which loads it.")
+        say(f"{model}: only the code of this model knows its layers: give it with --custom FILE.py.")
 
 
 def _render(found: Sequence[LayerInfo], tree: bool, shapes: bool) -> str:
@@ -84,12 +86,11 @@ def _render(found: Sequence[LayerInfo], tree: bool, shapes: bool) -> str:
         if shapes:
             row.append(" ".join(map(_shape, layer.shapes)) if layer.shapes else "")
         table.add_row(*row, style="dim" if layer.problem else None)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 1000  # nobody reads a pipe on a narrow screen: names stay whole
-    with console.capture() as captured:
-        console.print(table)
-    lines = [captured.get().rstrip(), f"{len(found)} layers, {_parameters(found):,} parameters"]
+    # Nobody reads a pipe on a narrow screen: names stay whole there.
+    width = None if sys.stdout.isatty() else 1000
+    written = io.StringIO()
+    Console(file=written, highlight=False, force_terminal=sys.stdout.isatty(), width=width).print(table)
+    lines = [written.getvalue().rstrip(), f"{len(found)} layers, {_parameters(found):,} parameters"]
     lines += [f"{escape(layer.address)}: {escape(layer.problem)}" for layer in found if layer.problem]
     return "\n".join(lines)
 

@@ -12,8 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from layerprobe.errors import LayerprobeError, ResourceError, UnrecordableLayerError, UsageError
+from layerprobe.loading.layers import first_line
 from layerprobe.records import MAX_MEMORY, Tap, TensorSpec
-from layerprobe.taps import Recording, find_layers
+from layerprobe.taps import Recording, find_layers, variables_unchanged
 
 if TYPE_CHECKING:
     from layerprobe.records import Array
@@ -72,6 +73,8 @@ class KerasTensorFlowEngine:
             raise ResourceError(
                 f"not enough memory for a batch of {len(fed[0])} rows: give a smaller --batch-size."
             ) from error
+        except tf.errors.InvalidArgumentError as error:
+            raise UsageError(f"the model cannot compute with these inputs: {first_line(error)}.") from error
         return {spec.name: value.numpy()[:rows] for spec, value in zip(self.outputs, results, strict=True)}
 
     def describe(self) -> dict[str, Any]:
@@ -85,8 +88,9 @@ class KerasTensorFlowEngine:
 
         def traced(*values: tf.Tensor) -> list[tf.Tensor]:
             recording = Recording(self._model, self._taps)
-            with recording.active():
-                outputs = self._model(_as_the_model_takes_them(self._model, values), training=self._training)
+            fed = _as_the_model_takes_them(self._model, values)
+            with recording.active(), variables_unchanged([self._model]):
+                outputs = self._model(fed, training=self._training)
             tensors = recording.tensors(outputs)
             for tap, tensor in tensors.items():
                 _refuse_unless_rows(tap.name, tensor, values[0].shape[0])
@@ -99,11 +103,11 @@ class KerasTensorFlowEngine:
         except LayerprobeError:
             raise
         except tf.errors.ResourceExhaustedError as error:
-            raise ResourceError(f"not enough memory to build the model: {_first_line(error)}") from error
+            raise ResourceError(f"not enough memory to build the model: {first_line(error)}.") from error
         except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
             shapes = ", ".join(str(("rows", *spec.shape)) for spec in inputs)
             raise UsageError(
-                f"the model cannot take inputs of shape {shapes}: {_first_line(error)}"
+                f"the model cannot take inputs of shape {shapes}: {first_line(error)}."
             ) from error
         return compiled, tuple(found)
 
@@ -117,7 +121,11 @@ class KerasTensorFlowEngine:
         layers = find_layers(self._model)
         return tuple(
             TensorSpec(
-                tap.name, shape, tensor.dtype.name, _channel_axis(layers.get(tap.address), shape), tap.address
+                tap.name,
+                shape,
+                tensor.dtype.name,
+                _channel_axis(layers.get(tap.address), shape),
+                tap.address or _layer_behind(self._model, tap.output or 0),
             )
             for tap, shape, tensor in zip(found, shapes, results, strict=True)
         )
@@ -222,6 +230,12 @@ def _refuse_oversized(compiled: Any, max_memory: int) -> None:
                 )
 
 
+def _layer_behind(model: keras.Model, output: int) -> str:
+    """The layer that gives one of a functional model's outputs; "" for a subclassed model."""
+    outputs = getattr(model, "outputs", None)
+    return outputs[output]._keras_history.operation.name if outputs else ""
+
+
 def _channel_axis(layer: Any, shape: Sequence[int]) -> int:
     """Which axis of one row holds the channels."""
     first = getattr(layer, "data_format", None) == "channels_first"
@@ -233,7 +247,3 @@ def _padded(array: Array, rows: int | None) -> Array:
     if rows is None or len(array) == rows:
         return array
     return np.concatenate([array, np.repeat(array[-1:], rows - len(array), axis=0)])
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -11,17 +11,17 @@ from typing import Any
 
 import keras
 
-from layerprobe.errors import LayerprobeError, ModelError
+from layerprobe.errors import LayerprobeError, ModelError, UnknownLayerError, UsageError
 from layerprobe.loading.assign import assign
 from layerprobe.loading.layers import BoundedZeros, fill_in, first_line, make_layer, pieces
-from layerprobe.loading.served import load_served
 from layerprobe.loading.subclassed import load_subclassed
-from layerprobe.modelfile.archive import open_archive
+from layerprobe.modelfile.archive import Archive, open_archive
 from layerprobe.modelfile.config import read_graph
-from layerprobe.modelfile.graph import Graph, LayerNode, Reference
+from layerprobe.modelfile.graph import Graph, LayerNode, Reference, walk
 from layerprobe.modelfile.reach import keep_ancestors, problems
 from layerprobe.modelfile.safety import inspect, refuse
 from layerprobe.modelfile.safety.sizes import oversized
+from layerprobe.modelfile.saved import read_version
 from layerprobe.modelfile.served_layers import remaining_problems
 from layerprobe.modelfile.weights import Weights
 from layerprobe.records import MAX_MEMORY
@@ -29,8 +29,9 @@ from layerprobe.records import MAX_MEMORY
 
 def load_model(
     path: str,
-    *,
     custom_objects: Mapping[str, Any] | None = None,
+    compile: bool = False,
+    *,
     keep: Collection[str] | None = None,
     weights: str | None = None,
     lambdas: Mapping[str, str] | None = None,
@@ -41,6 +42,7 @@ def load_model(
     Args:
         path: Of an HDF5, `.keras` or architecture JSON file, whatever it is called, or a SavedModel folder.
         custom_objects: The user's own classes and functions by name, for layers that are not Keras's.
+        compile: Only False: losses and optimizers are never read.
         keep: Addresses of the layers that are wanted, "" for the model's own outputs: only what they need
             is built. None builds everything.
         weights: Of an HDF5 file with the weights, for a model that came without them.
@@ -53,34 +55,62 @@ def load_model(
         inputs that are needed, and returns the wanted layers that no other needs.
 
     Raises:
-        LayerprobeError: The file cannot be read, is refused, or needs code that was not given.
+        LayerprobeError: The file cannot be read, is refused, needs code that was not given, or has not the
+            layers that are wanted.
     """
+    if compile:
+        raise UsageError("load_model never compiles: leave `compile` out, and compile the model yourself.")
+    given = dict(custom_objects or {})
     with open_archive(path, weights) as archive:
-        # The graph of a SavedModel has what the user's classes compute, as they were when it was saved.
-        given = {} if archive.savedmodel is not None else dict(custom_objects or {})
         refuse(inspect(archive))
         whole = read_graph(archive, lambdas)
-        if archive.savedmodel is not None and not whole.layers:
-            return load_served(archive.savedmodel, whole, keep)
-        if not whole.layers:
+        if not whole.layers and archive.savedmodel is None:
             return load_subclassed(path, archive.config(), given)
-        stored = Weights(archive, whole)
-        if not stored.present:
-            raise ModelError(f"{path} has no weights: give the file that holds them with --weights.")
-        archive.verify()
-        graph = whole if keep is None else keep_ancestors(whole, keep)
-        sizes = oversized(whole, stored.parameters, max_memory)
-        found = problems(graph, given, sizes)
-        if archive.savedmodel is not None and found:
-            found = remaining_problems(archive.savedmodel, graph, found, given, sizes)
-            if not found:
-                return load_served(archive.savedmodel, whole, keep)
-        for address, problem in found.items():
-            raise ModelError(f"layer {address!r} cannot be built: {problem}.")
-        builder = Builder(given, stored.total())
-        model = builder.model(graph)
-        _build_activations(builder.layers)
-        assign(builder.layers, stored, archive.hdf5())
+        _refuse_missing(keep or (), whole)
+        return _load_graph(archive, whole, given, keep, max_memory)
+
+
+def _refuse_missing(keep: Collection[str], graph: Graph) -> None:
+    known = {address for address, _ in walk(graph)}
+    missing = [address for address in keep if address and address not in known]
+    if missing and graph.layers:
+        raise UnknownLayerError(
+            f"{missing[0]!r}: the model has no such layer; `layerprobe layers` lists them."
+        )
+
+
+def _load_graph(
+    archive: Archive,
+    whole: Graph,
+    given: Mapping[str, Any],
+    keep: Collection[str] | None,
+    max_memory: int,
+) -> keras.Model:
+    """Build what is wanted of a model, and give it its weights."""
+    stored = Weights(archive, whole)
+    if not stored.present:
+        raise ModelError(f"{archive.path} has no weights: give the file that holds them with --weights.")
+    archive.verify()
+    graph = whole if keep is None else keep_ancestors(whole, keep)
+    sizes = oversized(whole, stored.parameters, max_memory)
+    if archive.savedmodel is not None:
+        # The graph of a SavedModel has what the user's classes compute, as they were when it was saved.
+        found = problems(graph, (), sizes)
+        obstacles = remaining_problems(archive.savedmodel, graph, found, (), sizes) if found else {}
+        if not whole.layers or (found and not obstacles):
+            # Imported here: nothing else needs TensorFlow itself, whatever runs Keras.
+            from layerprobe.loading.served import load_served
+
+            return load_served(archive.savedmodel, whole, keep)
+    else:
+        obstacles = problems(graph, given, sizes)
+    for address, obstacle in obstacles.items():
+        raise ModelError(f"layer {address!r} cannot be built: {obstacle}.")
+    masked_states = read_version(archive.keras_version, archive.config()) < (3, 0)
+    builder = Builder(given, stored.total(), masked_states)
+    model = builder.model(graph)
+    _build_activations(builder.layers)
+    assign(builder.layers, stored, archive.hdf5())
     return model
 
 
@@ -100,16 +130,19 @@ def _build_activations(layers: Mapping[str, tuple[LayerNode, keras.Operation]]) 
 class Builder:
     """Builds Keras models from graphs; remembers every layer by its address, with its node."""
 
-    def __init__(self, custom_objects: Mapping[str, Any], stored: int) -> None:
+    def __init__(self, custom_objects: Mapping[str, Any], stored: int, masked_states: bool) -> None:
         """Begin.
 
         Args:
             custom_objects: The user's own classes and functions by name.
             stored: Numbers in all weights of the file; no weight can have more.
+            masked_states: Whether a mask reaches a recurrent layer that is given its first state, as it did
+                before Keras 3, which drops it.
         """
         self.layers: dict[str, tuple[LayerNode, keras.Operation]] = {}
         self._custom_objects = custom_objects
         self._zeros = BoundedZeros(stored)
+        self._masked_states = masked_states
 
     def model(self, graph: Graph, prefix: str = "") -> keras.Model:
         """Build a model and all within it.
@@ -142,7 +175,7 @@ class Builder:
 
     def _functional(self, graph: Graph, prefix: str) -> keras.Model:
         layers = {node.name: self._layer(node, prefix) for node in graph.layers}
-        results = _call_all(graph, layers)
+        results = _call_all(graph, layers, self._masked_states)
 
         def tensor(reference: Reference) -> Any:
             return results[reference.layer, reference.call][reference.output]
@@ -177,7 +210,9 @@ class Builder:
         return layer
 
 
-def _call_all(graph: Graph, layers: Mapping[str, keras.Operation]) -> dict[tuple[str, int], list[Any]]:
+def _call_all(
+    graph: Graph, layers: Mapping[str, keras.Operation], masked_states: bool
+) -> dict[tuple[str, int], list[Any]]:
     """Make every call of a functional graph once what goes into it is there; the tensors of each call."""
     results: dict[tuple[str, int], list[Any]] = {}
     waiting = {node.name: 0 for node in graph.layers}
@@ -188,7 +223,7 @@ def _call_all(graph: Graph, layers: Mapping[str, keras.Operation]) -> dict[tuple
                 call = waiting[node.name]
                 if node.is_input:
                     results[node.name, call] = [layers[node.name].output]
-                elif not _call(node, call, layers[node.name], results):
+                elif not _call(node, call, layers[node.name], results, masked_states):
                     break
                 waiting[node.name] += 1
                 if waiting[node.name] >= len(node.calls):
@@ -201,7 +236,11 @@ def _call_all(graph: Graph, layers: Mapping[str, keras.Operation]) -> dict[tuple
 
 
 def _call(
-    node: LayerNode, number: int, layer: keras.Operation, results: dict[tuple[str, int], list[Any]]
+    node: LayerNode,
+    number: int,
+    layer: keras.Operation,
+    results: dict[tuple[str, int], list[Any]],
+    masked_states: bool,
 ) -> bool:
     """Call a layer; False where what goes in is not there yet."""
     if not node.calls:
@@ -214,6 +253,10 @@ def _call(
         return results[reference.layer, reference.call][reference.output]
 
     arguments = fill_in(call.arguments, tensor)
-    result = layer(*arguments, **fill_in(dict(call.keywords), tensor))
+    keywords = fill_in(dict(call.keywords), tensor)
+    mask = getattr(arguments[0], "_keras_mask", None) if arguments else None
+    if masked_states and mask is not None and "initial_state" in keywords:
+        keywords.setdefault("mask", mask)
+    result = layer(*arguments, **keywords)
     results[node.name, number] = keras.tree.flatten(result)
     return True

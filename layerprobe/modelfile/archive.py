@@ -138,6 +138,8 @@ def open_archive(path: str, weights: str | None = None) -> Archive:
     """
     if os.path.isfile(os.path.join(path, "saved_model.pb")):
         return _open_savedmodel(path, weights)
+    if os.path.isfile(os.path.join(path, "config.json")):
+        return _open_unpacked(path, weights)
     with ExitStack() as resources:
         stream = resources.enter_context(open_file(path))
         file_format = recognise(stream, path)
@@ -178,6 +180,26 @@ def _folder_sha256(folder: str) -> str:
             with open_file(path) as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
+
+
+def _open_unpacked(path: str, weights: str | None) -> Archive:
+    """A `.keras` file whose members are files of a folder (`model.save(..., zipped=False)`)."""
+    with ExitStack() as resources:
+        archive = Archive(path, "keras", None, resources)
+        for name in ("config.json", "metadata.json"):
+            place = os.path.join(path, name)
+            if name == "metadata.json" and not os.path.exists(place):
+                continue
+            text = resources.enter_context(open_file(place)).read(MAX_CONFIG_BYTES + 1)
+            if len(text) > MAX_CONFIG_BYTES:
+                raise ModelError(f"{place} is larger than any model needs: expected at most 64 MiB.")
+            if name == "config.json":
+                archive._config = _parse_config(text, place)
+            else:
+                _read_metadata(archive, text, place)
+        _attach_weights(archive, weights or os.path.join(path, _WEIGHTS_MEMBER), resources)
+        archive._resources = resources.pop_all()
+        return archive
 
 
 def _open_savedmodel(path: str, weights: str | None) -> Archive:
@@ -222,11 +244,14 @@ def _read_keras(archive: Archive, stream: io.BufferedReader, resources: ExitStac
             raise ModelError(f"{path} is a zip file without {member}: expected a .keras model.")
     archive._config = _parse_config(_read_member(archive.zip, "config.json", path), f"config.json of {path}")
     if "metadata.json" in names:
-        place = f"metadata.json of {path}"
-        metadata = jsontext.parse(_read_member(archive.zip, "metadata.json", path), place)
-        if isinstance(metadata, dict):
-            archive.keras_version = _text(metadata.get("keras_version"))
-            archive.backend = _text(metadata.get("backend"))
+        _read_metadata(archive, _read_member(archive.zip, "metadata.json", path), f"metadata.json of {path}")
+
+
+def _read_metadata(archive: Archive, text: bytes, place: str) -> None:
+    metadata = jsontext.parse(text, place)
+    if isinstance(metadata, dict):
+        archive.keras_version = _text(metadata.get("keras_version"))
+        archive.backend = _text(metadata.get("backend"))
 
 
 def _read_json(archive: Archive, stream: io.BufferedReader) -> None:

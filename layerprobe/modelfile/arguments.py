@@ -113,12 +113,11 @@ def complete(
             arguments[name] = default
         elif name not in arguments:
             arguments[name] = None
-            if default == REQUIRED:
-                problem = f"its argument {name} is missing"
-    if class_name in _LOOKUPS and arguments["vocabulary"] is None:
-        problem = "its vocabulary is not in the config"
+            problem = f"its argument {name} is missing" if default == REQUIRED else problem
     if "data_format" in arguments and arguments["data_format"] in (None, "default"):
         arguments["data_format"] = "channels_last"
+    if class_name in _LOOKUPS and arguments["vocabulary"] is None:
+        problem = "its vocabulary is not in the config"
     if arguments["dtype"] is None:
         problem = f"its dtype {str(config.get('dtype'))[:60]!r} is not known"
     return arguments, dropped, problem

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import h5py
-from h5py import h5a, h5t
+from h5py import h5a, h5l, h5t
 
 from layerprobe.errors import ModelError, UnsafeModelError
 
@@ -26,10 +26,13 @@ def child(group: h5py.Group, name: str, place: str) -> Any:
     for step in name.split("/"):
         if not step:
             continue
-        link = found.get(step, getlink=True) if isinstance(found, h5py.Group) else None
+        try:
+            link = found.id.links.get_info(step.encode()) if isinstance(found, h5py.Group) else None
+        except KeyError:
+            link = None
         if link is None:
             raise ModelError(f"{place} has no {found.name.rstrip('/')}/{step}: the file is incomplete.")
-        if not isinstance(link, h5py.HardLink):
+        if link.type != h5l.TYPE_HARD:
             raise UnsafeModelError(
                 f"{place}: {found.name.rstrip('/')}/{step} is a link to elsewhere: refused."
             )

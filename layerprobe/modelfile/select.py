@@ -118,7 +118,8 @@ def _match_pattern(text: str, layers: Sequence[LayerInfo]) -> list[LayerInfo]:
             raise UnknownLayerError(
                 f"{text!r} is the name of {len(found)} layers: say which of {candidates}."
             )
-    return found or _fail(text, [layer.address for layer in layers], "no layer has that name")
+    what = "no layer matches" if _is_pattern(text) else "no layer has that name"
+    return found or _fail(text, [layer.address for layer in layers], what)
 
 
 def _at_index(text: str, layers: Sequence[LayerInfo]) -> LayerInfo:

@@ -94,7 +94,7 @@ def _named(name: str) -> list[str]:
         return [name]
     if not glob.has_magic(name):
         raise NoInputError(f"no such file: {name!r}.")
-    matches = sorted(glob.iglob(name, recursive=True), key=os.fsencode)
+    matches = sorted(filter(_is_no_loop, glob.iglob(name, recursive=True)), key=os.fsencode)
     files: list[str] = []
     for match in matches:
         if not os.path.isdir(match):
@@ -147,3 +147,11 @@ def _decoded(entries: Iterable[bytes], nul: bool) -> Iterator[str]:
             entry = entry.removesuffix(b"\r")  # a list from Windows
         if entry:
             yield os.fsdecode(entry)
+
+
+def _is_no_loop(path: str) -> bool:
+    """Whether no folder on the way holds itself, through a link to a folder above it."""
+    parts = path.split(os.sep)[:-1]
+    folders = [os.path.realpath(os.sep.join(parts[: end + 1]) or os.sep) for end in range(len(parts))]
+    named = [folder for folder, part in zip(folders, parts, strict=True) if part not in ("", ".", "..")]
+    return len(set(named)) == len(named)

@@ -64,6 +64,12 @@ MIGRATIONS: tuple[Migration, ...] = (
         "GRU without reset_after",
         "https://github.com/keras-team/keras/blob/2.2.4/keras/layers/recurrent.py",
     ),
+    Migration(
+        keras2.bilinear,
+        (2, 3),
+        "bilinear upsampling is that of TensorFlow 2, which samples half a pixel further in",
+        "https://github.com/tensorflow/tensorflow/blob/v2.15.0/RELEASE.md, on half_pixel_centers",
+    ),
     Migration(keras2.leaky_relu, _EVER, "alpha of LeakyReLU is now negative_slope"),
     Migration(keras2.thresholded_relu, _EVER, "ThresholdedReLU is now a ReLU"),
 )

@@ -122,6 +122,11 @@ def leaky_relu(layer: SavedLayer) -> bool:
     return True
 
 
+def bilinear(layer: SavedLayer) -> bool:
+    """Multi-backend Keras sampled at the corners of pixels, as TensorFlow 1 did; this can only be said."""
+    return layer.class_name == "UpSampling2D" and layer.config.get("interpolation") == "bilinear"
+
+
 def thresholded_relu(layer: SavedLayer) -> bool:
     """ThresholdedReLU is now a ReLU with a threshold."""
     if layer.class_name != "ThresholdedReLU":
