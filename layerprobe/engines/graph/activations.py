@@ -154,8 +154,8 @@ def _relu(layer: Layer, x: Node) -> Node:
 def _softmax(layer: Layer, inputs: Sequence[Value]) -> Value:
     (tensor,) = inputs
     axis = layer.config["axis"]
-    if tensor.masked or not isinstance(axis, int):
-        raise Unsupported("a mask" if tensor.masked else "softmax over several axes")
+    if not isinstance(axis, int):
+        raise Unsupported("softmax over several axes")
     return Value(op.softmax(only_float(tensor).node, axis_of(tensor, axis)).output(0), tensor.turned)
 
 

@@ -11,7 +11,7 @@ from openvino import opset13 as op
 from layerprobe.engines.graph.expressions import operation
 from layerprobe.engines.graph.layer import Layer
 from layerprobe.engines.graph.structure import fill, flat
-from layerprobe.engines.graph.tables import KEYWORDS, LAYERS
+from layerprobe.engines.graph.tables import KEYWORDS, LAYERS, MASK_READERS
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import Value
 from layerprobe.errors import LayerprobeError
@@ -118,6 +118,8 @@ class Builder:
             raise Unsupported("a class that it does not have")
         if node.config["dtype"] != "float32":
             raise Unsupported(f"dtype {node.config['dtype']}")
+        if node.class_name in MASK_READERS and any(tensor.masked for tensor in flat(call.arguments)):
+            raise Unsupported("a mask")
         unknown = [name for name in call.keywords if name not in KEYWORDS.get(node.class_name, ())]
         if unknown:
             raise Unsupported(f"a call with {', '.join(unknown)}")

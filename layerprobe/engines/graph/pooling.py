@@ -42,8 +42,6 @@ def _average(layer: Layer, inputs: Sequence[Value]) -> Value:
 
 def _global(reduce: Callable[..., ov.Node]) -> BuildLayer:
     def build(layer: Layer, inputs: Sequence[Value]) -> Value:
-        if inputs[0].masked:
-            raise Unsupported("a mask")
         only_float(inputs[0])
         x = channels_first_input(layer, inputs)
         keep = bool(layer.config["keepdims"])

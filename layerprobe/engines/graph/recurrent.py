@@ -108,8 +108,8 @@ def _recurrent(step: Step, gates: int, states: int) -> BuildLayer:
     def build(layer: Layer, inputs: Sequence[Value]) -> list[Value]:
         (sequence,) = inputs
         config, units = layer.config, layer.config["units"]
-        if sequence.masked or config["stateful"]:
-            raise Unsupported("a mask" if sequence.masked else "states that are kept between batches")
+        if config["stateful"]:
+            raise Unsupported("states that are kept between batches")
         projected, cell = _projected(layer, in_keras_order(as_float(sequence)), gates)
         if config["go_backwards"]:
             projected = _reversed(projected)
@@ -182,8 +182,6 @@ def _output(node: Node) -> ov.Output:
 
 def _bidirectional(layer: Layer, inputs: Sequence[Value]) -> list[Value]:
     """The sequence from both ends; what comes from its end is turned round where it is a sequence."""
-    if layer.keywords or any(tensor.masked for tensor in inputs):
-        raise Unsupported("initial states" if layer.keywords else "a mask")
     ahead, back = layer.child("layer", inputs), layer.child("backward_layer", inputs)
     flags = [layer.config[name].config for name in ("layer", "backward_layer")]
     if any(config["return_sequences"] != flags[0]["return_sequences"] for config in flags):
@@ -212,8 +210,6 @@ _MERGE_MODES = {"ave": "Average", "mul": "Multiply", "sum": "Add"}
 def _time_distributed(layer: Layer, inputs: Sequence[Value]) -> Value:
     """The layer inside for every step alone: steps are rows to it."""
     (sequence,) = inputs
-    if sequence.masked or layer.keywords:
-        raise Unsupported("a mask")
     length, *sizes = known(sequence.shape[1:])
     rows = op.reshape(in_keras_order(sequence), whole([-1, *sizes]), False)
     made = layer.child("layer", [value(rows)])

@@ -27,5 +27,17 @@ LAYERS: dict[str, BuildLayer] = {
     **shape.LAYERS,
 }
 
+MASK_READERS = (
+    "Bidirectional",
+    "GRU",
+    "GlobalAveragePooling1D",
+    "LSTM",
+    "Multiply",
+    "SimpleRNN",
+    "Softmax",
+    "TimeDistributed",
+)
+"""The classes whose values depend on a mask, as far as they are among `LAYERS`."""
+
 KEYWORDS: dict[str, tuple[str, ...]] = dict.fromkeys(("GRU", "LSTM", "SimpleRNN"), ("initial_state",))
 """The classes whose calls take more than inputs, and what."""
