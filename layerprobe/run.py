@@ -214,6 +214,7 @@ class Run:
                     "layer": spec.layer,
                     "class_name": classes.get(spec.layer, self._probed.info.class_name),
                     "shape": list(spec.shape),
+                    "channel_axis": spec.channel_axis,
                     "dtype": spec.dtype,
                 }
                 for spec in self._stored
