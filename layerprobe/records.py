@@ -210,7 +210,7 @@ class Failure:
 
     index: int
     key: str
-    stage: Literal["read", "decode", "preprocess"]
+    stage: Literal["read", "decode", "preprocess", "compute"]
     reason: str
     """A sentence without the key."""
 
