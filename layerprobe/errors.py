@@ -9,6 +9,7 @@
     │   ├── UnsafeModelError        65   ... because of what it could run, read or allocate
     │   └── UnrecordableLayerError  65   the layer exists, but its values cannot be recorded
     ├── OutputFormatError           65   a file that `open` or `info` was given is none of ours
+    ├── ResumeError                 65   an unfinished output belongs to a different run, or is damaged
     ├── NoInputError                66   a named file does not exist, or there is nothing to read
     ├── UnavailableError            69   a device or an optional package is not there
     ├── AllInputsFailedError        70   not one row could be computed
@@ -56,6 +57,12 @@ class UnrecordableLayerError(ModelError):
 
 class OutputFormatError(LayerprobeError):
     """A file that was to be read back was not written by layerprobe, or is damaged."""
+
+    exit_code = 65
+
+
+class ResumeError(LayerprobeError):
+    """An unfinished output that cannot be gone on with: another run's, or damaged."""
 
     exit_code = 65
 

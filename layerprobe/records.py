@@ -231,6 +231,17 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class WrittenBlock:
+    """Consecutive rows that stand at their place in an output."""
+
+    start: int
+    stop: int
+    """The row after the last."""
+    checksums: Mapping[str, int]
+    """Layer -> CRC-32 of the bytes of these rows, as they are stored."""
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """Everything needed to know where an output's numbers come from."""
 
