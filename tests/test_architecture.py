@@ -16,7 +16,7 @@ FLOORS = [
     {"run"},
     {"probed_model", "feeds"},
     {"plan", "engines", "backend_function", "statistics"},
-    {"loading"},
+    {"loading", "journal"},
     {"modelfile", "taps", "sources", "decode", "preprocess", "presets", "prefetch", "reductions", "formats"},
     {"protocols", "registry", "signatures"},
     {"errors", "records", "version"},

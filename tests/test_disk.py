@@ -58,12 +58,12 @@ def test_bytes_are_on_disk_before_the_name_is_and_then_the_name(
     writer_class: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-    originals = {name: getattr(os, name) for name in ("fsync", "pwrite", "replace", "rename")}
+    originals = {name: getattr(os, name) for name in ("fsync", "fdatasync", "pwrite", "replace", "rename")}
 
     def recording(name: str) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
             where = os.readlink(f"/proc/self/fd/{args[0]}") if isinstance(args[0], int) else ""
-            steps.append(f"{name} {where}".strip())
+            steps.append(f"{name.replace('fdata', 'f')} {where}".strip())
             return originals[name](*args)
 
         return call

@@ -16,7 +16,14 @@ import numpy as np
 from layerprobe.errors import LayerprobeError
 from layerprobe.formats.pending import PendingFile
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
-from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, laid_out_differently, stored_layers
+from layerprobe.formats.rows import (
+    RowBlocks,
+    StoredLayer,
+    check_layout,
+    check_size,
+    laid_out_differently,
+    stored_layers,
+)
 from layerprobe.formats.schema import HDF5_NAMES, VERSION, VERSION_KEY, dump_record, outcomes
 
 if TYPE_CHECKING:
@@ -44,8 +51,10 @@ class HDF5Writer:
         self._file = PendingFile(path, "hdf5", resume=resume is not None)
         with ExitStack() as on_error:
             on_error.callback(self.abort if resume is None else self.suspend)
-            # A run that was killed in `commit` left any state: all but the rows is written anew, and is the same.
-            with _editing(self._file, "w", self._places_of_rows(resume or {})) as (file, port):
+            # A run killed in `commit` leaves any state: all but the rows is written anew, and is the same.
+            places = self._places_of_rows(resume or {})
+            check_size(path, self._file.size(), max((end for _, end in places), default=0))
+            with _editing(self._file, "w", places) as (file, port):
                 file.attrs[VERSION_KEY] = VERSION
                 self.layout = {layer.layer: _lay_out(file, layer) for layer in self._layers}
                 check_layout(path, self.layout, resume)

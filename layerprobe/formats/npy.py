@@ -11,7 +11,7 @@ from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, 
 from layerprobe.formats.pending import PendingFolder
 from layerprobe.formats.placement import FOLDER_RECORD
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
-from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, stored_layers
+from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
 from layerprobe.formats.schema import FOLDER_NAMES, dump_record, outcomes
 
 if TYPE_CHECKING:
@@ -36,10 +36,13 @@ class NpyWriter:
         self._folder = PendingFolder(path, resume=resume is not None)
         with ExitStack() as on_error:
             on_error.callback(self.abort if resume is None else self.suspend)
+            sizes = {_file(layer): self.layout[layer.layer] + layer.size for layer in self._layers}
             if resume is None:
-                self._folder.create({_file(layer): self.layout[layer.layer] + layer.size for layer in self._layers})
+                self._folder.create(sizes)
             else:
                 self._folder.discard(FOLDER_RECORD)
+                for name, size in sizes.items():
+                    check_size(path, self._folder.size(name), size)
             for layer in self._layers:
                 self._folder.write(_file(layer), 0, headers[layer.layer])
             self._write_texts("paths.npy", paths)

@@ -18,7 +18,7 @@ from layerprobe.formats.crc32 import combine
 from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, text_blocks, text_dtype
 from layerprobe.formats.pending import PendingFile
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
-from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, stored_layers
+from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
 from layerprobe.formats.schema import NPZ_NAMES, dump_record, outcomes
 from layerprobe.formats.zip64 import DEFLATED, Member, central_directory, local_header
 
@@ -46,6 +46,8 @@ class NpzWriter:
         self._file = PendingFile(path, "npz", resume=resume is not None)
         with ExitStack() as on_error:
             on_error.callback(self.abort if resume is None else self.suspend)
+            if resume is not None:
+                check_size(path, self._file.size(), self._end)
             self._file.reserve(self._end)
             for member, header in zip(self._members.values(), headers, strict=True):
                 self._file.write(member.data_place, header)

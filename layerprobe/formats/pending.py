@@ -1,4 +1,4 @@
-"""How an output comes into being: under a name of its own beside its final one, which it takes when complete."""
+"""How an output comes into being: under another name, beside the one that it takes when it is complete."""
 
 from __future__ import annotations
 
@@ -165,10 +165,12 @@ class PendingFolder:
         with reported(self.path), opened(os.path.join(self._unfinished, name)) as descriptor:
             write_all(descriptor, offset, data)
 
-    def read(self, name: str, size: int) -> bytes:
-        """Get at most so many bytes from the start of one of the files. Raises WriteError."""
-        with reported(self.path), opened(os.path.join(self._unfinished, name)) as descriptor:
-            return read_at(descriptor, 0, size)
+    def size(self, name: str) -> int:
+        """Tell how many bytes long one of the files is; 0 when there is none."""
+        try:
+            return os.lstat(os.path.join(self._unfinished, name)).st_size
+        except FileNotFoundError:
+            return 0
 
     def sync(self) -> None:
         """Bring the files and their names to disk. Raises WriteError."""

@@ -18,6 +18,7 @@ FOLDER_RECORD = "provenance.json"
 _LONGEST_NAME = 230
 """Bytes that leave room for what is added to a name; file systems allow 255."""
 
+
 def check_target(path: str, file_format: str, overwrite: bool) -> None:
     """Check, before anything is computed, that an output can be created at `path`.
 

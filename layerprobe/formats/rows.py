@@ -85,6 +85,15 @@ def laid_out_differently(path: str) -> ResumeError:
     )
 
 
+def check_size(path: str, size: int, wanted: int) -> None:
+    """Check that an unfinished file is as long as an earlier writer made it. Raises ResumeError."""
+    if size < wanted:
+        raise ResumeError(
+            f"the unfinished {path!r} is damaged, {wanted - size} bytes of it are gone: "
+            "give --restart to begin again."
+        )
+
+
 class RowBlocks:
     """Turns blocks of rows into bytes, and sees to it that each row comes once."""
 
@@ -95,7 +104,10 @@ class RowBlocks:
         """In the order of their rows."""
 
     def write(
-        self, start: int, activations: Mapping[str, Array], put: Callable[[StoredLayer, int, memoryview], None]
+        self,
+        start: int,
+        activations: Mapping[str, Array],
+        put: Callable[[StoredLayer, int, memoryview], None],
     ) -> WrittenBlock:
         """Check one block and put each layer's bytes at their place.
 
@@ -135,7 +147,7 @@ class RowBlocks:
             raise ValueError(f"rows {start} to {stop} came, rows {before} to {after} were announced")
 
     def finish(self) -> list[WrittenBlock]:
-        """Give all blocks, in the order of their rows. Raises ValueError when there are rows that never came."""
+        """Give all blocks, in the order of their rows. Raises ValueError when rows are missing."""
         done = sum(block.stop - block.start for block in self._blocks)
         if self.layers and done != self.rows:
             raise ValueError(f"only {done} of {self.rows} rows were written")
