@@ -45,7 +45,19 @@ class Engine(Protocol):
             inputs: One (n, ...) array per input of the model, in the model's order, 1 <= n <= B.
 
         Returns:
-            (n, ...) arrays by name, in the order of `outputs`.
+            (n, ...) arrays by name, in the order of `outputs`; they are the caller's.
+        """
+        ...
+
+    def start(self, inputs: Sequence[Array]) -> Collect:
+        """Begin to compute one batch; one more may be begun before the first is collected.
+
+        Args:
+            inputs: As for `run`; they must stay as they are until the results are collected.
+
+        Returns:
+            What waits for the results. They are as those of `run`, but read-only to the caller, and their
+            memory is the engine's again when `start` is called for the second time after.
         """
         ...
 
@@ -53,6 +65,9 @@ class Engine(Protocol):
         """Name, device and precision, for the provenance."""
         ...
 
+
+Collect = Callable[[], "dict[str, Array]"]
+"""Waits for a batch that is being computed, and gives its activations by name. Called once."""
 
 Reduction = Callable[["Array", int], "Array"]
 """(B, ...) activations and the channel axis of one row -> (B, ...)."""

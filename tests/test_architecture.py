@@ -14,6 +14,7 @@ FLOORS = [
     {"__init__"},
     {"pipeline", "probe"},
     {"run"},
+    {"batches", "storing"},
     {"probed_model", "feeds"},
     {"plan", "engines", "backend_function"},
     {"loading"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from layerprobe.modelfile.weights import Weights
 from layerprobe.records import MAX_MEMORY, Tap, TensorSpec
 
 if TYPE_CHECKING:
+    from layerprobe.protocols import Collect
     from layerprobe.records import Array
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
@@ -57,14 +59,29 @@ class GraphEngine:
         parameters, found = _build(builder, graph, taps, inputs, batch_size)
         nodes = [in_keras_order(tensor) for tensor in found.values()]
         self.outputs = _specs(found, nodes, dict(walk(graph)), batch_size)
-        self._request = _compile(nodes, parameters, precision)
+        compiled = _compile(nodes, parameters, precision)
+        # In turn: while the results of one are read, the other computes.
+        self._requests = deque(compiled.create_infer_request() for _ in range(2))
 
     def run(self, inputs: Sequence[Array]) -> dict[str, Array]:
         """See `protocols.Engine`: the last batch is padded, so that every row is computed alike."""
-        rows = len(inputs[0])
+        return {name: array.copy() for name, array in self.start(inputs)().items()}
+
+    def start(self, inputs: Sequence[Array]) -> Collect:
+        """See `protocols.Engine`: the results are OpenVINO's own memory."""
+        rows, request = len(inputs[0]), self._requests[0]
+        self._requests.rotate()
         fed = [np.ascontiguousarray(_padded(array, self._padded)) for array in inputs]
-        results = self._request.infer(dict(enumerate(fed)), share_inputs=True)
-        return {spec.name: results[place][:rows] for place, spec in enumerate(self.outputs)}
+        request.start_async(dict(enumerate(fed)), share_inputs=True)
+
+        def collect() -> dict[str, Array]:
+            request.wait()
+            return {
+                spec.name: request.get_output_tensor(place).data[:rows]
+                for place, spec in enumerate(self.outputs)
+            }
+
+        return collect
 
     def describe(self) -> dict[str, Any]:
         """Name, device and precision, for the provenance."""
@@ -129,12 +146,12 @@ def _specs(
     return tuple(specs)
 
 
-def _compile(nodes: Sequence[ov.Output], parameters: Sequence[ov.Node], precision: str) -> ov.InferRequest:
+def _compile(nodes: Sequence[ov.Output], parameters: Sequence[ov.Node], precision: str) -> ov.CompiledModel:
     model = ov.Model([op.result(node) for node in nodes], list(parameters), "layerprobe")
     # Without the hint OpenVINO may take bfloat16 where the processor has it.
     options = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
     try:
-        return ov.Core().compile_model(model, "CPU", options).create_infer_request()
+        return ov.Core().compile_model(model, "CPU", options)
     except RuntimeError as error:
         raise Unsupported(last_line(error)) from error
 
