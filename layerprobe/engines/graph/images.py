@@ -19,18 +19,18 @@ from layerprobe.engines.graph.values import (
     constant,
     converted,
     dims,
+    dtype_of,
     in_keras_order,
     known,
+    only_float,
     whole,
 )
 
 
 def _varied_in_training(layer: Layer, inputs: Sequence[Value]) -> Value:
-    """What these layers leave to the network: the same image, as float32."""
+    """The same images; what becomes of whole numbers differs from class to class."""
     (tensor,) = inputs
-    if layer.node.class_name == "RandomCrop":
-        return tensor
-    return as_float(tensor)
+    return only_float(tensor)
 
 
 def _image(layer: Layer, inputs: Sequence[Value]) -> tuple[Node, int, int]:
@@ -92,8 +92,7 @@ def _padded(node: Node, wanted: tuple[int, int], filler: float) -> Node:
     across = max(height, int(np.float32(width * wanted[0]) / np.float32(wanted[1])))
     down = max(width, int(np.float32(height * wanted[1]) / np.float32(wanted[0])))
     margins = whole([0, 0, (across - height) // 2, (down - width) // 2])
-    fill = constant(filler, Value(node.output(0) if hasattr(node, "output") else node).dtype)
-    return op.pad(node, margins, margins, "constant", fill)
+    return op.pad(node, margins, margins, "constant", constant(filler, dtype_of(node)))
 
 
 def _center_crop(layer: Layer, inputs: Sequence[Value]) -> Value:
