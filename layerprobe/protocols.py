@@ -46,6 +46,10 @@ class Engine(Protocol):
 
         Returns:
             (n, ...) arrays by name, in the order of `outputs`.
+
+        Raises:
+            UsageError: The model cannot compute with some of the rows, such as an index that a table lacks.
+            ResourceError: There is not enough memory for so many rows.
         """
         ...
 

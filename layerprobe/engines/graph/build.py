@@ -8,6 +8,7 @@ from typing import Any
 
 from openvino import opset13 as op
 
+from layerprobe.engines.graph.embedding import Lookup
 from layerprobe.engines.graph.expressions import operation
 from layerprobe.engines.graph.layer import Layer
 from layerprobe.engines.graph.structure import fill, flat
@@ -39,6 +40,7 @@ class Builder:
         self._weights = weights
         self._max_memory = max_memory
         self.seen: dict[Place, Seen] = {place: {} for place in wanted}
+        self.lookups: list[Lookup] = []
 
     def model(self, graph: Graph, inputs: Mapping[str, Value], prefix: str = "", path: Path = ()) -> Any:
         """Build every call of a model.
@@ -130,7 +132,9 @@ class Builder:
         def note(tensor: Value) -> None:
             self._note((address, "preactivation"), path, [tensor])
 
-        layer = Layer(node, address, self._weights, build, note, call.arguments, call.keywords)
+        layer = Layer(
+            node, address, self._weights, build, note, self.lookups.append, call.arguments, call.keywords
+        )
         made = LAYERS[node.class_name](layer, flat(call.arguments))
         return made if isinstance(made, list) else [made]
 

@@ -1,16 +1,14 @@
-"""Dense layers and tables of vectors."""
+"""Dense layers."""
 
 from __future__ import annotations
 
 import string
 from collections.abc import Sequence
 
-import numpy as np
 from openvino import opset13 as op
 
 from layerprobe.engines.graph.activations import activate
 from layerprobe.engines.graph.layer import BuildLayer, Layer
-from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import (
     Value,
     as_float,
@@ -76,20 +74,4 @@ def named_axes(equation: str, ranks: Sequence[int]) -> tuple[str, ...]:
     return tuple(operand.replace("...", letters) for operand in (*operands, right))
 
 
-def _embedding(layer: Layer, inputs: Sequence[Value]) -> Value:
-    """Rows of a table; an index that the table does not have gives NaN, where TensorFlow stops."""
-    (tensor,) = inputs
-    rows, width = layer.config["input_dim"], layer.config["output_dim"]
-    table = layer.arrays(embeddings=(rows, width))["embeddings"]
-    table = np.concatenate([table, np.full((1, width), np.nan, np.float32)])
-    if tensor.dtype not in ("float32", "int32", "int64", "uint8", "int16", "uint16", "int8"):
-        raise Unsupported(f"indices of type {tensor.dtype}")
-    index = op.convert(in_keras_order(tensor), "i32")
-    zero, end = constant(0, np.int32), constant(rows, np.int32)
-    index = op.select(op.less(index, zero), op.add(index, end), index)
-    inside = op.logical_and(op.greater_equal(index, zero), op.less(index, end))
-    node = op.gather(constant(table), op.select(inside, index, end), constant(0, np.int32))
-    return Value(node.output(0), masked=tensor.masked or bool(layer.config["mask_zero"]))
-
-
-LAYERS: dict[str, BuildLayer] = {"Dense": _dense, "EinsumDense": _einsum_dense, "Embedding": _embedding}
+LAYERS: dict[str, BuildLayer] = {"Dense": _dense, "EinsumDense": _einsum_dense}
