@@ -9,6 +9,7 @@ from openvino import opset13 as op
 
 from layerprobe.engines.graph.activations import activate
 from layerprobe.engines.graph.layer import BuildLayer, Layer
+from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import (
     Value,
     as_float,
