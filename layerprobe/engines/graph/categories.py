@@ -23,13 +23,14 @@ from layerprobe.engines.graph.values import (
 )
 
 
-def _encoded(layer: Layer, index: Node, depth: int) -> Value:
+def _encoded(layer: Layer, index: Node, depth: int, dtype: str = FLOATS) -> Value:
     """Indices in the layer's output mode; one that is not below `depth` counts for nothing.
 
     Args:
         layer: With an `output_mode`.
         index: (B, N) int64; of any rank for "int" and "one_hot".
         depth: How many categories there are.
+        dtype: Of the result.
     """
     mode = layer.config["output_mode"]
     if layer.config["sparse"]:
@@ -37,7 +38,7 @@ def _encoded(layer: Layer, index: Node, depth: int) -> Value:
     if mode == "one_hot" and len(dims(index)) > 1 and dims(index)[-1] == 1:
         index = op.squeeze(index, whole([-1]))
     ones = op.one_hot(index, constant(depth, "int64"), constant(1.0), constant(0.0), -1)
-    ones = converted(ones, layer.config["dtype"])
+    ones = converted(ones, dtype)
     if mode == "one_hot":
         return value(ones)
     if len(dims(index)) != 2:
@@ -90,7 +91,7 @@ def _integer_lookup(layer: Layer, inputs: Sequence[Value]) -> Value:
     if config["output_mode"] == "int":
         return value(index)
     depth = config["max_tokens"] if config["pad_to_max_tokens"] else len(words) + 1
-    return _encoded(layer, index, depth)
+    return _encoded(layer, index, depth, "int64")
 
 
 LAYERS: dict[str, BuildLayer] = {
