@@ -93,7 +93,13 @@ def _spans(size: int, length: int, kernel: Kernel, antialias: bool) -> Array:
     last = np.floor(centres + np.float32(reach) * wide - np.float32(0.5))[:, None]
     inside = (pixels - np.float32(0.5) >= first) & (pixels - np.float32(0.5) <= last)
     weights = np.where(inside, weigh(np.abs(distance)), np.float32(0)).astype(np.float32)
-    return weights / weights.sum(axis=1, keepdims=True, dtype=np.float32)
+    return _even(weights)
+
+
+def _even(weights: Array) -> Array:
+    """With rows whose sum is 1."""
+    rows: Array = weights / weights.sum(axis=1, keepdims=True, dtype=np.float32)
+    return rows
 
 
 def _triangle(x: Array) -> Array:
@@ -129,7 +135,7 @@ def _tabulated_bicubic(size: int, length: int) -> Array:
         inside = (column >= 0) & (column < size)
         share = np.where(inside, _keys_cubic(np.abs(np.float32(tap) - offset).astype(np.float32)), 0)
         np.add.at(weights, (rows, np.clip(column, 0, size - 1).astype(int)), share.astype(np.float32))
-    return weights / weights.sum(axis=1, keepdims=True)
+    return _even(weights)
 
 
 def _areas(size: int, length: int) -> Array:
