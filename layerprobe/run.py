@@ -9,13 +9,14 @@ import os
 import platform
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
+from functools import cached_property
 from importlib import metadata
 from typing import TYPE_CHECKING
 
 from layerprobe.batches import batches
-from layerprobe.errors import AllInputsFailedError
+from layerprobe.errors import AllInputsFailedError, UsageError
 from layerprobe.feeds import Clock, Feeds
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import Batch, ExtractOptions, Failure, Provenance, RunReport, TensorSpec
@@ -85,20 +86,59 @@ class Run:
                     pending.append((batch, self._engine.start(batch.inputs) if batch.rows else dict))
                     self._clock.add("compute", now)
                     if len(pending) > 1:
-                        yield self._collected(*pending.popleft())
+                        yield self._first(pending)
                 while pending:
-                    yield self._collected(*pending.popleft())
+                    yield self._first(pending)
         finally:
             # After an error too: the engine still reads the memory of the batches that it was given.
             for _, collect in pending:
                 with suppress(Exception):
                     collect()
 
-    def _collected(self, batch: Batch, collect: Collect) -> tuple[Batch, dict[str, Array]]:
+    def _first(self, pending: deque[tuple[Batch, Collect]]) -> tuple[Batch, dict[str, Array]]:
+        """What the engine gives for a batch, and the batch without the rows that the model cannot take."""
         now = time.perf_counter()
-        results = collect()
+        batch, collect = pending[0]
+        try:
+            results = collect()
+        except UsageError:
+            if self._how.training:  # Rows influence each other then: to leave one out changes the others.
+                raise
+            batch = self._without_refused(batch)
+            results = self._engine.run(batch.inputs) if batch.rows else {}
+        pending.popleft()
         self._clock.add("compute", now)
         return batch, results
+
+    def _without_refused(self, batch: Batch) -> Batch:
+        reasons = self._refused(batch.inputs, batch.rows)
+        failures = [
+            Failure(batch.start + place, self._keys[batch.start + place], "compute", reason)
+            for place, reason in reasons.items()
+        ]
+        kept = [number for number, place in enumerate(batch.rows) if place not in reasons]
+        return dataclasses.replace(
+            batch,
+            rows=[batch.rows[number] for number in kept],
+            inputs=tuple(column[kept] for column in batch.inputs),
+            failures=(*batch.failures, *failures),
+        )
+
+    def _refused(self, inputs: Sequence[Array], rows: Sequence[int]) -> dict[int, str]:
+        """Why the engine refuses some rows of a batch, by place: it is halved until they are alone."""
+        try:
+            self._engine.run(inputs)
+        except UsageError as error:
+            if len(rows) == 1:
+                return {rows[0]: str(error)}
+            middle = len(rows) // 2
+            first = self._refused([column[:middle] for column in inputs], rows[:middle])
+            return first | self._refused([column[middle:] for column in inputs], rows[middle:])
+        return {}
+
+    @cached_property
+    def _keys(self) -> list[str]:
+        return self._feeds.keys()
 
     def _batches(self) -> Generator[Batch, None, None]:
         """Every batch; the time that is spent waiting for them counts as "input"."""
@@ -157,6 +197,7 @@ class Run:
                     "layer": spec.layer,
                     "class_name": classes.get(spec.layer, self._probed.info.class_name),
                     "shape": list(spec.shape),
+                    "channel_axis": spec.channel_axis,
                     "dtype": spec.dtype,
                 }
                 for spec in self.stored

@@ -16,7 +16,7 @@ FLOORS = [
     {"run"},
     {"batches", "storing"},
     {"probed_model", "feeds"},
-    {"plan", "engines", "backend_function"},
+    {"plan", "engines", "backend_function", "statistics"},
     {"loading"},
     {"modelfile", "taps", "sources", "decode", "preprocess", "presets", "prefetch", "reductions", "formats"},
     {"protocols", "registry", "signatures"},

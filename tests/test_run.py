@@ -158,6 +158,7 @@ def test_provenance_names_layers_classes_and_options() -> None:
         "layer": "big",
         "class_name": "Dense",
         "shape": [2],
+        "channel_axis": -1,
         "dtype": "float32",
     }
     assert record.engine["batch_size"] == 4

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from layerprobe.engines.graph.build import Builder, Seen, fitted, last_line
 from layerprobe.engines.graph.structure import flat
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import FLOATS, INTEGERS, Value, dims, dtype_of, in_keras_order, value
+from layerprobe.errors import ResourceError, UsageError
 from layerprobe.modelfile.graph import Graph, LayerNode, walk
 from layerprobe.modelfile.weights import Weights
 from layerprobe.records import MAX_MEMORY, Tap, TensorSpec
@@ -59,28 +62,47 @@ class GraphEngine:
         parameters, found = _build(builder, graph, taps, inputs, batch_size)
         nodes = [in_keras_order(tensor) for tensor in found.values()]
         self.outputs = _specs(found, nodes, dict(walk(graph)), batch_size)
-        compiled = _compile(nodes, parameters, precision)
-        # In turn: while the results of one are read, the other computes.
-        self._requests = deque(compiled.create_infer_request() for _ in range(2))
+        self._lookups = builder.lookups
+        nodes += [lookup.indices for lookup in self._lookups]
+        self._compiled = _compile(nodes, parameters, precision)
 
     def run(self, inputs: Sequence[Array]) -> dict[str, Array]:
         """See `protocols.Engine`: the last batch is padded, so that every row is computed alike."""
-        return {name: array.copy() for name, array in self.start(inputs)().items()}
+        results = self._started(self._for_run, inputs)()
+        return {name: array.copy() for name, array in results.items()}
 
     def start(self, inputs: Sequence[Array]) -> Collect:
         """See `protocols.Engine`: the results are OpenVINO's own memory."""
-        rows, request = len(inputs[0]), self._requests[0]
-        self._requests.rotate()
+        request = self._in_turn[0]
+        self._in_turn.rotate()
+        return self._started(request, inputs)
+
+    @cached_property
+    def _for_run(self) -> ov.InferRequest:
+        return self._compiled.create_infer_request()
+
+    @cached_property
+    def _in_turn(self) -> deque[ov.InferRequest]:
+        """Two: while the results of one are read, the other computes."""
+        return deque(self._compiled.create_infer_request() for _ in range(2))
+
+    def _started(self, request: ov.InferRequest, inputs: Sequence[Array]) -> Collect:
+        rows = len(inputs[0])
         fed = [np.ascontiguousarray(_padded(array, self._padded)) for array in inputs]
-        request.start_async(dict(enumerate(fed)), share_inputs=True)
+        computed = len(fed[0])
 
         def collect() -> dict[str, Array]:
-            request.wait()
+            with _reported(computed):
+                request.wait()
+            for place, lookup in enumerate(self._lookups, len(self.outputs)):
+                lookup.check(request.get_output_tensor(place).data, rows, computed)
             return {
                 spec.name: request.get_output_tensor(place).data[:rows]
                 for place, spec in enumerate(self.outputs)
             }
 
+        with _reported(computed):
+            request.start_async(dict(enumerate(fed)), share_inputs=True)
         return collect
 
     def describe(self) -> dict[str, Any]:
@@ -154,6 +176,20 @@ def _compile(nodes: Sequence[ov.Output], parameters: Sequence[ov.Node], precisio
         return ov.Core().compile_model(model, "CPU", options)
     except RuntimeError as error:
         raise Unsupported(last_line(error)) from error
+
+
+@contextmanager
+def _reported(rows: int) -> Iterator[None]:
+    """Turn what OpenVINO says of a batch into the error that it is to the user."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        reason = last_line(error)
+        if isinstance(error, MemoryError) or "allocate" in reason:
+            raise ResourceError(
+                f"not enough memory for a batch of {rows} rows: give a smaller --batch-size."
+            ) from error
+        raise UsageError(f"the model cannot compute with these inputs: {reason.rstrip('.')}.") from error
 
 
 def _padded(array: Array, rows: int | None) -> Array:
