@@ -61,9 +61,9 @@ MISSING = (128, 128, 128)
 
 
 def _looked_up(table: Array, places: Array) -> Array:
-    finite = np.isfinite(places) | np.isinf(places)
-    steps = np.clip(np.nan_to_num(places, nan=0.0) * (STEPS - 1) + 0.5, 0, STEPS - 1).astype(np.intp)
-    return np.where(finite[..., np.newaxis], table[steps], np.uint8(MISSING[0]))
+    missing = np.isnan(places)
+    steps = np.where(missing, 0, np.clip(places, 0, 1)) * (STEPS - 1) + 0.5
+    return np.where(missing[..., np.newaxis], np.uint8(MISSING), table[steps.astype(np.intp)])
 
 
 @cache

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from layerprobe.errors import UsageError
 from layerprobe.views import style
-from layerprobe.views.colours import amounts, signed
+from layerprobe.views.scale import Scale
 
 if TYPE_CHECKING:
     from layerprobe.records import Array
@@ -49,21 +49,28 @@ def draw_sheet(activations: Array, channel_axis: int, sheet: Sheet) -> Image.Ima
     Raises:
         UsageError: A channel is not there, or the row has more than two axes beside the channels.
     """
-    values = np.asarray(activations, np.float32)
-    if channel_axis == 0 and values.ndim > 1:
-        values = np.moveaxis(values, 0, -1)
-    values = values.reshape(1) if values.ndim == 0 else values
-    if values.ndim > 3:
-        raise UsageError(
-            f"layer {sheet.layer!r} has rows of shape {activations.shape}: maps of two axes can be shown."
-        )
-    if not values.size:
-        raise UsageError(f"layer {sheet.layer!r} has rows of shape {activations.shape}: nothing to show.")
+    values = channels_last(activations, channel_axis, sheet.layer)
     chosen = choose_channels(values, sheet.channels)
     shown = values[..., chosen]
     if values.ndim == 3:
         return _tiles(shown, chosen, values.shape, sheet)
     return (_heat_map if values.ndim == 2 else _bars)(shown, chosen, values.shape, sheet)
+
+
+def channels_last(activations: Array, channel_axis: int, layer: str) -> Array:
+    """One row as float32 (H, W, C), (T, C) or (C,).
+
+    Raises:
+        UsageError: It has more axes, or no values.
+    """
+    values = np.asarray(activations, np.float32)
+    if channel_axis == 0 and values.ndim > 1:
+        values = np.moveaxis(values, 0, -1)
+    if values.ndim > 3 or not values.size:
+        raise UsageError(
+            f"layer {layer!r} has rows of shape {activations.shape}: expected (H, W, C), (T, C) or (C,)."
+        )
+    return values.reshape(1) if values.ndim == 0 else values
 
 
 def choose_channels(values: Array, channels: str) -> list[int]:
@@ -83,7 +90,8 @@ def choose_channels(values: Array, channels: str) -> list[int]:
     if strongest or channels == "all":
         wanted = min(int(strongest[1]) if strongest else MOST, count)
         strength = np.nan_to_num(np.abs(values)).reshape(-1, count).max(0)
-        return np.argsort(-strength, kind="stable")[: max(wanted, 1)].tolist()
+        order: list[int] = np.argsort(-strength, kind="stable").tolist()
+        return order[: max(wanted, 1)]
     found: list[int] = []
     for part in channels.split(","):
         match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part, re.ASCII)
@@ -98,36 +106,6 @@ def choose_channels(values: Array, channels: str) -> list[int]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    """Which values have which colours."""
-
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Array) -> _Scale:
-        finite = values[np.isfinite(values)]
-        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-        if low < 0 < high or high <= 0 > low:
-            most = max(abs(low), abs(high))
-            return cls(-most, most)
-        return cls(min(low, 0.0), high)
-
-    @property
-    def has_sign(self) -> bool:
-        return self.low < 0
-
-    def colours(self, values: Array) -> Array:
-        if self.has_sign:
-            return signed(values / self.high)
-        return amounts(values / self.high if self.high else values * 0.0)
-
-    @property
-    def text(self) -> str:
-        return f"{self.low:.3g} to {self.high:.3g}"
-
-
 def _tiles(maps: Array, chosen: Sequence[int], shape: Sequence[int], sheet: Sheet) -> Image.Image:
     """(H, W, n) as n tiles."""
     height, width, count = maps.shape
@@ -135,7 +113,7 @@ def _tiles(maps: Array, chosen: Sequence[int], shape: Sequence[int], sheet: Shee
     columns = _columns(count, width * factor, height * factor)
     step_x = width * factor + style.GAP
     step_y = height * factor + style.GAP + style.line_height(style.SMALL)
-    shared = _Scale.of(maps)
+    shared = Scale.of(maps)
     top = _head_height()
     picture, pen = style.page(
         max(2 * style.MARGIN + columns * step_x - style.GAP, 420),
@@ -144,7 +122,7 @@ def _tiles(maps: Array, chosen: Sequence[int], shape: Sequence[int], sheet: Shee
     _head(picture, pen, shape, sheet, shared)
     for place, channel in enumerate(chosen):
         x, y = style.MARGIN + place % columns * step_x, top + place // columns * step_y
-        scale = shared if sheet.scale == "shared" else _Scale.of(maps[..., place])
+        scale = shared if sheet.scale == "shared" else Scale.of(maps[..., place])
         tile = Image.fromarray(scale.colours(maps[..., place]))
         picture.paste(tile.resize((width * factor, height * factor), Image.Resampling.NEAREST), (x, y))
         label = f"{channel}" if sheet.scale == "shared" else f"{channel}  {scale.text}"
@@ -162,11 +140,12 @@ def _heat_map(steps: Array, chosen: Sequence[int], shape: Sequence[int], sheet: 
     """(T, n): time to the right, channels downwards."""
     time, count = steps.shape
     factor_x, factor_y = max(1, min(24, 900 // time)), max(1, min(24, 600 // count))
-    scale = _Scale.of(steps)
+    scale = Scale.of(steps)
     left, top = style.MARGIN + 42, _head_height()
     width, height = time * factor_x, count * factor_y
     picture, pen = style.page(
-        max(left + width + style.MARGIN, 420), top + height + 2 * style.MARGIN + style.line_height(style.SMALL)
+        max(left + width + style.MARGIN, 420),
+        top + height + 2 * style.MARGIN + style.line_height(style.SMALL),
     )
     _head(picture, pen, shape, sheet, scale)
     tile = Image.fromarray(np.ascontiguousarray(scale.colours(steps.T)))
@@ -174,7 +153,9 @@ def _heat_map(steps: Array, chosen: Sequence[int], shape: Sequence[int], sheet: 
     every = math.ceil(style.line_height(style.SMALL) / factor_y)
     for place in range(0, count, every):
         middle = top + (place + 0.5) * factor_y
-        style.write(pen, (left - style.GAP, middle), str(chosen[place]), style.SMALL, style.QUIET, anchor="rm")
+        style.write(
+            pen, (left - style.GAP, middle), str(chosen[place]), style.SMALL, style.QUIET, anchor="rm"
+        )
     style.write(pen, (left, top + height + style.GAP), f"steps 0 to {time - 1}", style.SMALL, style.QUIET)
     return picture
 
@@ -182,7 +163,7 @@ def _heat_map(steps: Array, chosen: Sequence[int], shape: Sequence[int], sheet: 
 def _bars(numbers: Array, chosen: Sequence[int], shape: Sequence[int], sheet: Sheet) -> Image.Image:
     """(n,) as one bar each, from 0."""
     count, step, high = len(numbers), max(1, min(28, 1200 // len(numbers))), 220
-    scale = _Scale.of(numbers)
+    scale = Scale.of(numbers)
     low = min(0.0, scale.low)
     unit = high / ((scale.high - low) or 1.0)
     left, top = style.MARGIN, _head_height()
@@ -194,7 +175,7 @@ def _bars(numbers: Array, chosen: Sequence[int], shape: Sequence[int], sheet: Sh
     for place, number in enumerate(numbers.tolist()):
         if math.isfinite(number):
             x, end = left + place * step, zero - number * unit
-            box = [x, min(zero, end), x + max(step - 1 - (step > 4), 0), max(zero, end)]
+            box = (x, min(zero, end), x + max(step - 1 - (step > 4), 0), max(zero, end))
             pen.rectangle(box, tuple(colours[place].tolist()), style.LINE if step > 4 else None)
     pen.line([left, zero, left + count * step, zero], style.QUIET)
     every = math.ceil((style.text_width(str(max(chosen)), style.SMALL) + style.GAP) / step)
@@ -209,7 +190,7 @@ def _head_height() -> int:
 
 
 def _head(
-    picture: Image.Image, pen: ImageDraw.ImageDraw, shape: Sequence[int], sheet: Sheet, scale: _Scale
+    picture: Image.Image, pen: ImageDraw.ImageDraw, shape: Sequence[int], sheet: Sheet, scale: Scale
 ) -> None:
     """Layer, image, shape, and what the colours mean."""
     width = picture.width - 2 * style.MARGIN
@@ -220,7 +201,7 @@ def _head(
     style.write(pen, (style.MARGIN, y), f"{size}   {sheet.image}", ink=style.QUIET, width=width)
     y += style.line_height(style.NORMAL) + 2
     if sheet.scale == "channel" and len(shape) == 3:
-        text = "each channel on its own scale, blue below 0" if scale.has_sign else "each channel on its own scale"
+        text = "each channel on its own scale" + ", blue below 0" * scale.has_sign
         style.write(pen, (style.MARGIN, y), text, ink=style.QUIET, width=width)
         return
     bar = 160
