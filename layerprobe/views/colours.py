@@ -63,7 +63,7 @@ MISSING = (128, 128, 128)
 def _looked_up(table: Array, places: Array) -> Array:
     missing = np.isnan(places)
     steps = np.where(missing, 0, np.clip(places, 0, 1)) * (STEPS - 1) + 0.5
-    return np.where(missing[..., np.newaxis], np.uint8(MISSING), table[steps.astype(np.intp)])
+    return np.where(missing[..., np.newaxis], np.array(MISSING, np.uint8), table[steps.astype(np.intp)])
 
 
 @cache
