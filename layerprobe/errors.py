@@ -16,6 +16,7 @@
     ├── ResourceError               71   not enough memory
     ├── OutputError                 73   the output cannot be created
     ├── WriteError                  74   writing failed half-way: disk full, I/O error
+    ├── StoppedError                75   the caller asked a run to stop; trying again goes on
     ├── BusyError                   75   another run holds the output
     ├── AccessError                 77   the system denies access
     └── SampleError                  -   one input is broken; becomes that row's Failure
@@ -101,6 +102,12 @@ class WriteError(LayerprobeError):
     """Writing failed half-way; nothing was left under the output's name."""
 
     exit_code = 74
+
+
+class StoppedError(LayerprobeError):
+    """A run ended early because its caller asked for that; it can be resumed."""
+
+    exit_code = 75
 
 
 class BusyError(LayerprobeError):

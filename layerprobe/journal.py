@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
+import platform
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -58,8 +58,8 @@ class Entry:
     block: WrittenBlock
     failures: tuple[Failure, ...] = ()
     """Those of these rows."""
-    inputs: str = ""
-    """A digest of the state of the files that were read; another one later means that a file was changed."""
+    files: str = ""
+    """`Batch.files`: another digest later means that a file was changed."""
 
 
 class Journal:
@@ -207,7 +207,7 @@ def _short(value: Any) -> str:
 
 
 def _holder() -> dict[str, Any]:
-    return {"pid": os.getpid(), "host": socket.gethostname()}
+    return {"pid": os.getpid(), "host": platform.node()}
 
 
 def _head(record: Mapping[str, Any]) -> Head:
@@ -225,8 +225,8 @@ def _record(entry: Entry) -> dict[str, Any]:
         record["failed"] = [
             [failure.index, failure.key, failure.stage, failure.reason] for failure in entry.failures
         ]
-    if entry.inputs:
-        record["inputs"] = entry.inputs
+    if entry.files:
+        record["files"] = entry.files
     return record
 
 
@@ -237,7 +237,7 @@ def _entry(record: Mapping[str, Any], layers: list[str]) -> Entry:
         Failure(int(index), str(key), stage, str(reason))
         for index, key, stage, reason in record.get("failed", [])
     )
-    return Entry(WrittenBlock(start, stop, checksums), failures, str(record.get("inputs", "")))
+    return Entry(WrittenBlock(start, stop, checksums), failures, str(record.get("files", "")))
 
 
 def _claim(path: str, output: str, lock: bool) -> int:

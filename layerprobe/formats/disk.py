@@ -76,6 +76,11 @@ def require_space(folder: str, size: int, path: str) -> None:
         )
 
 
+def disk_space(descriptor: int) -> int:
+    """Tell how many bytes of the disk a file has already; 0 where the system does not say."""
+    return 512 * getattr(os.fstat(descriptor), "st_blocks", 0)
+
+
 def allocate(descriptor: int, size: int) -> None:
     """Lengthen a file to `size` bytes that are its own, so that a full disk shows now."""
     if hasattr(os, "posix_fallocate") and size:

@@ -13,6 +13,7 @@ from layerprobe.formats.disk import (
     allocate,
     create,
     discard,
+    disk_space,
     exchange,
     opened,
     read_at,
@@ -57,7 +58,8 @@ class PendingFile:
             WriteError: There is not enough space.
         """
         with reported(self.path):
-            require_space(os.path.dirname(self._target), size, self.path)
+            missing = size - disk_space(self._descriptor)
+            require_space(os.path.dirname(self._target), missing, self.path)
             allocate(self._descriptor, size)
 
     def write(self, offset: int, data: bytes | memoryview) -> None:

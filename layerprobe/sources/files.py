@@ -52,7 +52,7 @@ class FileSource:
     def __iter__(self) -> Iterator[Sample]:
         for index, file in enumerate(self._files):
             if isinstance(file, str):
-                yield Sample(index, file, partial(read_file, file))
+                yield Sample(index, file, partial(read_file, file), file)
             else:
                 yield Sample(index, file.key, file.read)
 
