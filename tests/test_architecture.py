@@ -16,7 +16,7 @@ FLOORS = [
     {"pipeline", "probe"},
     {"run"},
     {"probed_model", "feeds"},
-    {"plan", "engines", "backend_function", "statistics", "views"},
+    {"plan", "engines", "backend_function", "similarity", "statistics", "views"},
     {"loading"},
     {"modelfile", "taps", "sources", "decode", "preprocess", "presets", "prefetch", "reductions", "formats"},
     {"protocols", "registry", "signatures"},
