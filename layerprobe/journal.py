@@ -81,7 +81,7 @@ class Journal:
         self.head: Head | None = None
         """Of the run to go on with; None: there is none."""
         self.entries: list[Entry] = []
-        """What is on disk, in the order in which it was written."""
+        """What is on disk, as it was written; of two for the same rows the later one counts."""
         self._noted: list[Entry] = []
         """What `flush` will write."""
         self._is_new = False
@@ -155,7 +155,7 @@ class Journal:
     @property
     def rows(self) -> int:
         """How many rows are on disk, for a later run to go on with."""
-        return sum(entry.block.stop - entry.block.start for entry in self.entries)
+        return sum({entry.block.start: entry.block.stop - entry.block.start for entry in self.entries}.values())
 
     def close(self) -> None:
         """Let other runs have the output; the journal stays for them if rows are on disk."""

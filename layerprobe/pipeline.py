@@ -25,7 +25,15 @@ from layerprobe.plan import (
     takes_images,
 )
 from layerprobe.probed_model import ProbedModel
-from layerprobe.records import MAX_MEMORY, ExtractOptions, ModelOptions, RunReport, TensorSpec
+from layerprobe.records import (
+    MAX_MEMORY,
+    Computing,
+    ExtractOptions,
+    Finish,
+    ModelOptions,
+    RunReport,
+    TensorSpec,
+)
 from layerprobe.resume import check_same_run, claim, finished_output
 from layerprobe.run import Progress, Run, Stop
 from layerprobe.sources.opening import open_source
@@ -78,7 +86,7 @@ def extract(
     started, clock = time.perf_counter(), Clock()
     how = _options(options)
     needs = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
-    probed = ProbedModel(model, layers, needs, how.engine)
+    probed = ProbedModel(model, layers, needs, how.engine, how.device)
     sources = _open_sources(inputs, how.limit)
     keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
     path, file_format = choose_output(None if output is None else os.fspath(output), keys)
@@ -94,8 +102,10 @@ def extract(
         engine = _engine(probed, feeds, how)
         run = Run(probed, feeds, engine, how, clock)
         now = clock.add("load", now)
-        finished = None if journal.head else finished_output(path, how, run.signature)
+        resumes_finished = how.resume and journal.head is None
+        finished = finished_output(path, how, run.signature) if resumes_finished else None
         if finished is not None:
+            clock.add("total", started)
             with finished:
                 return run.nothing_to_do(finished)
         writer = _open_writer(path, file_format, run, journal)
@@ -121,7 +131,7 @@ def _open_writer(path: str, file_format: str, run: Run, journal: Journal) -> Wri
 def _write(run: Run, writer: Writer, journal: Journal, progress: Progress | None, stop: Stop | None) -> None:
     """Fill and name the output; what is on disk when that fails is kept for a later run."""
     try:
-        run.fill(writer, progress, journal, stop)
+        run.fill(writer, progress, journal if run.resumable else None, stop)
         run.commit(writer)
         journal.remove()
     except AllInputsFailedError:
@@ -217,10 +227,11 @@ def _feed(probed: ProbedModel, spec: TensorSpec, source: Source, how: ExtractOpt
 
 def _engine(probed: ProbedModel, feeds: Feeds, how: ExtractOptions) -> Engine:
     """Build the engine, again with smaller batches where the activations would be too big."""
+    computing = Computing(how.training, how.seed, finish=Finish(how.pool, how.dtype))
     row_bytes = None
     while True:
         batch_size = choose_batch_size(how, len(feeds), probed.fixed_batch_size, row_bytes)
-        engine = probed.engine(feeds.specs, batch_size=batch_size, training=how.training, seed=how.seed)
+        engine = probed.engine(feeds.specs, batch_size=batch_size, how=computing)
         row_bytes = sum(
             int(np.prod(cast(tuple[int, ...], spec.shape))) * np.dtype(np.float32).itemsize
             for spec in engine.outputs

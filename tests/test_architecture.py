@@ -18,7 +18,7 @@ FLOORS = [
     {"resume"},
     {"batches", "storing"},
     {"probed_model", "feeds"},
-    {"plan", "engines", "backend_function", "statistics", "views"},
+    {"plan", "engines", "backend_function", "similarity", "statistics", "views"},
     {"loading", "journal"},
     {"modelfile", "taps", "sources", "decode", "preprocess", "presets", "prefetch", "reductions", "formats"},
     {"protocols", "registry", "signatures"},
