@@ -148,6 +148,8 @@ class Preprocessing:
     std: tuple[float, ...] = ()
     """Then they are divided by this, per channel; empty: nothing."""
     channel_order: Literal["rgb", "bgr"] = "rgb"
+    fast_decode: bool = False
+    """Whether JPEGs were decoded at a fraction of their size where that was still no less than `size`."""
     reason: str = "asked for"
     """The evidence for `preset`, in words."""
 
@@ -198,6 +200,8 @@ class ExtractOptions:
     """Whether EXIF orientation is applied."""
     background: str = "white"
     """Under transparent pixels and around padded images: a colour name or #rrggbb."""
+    fast_decode: bool = False
+    """JPEGs of twice the needed size or more are decoded at 1/2, 1/4 or 1/8; pixels differ a little."""
     max_pixels: int | None = None
     """Images of more pixels are refused; None: `decode.MAX_PIXELS`."""
     workers: int | None = None

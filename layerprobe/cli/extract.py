@@ -64,6 +64,7 @@ PARTIAL = 3
 @click.option(
     "--background", default="white", show_default=True, help="Behind transparent pixels: a name or #rrggbb."
 )
+@click.option("--fast-decode", is_flag=True, help="Decode large JPEGs at 1/2, 1/4 or 1/8 of their size.")
 @click.option("--max-pixels", type=click.IntRange(1), help="Refuse images with more pixels.")
 @click.option(
     "--pool", type=click.Choice(["none", "gap", "gmp", "flatten"]), default="none", show_default=True
