@@ -265,6 +265,10 @@ class RunReport:
     failed: int
     layers: tuple[TensorSpec, ...]
     seconds: Mapping[str, float]
-    """Per stage, and "total": wall-clock time; stages that overlap add up to more than the total."""
+    """Wall-clock time in all, "total", and of that how long the run was busy with or waited for "list",
+    "load", "input", "compute", "reduce" and "write"; also of "read", "decode" and "preprocess", which
+    together make the input, added up over the threads that do them."""
+    bound_by: str
+    """The stage that the run waited for longest: what to make faster first."""
     notes: tuple[str, ...] = field(default=())
     """Sentences the user should see: what was assumed, what was converted."""
