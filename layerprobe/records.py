@@ -184,6 +184,8 @@ class ExtractOptions:
     """Only the first so many inputs."""
     engine: Literal["auto", "graph", "keras"] = "auto"
     """What runs the model; auto: graph, which needs no TensorFlow, where it computes what Keras would."""
+    device: str = "auto"
+    """auto (a GPU that Keras has, else the processor), cpu, gpu or gpu:N."""
     training: bool = False
     """Dropout and batch normalisation as in training; only Keras does that."""
     seed: int | None = None
@@ -206,6 +208,34 @@ class ExtractOptions:
     """Images of more pixels are refused; None: `decode.MAX_PIXELS`."""
     workers: int | None = None
     """Threads that read and decode; None: one per processor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What is done with activations before they are stored; without arguments, nothing."""
+
+    pool: str = "none"
+    """A name in `registry.REDUCTIONS`."""
+    dtype: Literal["float32", "float16"] | None = None
+    """Of floats, after the reduction; None: the layer's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Computing:
+    """How a Keras engine computes."""
+
+    training: bool = False
+    """Dropout and batch normalisation as in training."""
+    seed: int | None = None
+    """Of every random layer, with `training`; drawn when None."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What float32 layers compute in; their weights and results stay float32."""
+    finish: Finish | None = None
+    """What is done with results before they are copied from the device."""
+
+
+INFERENCE = Computing()
+"""As the model computes by itself."""
 
 
 @dataclass(frozen=True, slots=True)

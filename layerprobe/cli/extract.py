@@ -80,6 +80,9 @@ PARTIAL = 3
     show_default=True,
     help="What runs MODEL; graph needs no TensorFlow.",
 )
+@click.option(
+    "--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, gpu, or gpu:N."
+)
 @click.option("--training", is_flag=True, help="Dropout and batch normalisation as in training.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of random layers, with --training.")
 @model_options
