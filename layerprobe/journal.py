@@ -155,7 +155,9 @@ class Journal:
     @property
     def rows(self) -> int:
         """How many rows are on disk, for a later run to go on with."""
-        return sum({entry.block.start: entry.block.stop - entry.block.start for entry in self.entries}.values())
+        return sum(
+            {entry.block.start: entry.block.stop - entry.block.start for entry in self.entries}.values()
+        )
 
     def close(self) -> None:
         """Let other runs have the output; the journal stays for them if rows are on disk."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from layerprobe.errors import LayerprobeError, OutputError, ResumeError
@@ -90,10 +90,12 @@ def finished_output(path: str, how: ExtractOptions, signature: Mapping[str, Any]
     if how.restart or not os.path.lexists(path):
         return None
     try:
-        reader = open_output(path)
-        run = reader.provenance.get("run")
-        earlier = run.get("signature") if isinstance(run, dict) else None
-        _check_same(path, "finished", earlier if isinstance(earlier, dict) else {}, signature)
+        with ExitStack() as on_error:
+            reader = on_error.enter_context(open_output(path))
+            run = reader.provenance.get("run")
+            earlier = run.get("signature") if isinstance(run, dict) else None
+            _check_same(path, "finished", earlier if isinstance(earlier, dict) else {}, signature)
+            on_error.pop_all()
     except LayerprobeError:
         if how.overwrite:
             return None

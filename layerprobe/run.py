@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from layerprobe.batches import batches, changed_batches
+from layerprobe.bottleneck import bound_by
 from layerprobe.errors import AllInputsFailedError, StoppedError, UsageError
 from layerprobe.feeds import Clock, Feeds
 from layerprobe.journal import Entry, Head, Journal
@@ -257,6 +258,7 @@ class Run:
             failed=len(self._failures),
             layers=self.stored,
             seconds={stage: round(seconds, 4) for stage, seconds in self._clock.seconds.items()},
+            bound_by=bound_by(self._clock.seconds),
             notes=tuple(self._notes()),
         )
 
