@@ -40,7 +40,7 @@ def apply_named(name: str | None, tensor: Value) -> Value:
         node = ELEMENTWISE[name](tensor.node)
     else:
         raise Unsupported(f"the activation {name}")
-    return Value(node.output(0), tensor.turned, tensor.masked)
+    return Value(node.output(0), tensor.turned)
 
 
 def rectified(x: Node, negative_slope: float, max_value: float | None, threshold: float) -> Node:
@@ -136,7 +136,7 @@ _ALONG_CHANNELS: dict[str | None, Callable[[Node, int], Node]] = {
 def _elementwise(function: Callable[[Layer, Node], Node]) -> BuildLayer:
     def build(layer: Layer, inputs: Sequence[Value]) -> Value:
         (tensor,) = inputs
-        return Value(function(layer, only_float(tensor).node).output(0), tensor.turned, tensor.masked)
+        return Value(function(layer, only_float(tensor).node).output(0), tensor.turned)
 
     return build
 
@@ -168,7 +168,7 @@ def _prelu(layer: Layer, inputs: Sequence[Value]) -> Value:
     slope = along(tensor, range(1, tensor.rank), alpha)
     x = only_float(tensor).node
     node = op.subtract(op.relu(x), op.multiply(slope, op.relu(op.negative(x))))
-    return Value(node.output(0), tensor.turned, tensor.masked)
+    return Value(node.output(0), tensor.turned)
 
 
 LAYERS: dict[str, BuildLayer] = {

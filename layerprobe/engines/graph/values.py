@@ -20,6 +20,9 @@ from layerprobe.engines.graph.unsupported import Unsupported
 Node: TypeAlias = ov.Node | ov.Output
 """What OpenVINO's operations take and give."""
 
+Mask: TypeAlias = ov.Output | None
+"""A boolean node, or none where all steps count."""
+
 FLOATS = "float32"
 INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
 
@@ -31,8 +34,8 @@ class Value:
     node: ov.Output
     turned: bool = False
     """Whether the node's axes are (B, C, ...) where Keras's are (B, ..., C)."""
-    masked: bool = False
-    """Whether Keras may have attached a mask to it."""
+    mask: Mask = None
+    """Which steps of it count, in Keras's order of axes; see `masks`."""
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -137,7 +140,7 @@ def as_float(tensor: Value) -> Value:
         return tensor
     if tensor.dtype not in INTEGERS:
         raise Unsupported(f"values of type {tensor.dtype}")
-    return Value(converted(tensor.node, FLOATS).output(0), tensor.turned, tensor.masked)
+    return Value(converted(tensor.node, FLOATS).output(0), tensor.turned, tensor.mask)
 
 
 def only_float(tensor: Value) -> Value:
