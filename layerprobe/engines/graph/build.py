@@ -35,15 +35,15 @@ class Builder:
         weights: Of the model.
         wanted: The places whose tensors are to be remembered.
         max_memory: Bytes that one tensor of one row may have.
-        masked_states: Whether a mask reaches a recurrent layer that is given its first state, as it did
+        masks_with_states: Whether a mask reaches a recurrent layer that is given its first state, as it did
             before Keras 3, which drops it.
     """
 
     def __init__(
-        self, weights: Weights, wanted: Collection[Place], max_memory: int, masked_states: bool
+        self, weights: Weights, wanted: Collection[Place], max_memory: int, masks_with_states: bool
     ) -> None:
         self._weights = weights
-        self._masked_states = masked_states
+        self._masks_with_states = masks_with_states
         self._max_memory = max_memory
         self.seen: dict[Place, Seen] = {place: {} for place in wanted}
         self.lookups: list[Lookup] = []
@@ -145,7 +145,7 @@ class Builder:
             self.lookups.append,
             call.arguments,
             _without_mask(call.keywords),
-            masks_of(call, self._masked_states) if takes_mask(node) else (),
+            masks_of(call, self._masks_with_states) if takes_mask(node) else (),
         )
         made = LAYERS[node.class_name](layer, flat(call.arguments))
         return handed_on(node, call, made if isinstance(made, list) else [made])

@@ -35,7 +35,7 @@ class GraphEngine:
         batch_size: B; None takes any number of rows and pads nothing.
         precision: "float32" or "bfloat16".
         max_memory: Bytes that one tensor of one row may have.
-        masked_states: Whether a mask reaches a recurrent layer that is given its first state, as it did
+        masks_with_states: Whether a mask reaches a recurrent layer that is given its first state, as it did
             before Keras 3, which drops it.
 
     Raises:
@@ -52,12 +52,12 @@ class GraphEngine:
         batch_size: int | None,
         precision: str = "float32",
         max_memory: int = MAX_MEMORY,
-        masked_states: bool = False,
+        masks_with_states: bool = False,
     ) -> None:
         self.batch_size = batch_size or 1
         self._padded = batch_size
         self._precision = precision
-        builder = Builder(weights, {(tap.address, tap.kind) for tap in taps}, max_memory, masked_states)
+        builder = Builder(weights, {(tap.address, tap.kind) for tap in taps}, max_memory, masks_with_states)
         parameters, found = _build(builder, graph, taps, inputs, batch_size)
         nodes = [in_keras_order(tensor) for tensor in found.values()]
         self.outputs = _specs(found, nodes, dict(walk(graph)), batch_size)

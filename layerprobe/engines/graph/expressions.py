@@ -83,9 +83,9 @@ def _results(result: Any) -> list[Value]:
 _SAME = (
     "Abs Add All Any Cast Ceil Clip Concatenate Cos Divide Dot Equal Exp ExpandDims Flip Floor Greater "
     "GreaterEqual HardSigmoid Less LessEqual Log Log1p LogSoftmax LogicalAnd LogicalNot LogicalOr Logsumexp "
-    "Matmul Max Maximum Mean Min Minimum Mod Multiply Negative NotEqual OnesLike Pad Power Prod Relu Relu6 Repeat "
-    "Reshape Round Rsqrt Selu Sigmoid Sign Silu Sin Softmax Softplus Softsign Sqrt Square Squeeze Stack Std "
-    "Subtract Sum Tan Tanh Tile Transpose Var Where ZerosLike"
+    "Matmul Max Maximum Mean Min Minimum Mod Multiply Negative NotEqual OnesLike Pad Power Prod Relu Relu6 "
+    "Repeat Reshape Round Rsqrt Selu Sigmoid Sign Silu Sin Softmax Softplus Softsign Sqrt Square Squeeze "
+    "Stack Std Subtract Sum Tan Tanh Tile Transpose Var Where ZerosLike"
 )
 
 

@@ -34,29 +34,37 @@ from layerprobe.modelfile.graph import Call, LayerNode
 Rule: TypeAlias = Callable[[LayerNode, Sequence[Value], Sequence[Mask]], Sequence[Mask]]
 """A layer, its inputs and their masks, to the masks of its outputs; missing ones are None."""
 
-TAKES_MASK = frozenset(
-    "AdditiveAttention Attention BatchNormalization Bidirectional ConvLSTM1D ConvLSTM2D ConvLSTM3D GRU "
-    "GlobalAveragePooling1D LSTM RNN SimpleRNN Softmax TimeDistributed".split()
+_RECURRENT = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "GRU", "LSTM", "RNN", "SimpleRNN")
+_TAKE_MASK = (
+    *_RECURRENT,
+    "AdditiveAttention",
+    "Attention",
+    "BatchNormalization",
+    "Bidirectional",
+    "GlobalAveragePooling1D",
+    "Softmax",
+    "TimeDistributed",
 )
 """The classes whose calls have a `mask`."""
 
 
 def takes_mask(node: LayerNode) -> bool:
     """Whether calls of a layer have a `mask`; those of nested models do."""
-    return node.inner is not None or node.class_name in TAKES_MASK
+    return node.inner is not None or node.class_name in _TAKE_MASK
 
 
-def masks_of(call: Call, masked_states: bool) -> list[Mask]:
+def masks_of(call: Call, masks_with_states: bool) -> list[Mask]:
     """The masks that a layer computes with, one per tensor of its first argument; empty for none.
 
     Args:
         call: Of the layer; tensors are `Value`s.
-        masked_states: Whether they reach a recurrent layer that is given its first state, as before Keras 3.
+        masks_with_states: Whether they reach a recurrent layer that is given its first state, as they did
+            before Keras 3.
     """
     if "mask" in call.keywords:
         return [None if given is None else _boolean(given) for given in flat(call.keywords["mask"])]
     beside = [leaf for leaf in (*flat(call.arguments[1:]), *flat(call.keywords)) if isinstance(leaf, Value)]
-    if beside and not (masked_states and "initial_state" in call.keywords):
+    if beside and not (masks_with_states and "initial_state" in call.keywords):
         return []
     return _attached(call)
 
@@ -152,15 +160,34 @@ def _both_ways(node: LayerNode, inputs: Sequence[Value], before: Sequence[Mask])
 
 
 _HAND_ON = (
-    "Activation ActivityRegularization AlphaDropout BatchNormalization Dense Dropout ELU GaussianDropout "
-    "GaussianNoise GroupNormalization Identity LayerNormalization LeakyReLU Normalization PReLU ReLU "
-    "Rescaling Softmax SpatialDropout1D SpatialDropout2D SpatialDropout3D TimeDistributed UnitNormalization"
+    "Activation",
+    "ActivityRegularization",
+    "AlphaDropout",
+    "BatchNormalization",
+    "Dense",
+    "Dropout",
+    "ELU",
+    "GaussianDropout",
+    "GaussianNoise",
+    "GroupNormalization",
+    "Identity",
+    "LayerNormalization",
+    "LeakyReLU",
+    "Normalization",
+    "PReLU",
+    "ReLU",
+    "Rescaling",
+    "Softmax",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
+    "TimeDistributed",
+    "UnitNormalization",
 )
-_RECURRENT = "ConvLSTM1D ConvLSTM2D ConvLSTM3D GRU LSTM RNN SimpleRNN"
 
 _RULES: dict[str, Rule] = {
-    **dict.fromkeys(_HAND_ON.split(), _same),
-    **dict.fromkeys(_RECURRENT.split(), _sequence),
+    **dict.fromkeys(_HAND_ON, _same),
+    **dict.fromkeys(_RECURRENT, _sequence),
     **dict.fromkeys(("Add", "Average", "Maximum", "Minimum", "Multiply", "Subtract"), _where_any),
     "AdditiveAttention": _first,
     "Attention": _first,

@@ -10,6 +10,7 @@ from layerprobe.engines.graph import (
     embedding,
     expressions,
     images,
+    masks,
     merge,
     normalisation,
     pooling,
