@@ -58,6 +58,7 @@ READERS = {
     "stacked cells": lambda: L.RNN([L.LSTMCell(3), L.GRUCell(2)], return_sequences=True, return_state=True),
     "bidirectional": lambda: L.Bidirectional(L.LSTM(3)),
     "bidirectional sequence": lambda: L.Bidirectional(L.GRU(3, return_sequences=True), merge_mode="sum"),
+    "bidirectional zero": lambda: L.Bidirectional(L.LSTM(3, zero_output_for_mask=True)),
     "bidirectional apart": lambda: L.Bidirectional(L.GRU(3, return_sequences=True), merge_mode=None),
     "bidirectional states": lambda: L.Bidirectional(L.LSTM(3, return_state=True)),
     "average": lambda: L.GlobalAveragePooling1D(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from layerprobe.engines.graph.merge import LAYERS as MERGES
 from layerprobe.engines.graph.structure import flat
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import Value, dims, in_keras_order, known, value, whole
+from layerprobe.modelfile.graph import Call
 
 
 def _bidirectional(layer: Layer, inputs: Sequence[Value]) -> list[Value]:
@@ -23,18 +25,24 @@ def _bidirectional(layer: Layer, inputs: Sequence[Value]) -> list[Value]:
         raise Unsupported("layers that return different things")
     states = flat(layer.keywords.get("initial_state", []))
     half = len(states) // 2
-    ahead = layer.child("layer", inputs, **_given(layer, states[:half]))
-    back = layer.child("backward_layer", inputs, **_given(layer, states[half:]))
+    ahead = _one_way(layer, "layer", inputs, states[:half])
+    back = _one_way(layer, "backward_layer", inputs, states[half:])
     first, second = ahead[0], back[0]
     if flags[0]["return_sequences"]:
         second = value(backwards(in_keras_order(second)))
     return [*_merged(layer, first, second), *ahead[1:], *back[1:]]
 
 
-def _given(layer: Layer, states: Sequence[Value]) -> dict[str, Any]:
-    """What both layers are called with beside their input."""
+def _one_way(layer: Layer, name: str, inputs: Sequence[Value], states: Sequence[Value]) -> list[Value]:
+    """One of both layers; whatever it says itself, a sequence from it is zero where a mask leaves it out."""
+    node = layer.config[name]
+    node = dataclasses.replace(
+        node, config={**node.config, "zero_output_for_mask": node.config["return_sequences"]}
+    )
     keywords: dict[str, Any] = {"initial_state": list(states)} if states else {}
-    return keywords if layer.mask is None else {**keywords, "mask": value(layer.mask)}
+    if layer.mask is not None:
+        keywords["mask"] = value(layer.mask)
+    return layer.build(node, f"{layer.address}/{node.name}", Call(tuple(inputs), keywords))
 
 
 def _merged(layer: Layer, first: Value, second: Value) -> list[Value]:
