@@ -58,6 +58,8 @@ class GraphEngine:
         max_memory: int = MAX_MEMORY,
         masks_with_states: bool = False,
     ) -> None:
+        self.finish = None  # What it gives lies in memory already.
+        self.overflowed: dict[str, int] = {}
         self.batch_size = batch_size or 1
         self._padded = batch_size
         self._precision = precision
