@@ -148,6 +148,8 @@ class Preprocessing:
     std: tuple[float, ...] = ()
     """Then they are divided by this, per channel; empty: nothing."""
     channel_order: Literal["rgb", "bgr"] = "rgb"
+    fast_decode: bool = False
+    """Whether JPEGs were decoded at a fraction of their size where that was still no less than `size`."""
     reason: str = "asked for"
     """The evidence for `preset`, in words."""
 
@@ -200,6 +202,8 @@ class ExtractOptions:
     """Whether EXIF orientation is applied."""
     background: str = "white"
     """Under transparent pixels and around padded images: a colour name or #rrggbb."""
+    fast_decode: bool = False
+    """JPEGs of twice the needed size or more are decoded at 1/2, 1/4 or 1/8; pixels differ a little."""
     max_pixels: int | None = None
     """Images of more pixels are refused; None: `decode.MAX_PIXELS`."""
     workers: int | None = None
@@ -291,6 +295,10 @@ class RunReport:
     failed: int
     layers: tuple[TensorSpec, ...]
     seconds: Mapping[str, float]
-    """Per stage, and "total": wall-clock time; stages that overlap add up to more than the total."""
+    """Wall-clock time in all, "total", and of that how long the run was busy with or waited for "list",
+    "load", "input", "compute", "reduce" and "write"; also of "read", "decode" and "preprocess", which
+    together make the input, added up over the threads that do them."""
+    bound_by: str
+    """The stage that the run waited for longest: what to make faster first."""
     notes: tuple[str, ...] = field(default=())
     """Sentences the user should see: what was assumed, what was converted."""

@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from layerprobe.batches import batches
+from layerprobe.bottleneck import bound_by
 from layerprobe.errors import AllInputsFailedError, UsageError
 from layerprobe.feeds import Clock, Feeds
 from layerprobe.probed_model import ProbedModel
@@ -172,6 +173,7 @@ class Run:
             failed=len(self._failures),
             layers=self.stored,
             seconds={stage: round(seconds, 4) for stage, seconds in self._clock.seconds.items()},
+            bound_by=bound_by(self._clock.seconds),
             notes=tuple(self._notes()),
         )
 
