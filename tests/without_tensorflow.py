@@ -152,6 +152,7 @@ def test_a_short_batch_gives_the_same_numbers_as_a_full_one():
     np.testing.assert_array_equal(engine.run([x[:1]])["d"], engine.run([x])["d"][:1])
     assert len(engine._compiled) == 1
     before = engine.run([x])["d"]
+    assert before.flags.writeable
     model.get_layer("d").bias.assign(np.ones(40))
     np.testing.assert_allclose(engine.run([x])["d"], before + 1, atol=1e-6)
     free = engine_of(model, ["d"], rows=None)

@@ -140,7 +140,8 @@ class KerasTensorFlowEngine:
 
     def run(self, inputs: Sequence[Array]) -> dict[str, Array]:
         """See `protocols.Engine`: the last batch is padded, so that every row is computed alike."""
-        return self._collected(len(inputs[0]), partial(self._results, inputs))
+        found = self._collected(len(inputs[0]), partial(self._results, inputs))
+        return {name: array.copy() for name, array in found.items()}
 
     def start(self, inputs: Sequence[Array]) -> Collect:
         """See `protocols.Engine`: in a thread, which goes on while results are copied from the device."""
