@@ -16,6 +16,7 @@ from layerprobe.engines.graph.values import (
     constant,
     known,
     only_float,
+    whole,
 )
 from layerprobe.modelfile.graph import LayerNode
 
@@ -154,9 +155,12 @@ def _relu(layer: Layer, x: Node) -> Node:
 def _softmax(layer: Layer, inputs: Sequence[Value]) -> Value:
     (tensor,) = inputs
     axis = layer.config["axis"]
-    if not isinstance(axis, int):
-        raise Unsupported("softmax over several axes")
-    return Value(op.softmax(only_float(tensor).node, axis_of(tensor, axis)).output(0), tensor.turned)
+    x = only_float(tensor).node
+    if isinstance(axis, int):
+        return Value(op.softmax(x, axis_of(tensor, axis)).output(0), tensor.turned)
+    places = whole([axis_of(tensor, one) for one in axis])
+    powers = op.exp(op.subtract(x, op.reduce_max(x, places, True)))
+    return Value(op.divide(powers, op.reduce_sum(powers, places, True)).output(0), tensor.turned)
 
 
 def _prelu(layer: Layer, inputs: Sequence[Value]) -> Value:
