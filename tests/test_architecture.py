@@ -15,6 +15,7 @@ FLOORS = [
     {"looking"},
     {"pipeline", "probe"},
     {"run"},
+    {"batches", "storing"},
     {"probed_model", "feeds"},
     {"plan", "engines", "backend_function", "statistics", "views"},
     {"loading"},
