@@ -68,6 +68,7 @@ def test_every_layer_of_an_architecture_equals_keras(name: str, suffix: str, tmp
     path = tmp_path / f"m.{suffix}"
     model.save(path)
     found = Probe(path, names, engine="graph")(images)
+    path.unlink()
     assert list(found) == names
     errors = {
         layer: relative_error(found[layer], np.asarray(wanted))
