@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from functools import cached_property
-from importlib import metadata
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from layerprobe.batches import batches
@@ -218,11 +218,14 @@ class Run:
 
 _PACKAGES = {"graph": ("openvino",), "keras": ("tensorflow", "keras")}
 """Engine -> the packages that its numbers come from."""
+_MODULES = {"pillow": "PIL"}
+"""Package -> what to import, where the two names differ."""
 
 
 def _versions(engine: str) -> dict[str, str]:
     """Of everything that had a part in the numbers."""
     packages = (*_PACKAGES.get(engine, ()), "numpy", "pillow", "h5py")
+    # As the modules say it: what pip says takes as long to find as a batch to compute.
     return {"layerprobe": __version__, "python": platform.python_version()} | {
-        package: metadata.version(package) for package in packages
+        package: str(import_module(_MODULES.get(package, package)).__version__) for package in packages
     }
