@@ -71,8 +71,11 @@ def test_any_options_of_a_class_give_what_keras_gives(class_name: str, tmp_path:
     )
     @given(drawn.shape, drawn.arguments(), st.booleans(), st.booleans())
     def compare(shape: Any, arguments: Any, turned: bool, first: bool) -> None:
+        first = first and drawn.has_data_format and len(shape) > 1
+        if first and arguments.get("activation") in ("softmax", "log_softmax"):
+            reject()  # Of the last axis, which is another then.
         model, values, wanted = computed(class_name, drawn, shape, arguments, turned and not first)
-        if first and drawn.has_data_format and len(shape) > 1:
+        if first:
             # Keras has no convolution with channels first on a processor: the same one with channels last
             # says what it would give.
             weights = model.get_weights()
