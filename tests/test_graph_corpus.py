@@ -68,7 +68,8 @@ def test_every_layer_that_keras_computes_the_graph_engine_computes_alike() -> No
         if not layers:
             continue
         try:
-            inputs = inputs_for(info, row)
+            given = zip(inputs_for(info, row), info.inputs, strict=True)
+            inputs = [array.astype(spec.dtype) for array, spec in given]
             expected, moved = keras_values(row, layers, inputs)
         except (LayerprobeError, ValueError):
             continue
