@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import itertools
-import json
 import os
 import platform
 import secrets
@@ -14,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from functools import cached_property
-from hashlib import sha256
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +20,7 @@ from layerprobe.batches import batches, changed_batches
 from layerprobe.bottleneck import bound_by
 from layerprobe.errors import AllInputsFailedError, StoppedError, UsageError
 from layerprobe.feeds import Clock, Feeds
+from layerprobe.identity import signature
 from layerprobe.journal import Entry, Head, Journal
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import Batch, ExtractOptions, Failure, Finish, Provenance, RunReport, TensorSpec
@@ -57,9 +56,9 @@ class Run:
     def __init__(
         self, probed: ProbedModel, feeds: Feeds, engine: Engine, how: ExtractOptions, clock: Clock
     ) -> None:
-        self._probed, self._feeds, self._engine = probed, feeds, engine
+        self._probed, self.feeds, self.engine = probed, feeds, engine
         self._how, self._clock = how, clock
-        self._storing = Storing(engine, Finish(how.pool, how.dtype))
+        self.storing = Storing(engine, Finish(how.pool, how.dtype))
         self._failures: dict[int, Failure] = {}
         self._done: set[int] = set()
         """First rows of the batches that are in the output."""
@@ -69,7 +68,7 @@ class Run:
     @property
     def stored(self) -> tuple[TensorSpec, ...]:
         """What is stored of each of the engine's outputs, in the same order."""
-        return self._storing.specs
+        return self.storing.specs
 
     def adopt(self, writer: Writer, journal: Journal) -> None:
         """Take the batches of an earlier run as they are, but for those of which a file was changed since."""
@@ -77,7 +76,7 @@ class Run:
         self._id, self._started = journal.head.run, journal.head.started
         entries = {entry.block.start: entry for entry in journal.entries}
         changed = changed_batches(
-            self._feeds, self._engine.batch_size, {start: entry.files for start, entry in entries.items()}
+            self.feeds, self.engine.batch_size, {start: entry.files for start, entry in entries.items()}
         )
         for start in sorted(entries.keys() - changed):
             writer.adopt(entries[start].block)
@@ -105,14 +104,14 @@ class Run:
         Raises:
             StoppedError: `stop` said so.
         """
-        done = min(len(self._done) * self._engine.batch_size, len(self._feeds))
+        done = min(len(self._done) * self.engine.batch_size, len(self.feeds))
         if progress is not None:
-            progress(done, len(self._feeds), len(self._failures))
+            progress(done, len(self.feeds), len(self._failures))
         with closing(self._computed()) as computed:
             for batch, results in computed:
                 self._failures.update((failure.index, failure) for failure in batch.failures)
                 now = time.perf_counter()
-                block = self._storing.block(batch, results)
+                block = self.storing.block(batch, results)
                 now = self._clock.add("reduce", now)
                 written = writer.write(batch.start, block)
                 if journal is not None:
@@ -122,9 +121,9 @@ class Run:
                 self._clock.add("write", now)
                 done += batch.size
                 if progress is not None:
-                    progress(done, len(self._feeds), len(self._failures))
-                if stop is not None and done < len(self._feeds) and stop():
-                    raise StoppedError(f"stopped after {done} of {len(self._feeds)} rows.")
+                    progress(done, len(self.feeds), len(self._failures))
+                if stop is not None and done < len(self.feeds) and stop():
+                    raise StoppedError(f"stopped after {done} of {len(self.feeds)} rows.")
 
     def checkpoint(self, writer: Writer, journal: Journal) -> None:
         """Bring what was written to disk, and into the journal."""
@@ -140,26 +139,8 @@ class Run:
 
     @cached_property
     def signature(self) -> dict[str, Any]:
-        """All that decides what the rows hold, as plain JSON."""
-        how = self._feeds.preprocessing
-        preprocessing = None if how is None else dataclasses.asdict(dataclasses.replace(how, reason=""))
-        names = sha256()
-        for key in self.keys:
-            names.update(key.encode("utf-8", "surrogatepass") + b"\0")
-        signature = {
-            **self._probed.signature(),
-            "layers": [spec.name for spec in self.stored],
-            "shapes": [f"{spec.dtype} {spec.shape}" for spec in self.stored],
-            "pool": self._how.pool,
-            "preprocessing": preprocessing,
-            "max_pixels": self._how.max_pixels,
-            "number_of_inputs": len(self._feeds),
-            "list_of_inputs": names.hexdigest(),
-            "engine": dict(self._engine.describe()),
-            "batch_size": self._engine.batch_size,
-        }
-        plain: dict[str, Any] = json.loads(json.dumps(signature))
-        return plain
+        """All that decides what the rows hold."""
+        return signature(self._probed, self.feeds, self.engine, self.stored, self._how)
 
     def _computed(self) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
         """Every batch with its results, which stay as they are until the second batch after is asked for."""
@@ -168,7 +149,7 @@ class Run:
             with closing(self._batches()) as taken:
                 for batch in taken:
                     now = time.perf_counter()
-                    pending.append((batch, self._engine.start(batch.inputs) if batch.rows else dict))
+                    pending.append((batch, self.engine.start(batch.inputs) if batch.rows else dict))
                     self._clock.add("compute", now)
                     if len(pending) > 1:
                         yield self._first(pending)
@@ -190,7 +171,7 @@ class Run:
             if self._how.training:  # Rows influence each other then: to leave one out changes the others.
                 raise
             batch = self._without_refused(batch)
-            results = self._engine.run(batch.inputs) if batch.rows else {}
+            results = self.engine.run(batch.inputs) if batch.rows else {}
         pending.popleft()
         self._clock.add("compute", now)
         return batch, results
@@ -212,7 +193,7 @@ class Run:
     def _refused(self, inputs: Sequence[Array], rows: Sequence[int]) -> dict[int, str]:
         """Why the engine refuses some rows of a batch, by place: it is halved until they are alone."""
         try:
-            self._engine.run(inputs)
+            self.engine.run(inputs)
         except UsageError as error:
             if len(rows) == 1:
                 return {rows[0]: str(error)}
@@ -224,12 +205,12 @@ class Run:
     @cached_property
     def keys(self) -> list[str]:
         """What each row is called."""
-        return self._feeds.keys()
+        return self.feeds.keys()
 
     def _batches(self) -> Generator[Batch, None, None]:
-        """Every batch; the time that is spent waiting for them counts as "input"."""
-        workers = self._how.workers or len(os.sched_getaffinity(0))
-        with closing(batches(self._feeds, self._engine.batch_size, workers, self._done)) as taken:
+        """Every batch that is not there yet; the time that is spent waiting for them counts as "input"."""
+        workers = worker_threads(self._how)
+        with closing(batches(self.feeds, self.engine.batch_size, workers, self._done)) as taken:
             now = time.perf_counter()
             for batch in taken:
                 self._clock.add("input", now)
@@ -238,7 +219,7 @@ class Run:
 
     def commit(self, writer: Writer) -> None:
         """Give the output its name; raises AllInputsFailedError instead when there is nothing in it."""
-        if len(self._failures) == len(self._feeds):
+        if len(self._failures) == len(self.feeds):
             first = next(iter(self._failures.values()))
             others = f"; {len(self._failures) - 1} more failed too" if len(self._failures) > 1 else ""
             raise AllInputsFailedError(
@@ -253,7 +234,7 @@ class Run:
         """What was done, after `commit`."""
         return RunReport(
             output=path,
-            rows=len(self._feeds),
+            rows=len(self.feeds),
             failures=tuple(itertools.islice(self._failures.values(), KEPT_FAILURES)),
             failed=len(self._failures),
             layers=self.stored,
@@ -271,17 +252,17 @@ class Run:
     def _notes(self) -> Iterator[str]:
         if self._probed.note is not None:
             yield self._probed.note
-        how = self._feeds.preprocessing
+        how = self.feeds.preprocessing
         if how is not None and self._how.preprocess == "auto":
             yield f"preprocess {how.preset}: {how.reason}"
-        if self._feeds.animated:
-            yield f"{self._feeds.animated} of the images have several frames: the first was taken"
-        for name, count in self._storing.overflows.items():
+        if self.feeds.animated:
+            yield f"{self.feeds.animated} of the images have several frames: the first was taken"
+        for name, count in self.storing.overflows.items():
             yield f"{name}: {count} values are too large for float16 and became infinite: use --dtype float32"
 
     def _provenance(self) -> Provenance:
         classes = {layer.address: layer.class_name for layer in self._probed.info.layers}
-        how = self._feeds.preprocessing
+        how = self.feeds.preprocessing
         return Provenance(
             model=self._probed.provenance(),
             layers=[
@@ -296,18 +277,23 @@ class Run:
                 for spec in self.stored
             ],
             inputs={
-                "rows": len(self._feeds),
+                "rows": len(self.feeds),
                 "failed": len(self._failures),
-                "several_frames": self._feeds.animated,
-                "specs": [dataclasses.asdict(spec) for spec in self._feeds.specs],
+                "several_frames": self.feeds.animated,
+                "specs": [dataclasses.asdict(spec) for spec in self.feeds.specs],
             },
             preprocessing=None if how is None else dataclasses.asdict(how),
             options=dataclasses.asdict(self._how),
-            engine={**self._engine.describe(), "batch_size": self._engine.batch_size},
-            versions=_versions(str(self._engine.describe().get("backend"))),
+            engine={**self.engine.describe(), "batch_size": self.engine.batch_size},
+            versions=_versions(str(self.engine.describe().get("backend"))),
             started=self._started,
             run={"id": self._id, "signature": self.signature},
         )
+
+
+def worker_threads(how: ExtractOptions) -> int:
+    """How many threads read, decode and preprocess."""
+    return how.workers or len(os.sched_getaffinity(0))
 
 
 _PACKAGES = {
