@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from layerprobe.pipeline import extract
     from layerprobe.probe import Probe
     from layerprobe.probed_model import layers
+    from layerprobe.statistics import output_statistics
 
 __all__ = [
     "LayerprobeError",
@@ -27,6 +28,7 @@ __all__ = [
     "learning_phase",
     "load_model",
     "open",
+    "output_statistics",
     "symbolic_gradients",
 ]
 
@@ -39,6 +41,7 @@ _PUBLIC = {
     "learning_phase": "layerprobe.backend_function:learning_phase",
     "load_model": "layerprobe.loading.build:load_model",
     "open": "layerprobe.formats.opening:open_output",
+    "output_statistics": "layerprobe.statistics:output_statistics",
     "symbolic_gradients": "layerprobe.backend_function:symbolic_gradients",
 }
 

@@ -46,11 +46,36 @@ class Engine(Protocol):
 
         Returns:
             (n, ...) arrays by name, in the order of `outputs`.
+
+        Raises:
+            UsageError: The model cannot compute with some of the rows, such as an index that a table lacks.
+            ResourceError: There is not enough memory for so many rows.
         """
         ...
 
     def describe(self) -> dict[str, Any]:
         """Name, device and precision, for the provenance."""
+        ...
+
+
+class Runnable(Protocol):
+    """A model as one engine takes it, before the engine is built for certain sizes.
+
+    What cannot be run so raises `Unsupported` (`engines/graph/unsupported.py`), and the next engine is tried.
+    """
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs that the taps need, in the model's order; free sizes are None."""
+        ...
+
+    @property
+    def fixed_batch_size(self) -> int | None:
+        """The batch size that is part of the model's input shape, if one is."""
+        ...
+
+    def engine(self, inputs: Sequence[TensorSpec], batch_size: int | None) -> Engine:
+        """Build the engine for inputs with every size known; None takes any number of rows."""
         ...
 
 

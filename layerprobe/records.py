@@ -210,7 +210,7 @@ class Failure:
 
     index: int
     key: str
-    stage: Literal["read", "decode", "preprocess"]
+    stage: Literal["read", "decode", "preprocess", "compute"]
     reason: str
     """A sentence without the key."""
 
@@ -237,7 +237,7 @@ class Provenance:
     model: Mapping[str, Any]
     """path, sha256, file_format, keras_version."""
     layers: Sequence[Mapping[str, Any]]
-    """name, layer (its address), class_name, shape of one row, dtype; in the order asked for."""
+    """name, layer (its address), class_name, shape of one row, channel_axis in it, dtype; as asked for."""
     inputs: Mapping[str, Any]
     """rows, failures, and what was read: images or arrays."""
     preprocessing: Mapping[str, Any] | None

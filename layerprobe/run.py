@@ -10,13 +10,14 @@ import platform
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import cached_property
 from importlib import metadata
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from layerprobe import registry
-from layerprobe.errors import AllInputsFailedError
+from layerprobe.errors import AllInputsFailedError, UsageError
 from layerprobe.feeds import Clock, Feeds
 from layerprobe.prefetch import ordered_map
 from layerprobe.probed_model import ProbedModel
@@ -66,8 +67,11 @@ class Run:
         """Compute every row and hand it to the writer, in order."""
         with closing(self._batches()) as batches:
             for batch in batches:
+                now = time.perf_counter()
+                batch, results = self._compute(batch)
+                self._clock.add("compute", now)
                 self._failures.update((failure.index, failure) for failure in batch.failures)
-                activations = self._compute(batch) if batch.rows else {}
+                activations = self._reduced(results) if batch.rows else {}
                 now = time.perf_counter()
                 writer.write(batch.start, self._blocks(batch, activations))
                 self._clock.add("write", now)
@@ -119,10 +123,47 @@ class Run:
             failures=tuple(row for row in taken if isinstance(row, Failure)),
         )
 
-    def _compute(self, batch: Batch) -> dict[str, Array]:
+    def _compute(self, batch: Batch) -> tuple[Batch, dict[str, Array]]:
+        """What the engine gives for a batch, and the batch without the rows that the model cannot take."""
+        if not batch.rows:
+            return batch, {}
+        try:
+            return batch, self._engine.run(batch.inputs)
+        except UsageError:
+            if self._how.training:  # Rows influence each other then: to leave one out changes the others.
+                raise
+        reasons = self._refused(batch.inputs, batch.rows)
+        failures = [
+            Failure(batch.start + place, self._keys[batch.start + place], "compute", reason)
+            for place, reason in reasons.items()
+        ]
+        kept = [number for number, place in enumerate(batch.rows) if place not in reasons]
+        batch = dataclasses.replace(
+            batch,
+            rows=[batch.rows[number] for number in kept],
+            inputs=tuple(column[kept] for column in batch.inputs),
+            failures=(*batch.failures, *failures),
+        )
+        return batch, self._engine.run(batch.inputs) if kept else {}
+
+    def _refused(self, inputs: Sequence[Array], rows: Sequence[int]) -> dict[int, str]:
+        """Why the engine refuses some rows of a batch, by place: it is halved until they are alone."""
+        try:
+            self._engine.run(inputs)
+        except UsageError as error:
+            if len(rows) == 1:
+                return {rows[0]: str(error)}
+            middle = len(rows) // 2
+            first = self._refused([column[:middle] for column in inputs], rows[:middle])
+            return first | self._refused([column[middle:] for column in inputs], rows[middle:])
+        return {}
+
+    @cached_property
+    def _keys(self) -> list[str]:
+        return self._feeds.keys()
+
+    def _reduced(self, results: Mapping[str, Array]) -> dict[str, Array]:
         now = time.perf_counter()
-        results = self._engine.run(batch.inputs)
-        now = self._clock.add("compute", now)
         activations = {}
         for spec in self._engine.outputs:
             reduced = self._reduce(results[spec.name], spec.channel_axis)
@@ -173,6 +214,7 @@ class Run:
                     "layer": spec.layer,
                     "class_name": classes.get(spec.layer, self._probed.info.class_name),
                     "shape": list(spec.shape),
+                    "channel_axis": spec.channel_axis,
                     "dtype": spec.dtype,
                 }
                 for spec in self._stored

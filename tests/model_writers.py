@@ -33,6 +33,23 @@ def functional(
     return {"class_name": class_name, "config": config}
 
 
+START = entry("InputLayer", "start", [], batch_input_shape=[None, 4], dtype="float32")
+
+
+def nested(calls: Any, outputs: Any) -> dict[str, Any]:
+    """A model "inner" that is called on `start`, and an Add of its outputs."""
+    within = functional(
+        entry("InputLayer", "q", [], batch_input_shape=[None, 4]),
+        entry("Dense", "d", [[["q", 0, 0, {}]]], units=4),
+        inputs=[["q", 0, 0]],
+        outputs=[["d", 0, 0]],
+        name="inner",
+    )
+    inner = {**within, "name": "inner", "inbound_nodes": calls}
+    add = entry("Add", "add", [outputs])
+    return functional(START, inner, add, inputs=[["start", 0, 0]], outputs=[["add", 0, 0]])
+
+
 def write_flat(
     path: Path,
     model: Any,

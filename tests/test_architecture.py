@@ -15,7 +15,7 @@ FLOORS = [
     {"pipeline", "probe"},
     {"run"},
     {"probed_model", "feeds"},
-    {"plan", "engines", "backend_function"},
+    {"plan", "engines", "backend_function", "statistics"},
     {"loading"},
     {"modelfile", "taps", "sources", "decode", "preprocess", "presets", "prefetch", "reductions", "formats"},
     {"protocols", "registry", "signatures"},

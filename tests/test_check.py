@@ -145,3 +145,11 @@ def test_all_published_models_are_checked_quickly_and_without_a_traceback(comman
     assert set(codes) == {0, 65}
     assert codes.count(0) > 80
     assert time.perf_counter() - start < 30
+
+
+def test_a_subclassed_model_is_said_to_need_its_code(command: Command, samples: Path) -> None:
+    ended = command("check", samples / "subclassed_shapes.keras")
+    assert ended.code == 65
+    assert "ShapeClassifier, whose layers the file does not list" in ended.out
+    assert "give it with --custom FILE.py" in ended.out
+    assert "0 of 0" not in ended.out

@@ -72,6 +72,9 @@ def _layers(report: Report) -> Iterator[str]:
     """How many layers can be extracted, and which cannot, those with the same reason together."""
     assert report.info is not None
     layers = report.info.layers
+    if not layers:  # of a subclassed model; a finding says what to do
+        yield _line("model", f"{report.info.class_name}, whose layers the file does not list")
+        return
     yield _line("model", f"{report.info.class_name}, {len(layers)} layers")
     for spec in report.info.inputs:
         yield _line("input", f"{spec.name} {tuple(spec.shape)} {spec.dtype}")

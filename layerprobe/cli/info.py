@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from layerprobe.cli.console import emit, escape
+from layerprobe.errors import OutputFormatError
 
 
 @click.command()
@@ -38,7 +39,17 @@ def info(output: str, as_json: bool) -> None:
     if as_json:
         emit(json.dumps(summary, indent=2))
     else:
-        emit("\n".join(_lines(summary)))
+        emit(_text(summary))
+
+
+def _text(summary: dict[str, Any]) -> str:
+    try:
+        return "\n".join(_lines(summary))
+    except (LookupError, TypeError, ValueError) as error:
+        # What extract writes has every key; what others wrote under the same names may lack some.
+        raise OutputFormatError(
+            f"{summary['path']!r}: its provenance is not what extract writes: --json shows it as it stands."
+        ) from error
 
 
 def _lines(summary: dict[str, Any]) -> Iterator[str]:

@@ -8,10 +8,11 @@ from typing import Any
 
 from openvino import opset13 as op
 
+from layerprobe.engines.graph.embedding import Lookup
 from layerprobe.engines.graph.expressions import operation
 from layerprobe.engines.graph.layer import Layer
 from layerprobe.engines.graph.structure import fill, flat
-from layerprobe.engines.graph.tables import KEYWORDS, LAYERS, MASK_READERS
+from layerprobe.engines.graph.tables import KEYWORDS, LAYERS, MASK_READERS, OTHER_TYPES
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import Value
 from layerprobe.errors import LayerprobeError
@@ -39,6 +40,7 @@ class Builder:
         self._weights = weights
         self._max_memory = max_memory
         self.seen: dict[Place, Seen] = {place: {} for place in wanted}
+        self.lookups: list[Lookup] = []
 
     def model(self, graph: Graph, inputs: Mapping[str, Value], prefix: str = "", path: Path = ()) -> Any:
         """Build every call of a model.
@@ -116,7 +118,7 @@ class Builder:
     def _layer(self, node: LayerNode, address: str, path: Path, call: Call) -> list[Value]:
         if node.module != "keras.layers" or node.class_name not in LAYERS:
             raise Unsupported("a class that it does not have")
-        if node.config["dtype"] != "float32":
+        if node.config["dtype"] not in ("float32", *OTHER_TYPES.get(node.class_name, ())):
             raise Unsupported(f"dtype {node.config['dtype']}")
         if node.class_name in MASK_READERS and any(tensor.masked for tensor in flat(call.arguments)):
             raise Unsupported("a mask")
@@ -130,7 +132,9 @@ class Builder:
         def note(tensor: Value) -> None:
             self._note((address, "preactivation"), path, [tensor])
 
-        layer = Layer(node, address, self._weights, build, note, call.arguments, call.keywords)
+        layer = Layer(
+            node, address, self._weights, build, note, self.lookups.append, call.arguments, call.keywords
+        )
         made = LAYERS[node.class_name](layer, flat(call.arguments))
         return made if isinstance(made, list) else [made]
 
@@ -165,8 +169,12 @@ def in_order(graph: Graph) -> list[tuple[LayerNode, int]]:
 
 
 def _neutral(name: str, value: Any) -> bool:
-    """Whether an argument of a call says nothing here: inference is what is computed anyway."""
-    return value is None or (name == "training" and value is False)
+    """Whether an argument of a call says nothing here.
+
+    `training` does not, whatever it is: Keras hands every layer the phase in which the model is called,
+    and writes true for layers whose default it is.
+    """
+    return value is None or (name == "training" and isinstance(value, bool))
 
 
 def _by_name(graph: Graph, given: Any) -> dict[str, Value]:

@@ -13,6 +13,7 @@ from layerprobe.engines.graph.build import Builder, Seen, fitted, last_line
 from layerprobe.engines.graph.structure import flat
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import FLOATS, INTEGERS, Value, dims, dtype_of, in_keras_order, value
+from layerprobe.errors import LayerprobeError, ResourceError, UsageError
 from layerprobe.modelfile.graph import Graph, LayerNode, walk
 from layerprobe.modelfile.weights import Weights
 from layerprobe.records import MAX_MEMORY, Tap, TensorSpec
@@ -57,13 +58,20 @@ class GraphEngine:
         parameters, found = _build(builder, graph, taps, inputs, batch_size)
         nodes = [in_keras_order(tensor) for tensor in found.values()]
         self.outputs = _specs(found, nodes, dict(walk(graph)), batch_size)
+        self._lookups = builder.lookups
+        nodes += [lookup.indices for lookup in self._lookups]
         self._request = _compile(nodes, parameters, precision)
 
     def run(self, inputs: Sequence[Array]) -> dict[str, Array]:
         """See `protocols.Engine`: the last batch is padded, so that every row is computed alike."""
         rows = len(inputs[0])
         fed = [np.ascontiguousarray(_padded(array, self._padded)) for array in inputs]
-        results = self._request.infer(dict(enumerate(fed)), share_inputs=True)
+        try:
+            results = self._request.infer(dict(enumerate(fed)), share_inputs=True)
+        except (RuntimeError, MemoryError) as error:
+            raise _at_run(error, len(fed[0])) from error
+        for place, lookup in enumerate(self._lookups, len(self.outputs)):
+            lookup.check(results[place], rows, len(fed[0]))
         return {spec.name: results[place][:rows] for place, spec in enumerate(self.outputs)}
 
     def describe(self) -> dict[str, Any]:
@@ -137,6 +145,14 @@ def _compile(nodes: Sequence[ov.Output], parameters: Sequence[ov.Node], precisio
         return ov.Core().compile_model(model, "CPU", options).create_infer_request()
     except RuntimeError as error:
         raise Unsupported(last_line(error)) from error
+
+
+def _at_run(error: Exception, rows: int) -> LayerprobeError:
+    """What OpenVINO says of a batch, as the error that it is to the user."""
+    reason = last_line(error)
+    if isinstance(error, MemoryError) or "allocate" in reason:
+        return ResourceError(f"not enough memory for a batch of {rows} rows: give a smaller --batch-size.")
+    return UsageError(f"the model cannot compute with these inputs: {reason.rstrip('.')}.")
 
 
 def _padded(array: Array, rows: int | None) -> Array:

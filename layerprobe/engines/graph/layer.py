@@ -15,6 +15,7 @@ from layerprobe.modelfile.graph import Call, LayerNode
 if TYPE_CHECKING:
     import openvino as ov
 
+    from layerprobe.engines.graph.embedding import Lookup
     from layerprobe.modelfile.weights import Weights
     from layerprobe.records import Array
 
@@ -33,6 +34,8 @@ class Layer:
     """Builds a layer that is an argument of this one: node, address, arguments."""
     note: Callable[[Value], None]
     """Notes what goes into the layer's fused activation."""
+    watch: Callable[[Lookup], None]
+    """Has indices checked that only a run can tell."""
     arguments: Sequence[Any] = ()
     """The positional arguments of the call, their tensors as `Value`s."""
     keywords: Mapping[str, Any] = field(default_factory=dict)
