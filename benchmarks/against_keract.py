@@ -1,9 +1,9 @@
-"""Images per second against keract, which needs Keras 2: it runs on TensorFlow 2.15, in an environment of its own.
+"""Images per second against keract, which needs Keras 2 and so runs on TensorFlow 2.15.
 
     python benchmarks/against_keract.py
 
-The environment is made when it is not there (Python 3.11, 1.7 GB). Photos, weights and layers are the same, and so
-must the values be.
+keract has an environment of its own, which is made when it is not there (Python 3.11, 1.7 GB). Photos,
+weights and layers are the same, and so must the values be.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python benchmarks/models.py
 
-Kernels are drawn so that no signal dies out or overflows; the statistics of BatchNormalization are not 0 and 1.
+Kernels are drawn so that no signal dies out or overflows, statistics of BatchNormalization not as 0 and 1.
 """
 
 from __future__ import annotations

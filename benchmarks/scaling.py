@@ -2,9 +2,9 @@
 
     python benchmarks/scaling.py
 
-MobileNetV2 on the photos once, twice and four times over: the second half of the longest run must be as fast per image as
-the second half of the middle one. Then ten layers instead of the last of them: what that costs is held
-against writing the additional bytes.
+MobileNetV2 on the photos once, twice and four times over: the second half of the longest run must be as fast
+per image as the second half of the middle one. Then ten layers instead of the last of them: what that costs
+is held against writing the additional bytes.
 """
 
 from __future__ import annotations

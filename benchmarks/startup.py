@@ -2,8 +2,8 @@
 
     python benchmarks/startup.py
 
-Each time a new process, and nothing of an earlier run is used (layerprobe keeps nothing); the operating system
-has the model's file in memory, for both sides.
+Each time a new process, and nothing of an earlier run is used (layerprobe keeps nothing); the operating
+system has the model's file in memory, for both sides.
 """
 
 from __future__ import annotations

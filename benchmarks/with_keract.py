@@ -1,10 +1,10 @@
-"""The same work with keract. A program that `against_keract.py` starts, in an environment with TensorFlow 2.15.
+"""The same work with keract: a program that `against_keract.py` starts, with TensorFlow 2.15.
 
     python with_keract.py ARCHITECTURE WEIGHTS.h5 FOLDER OUT.h5 LAYER ...
 
-It prints, as JSON, the images per second once the model is loaded and has run. ARCHITECTURE is the module and the name in
-keras.applications, as `mobilenet_v2.MobileNetV2`: that release cannot read the configuration that Keras 3
-writes, but its weights it can.
+It prints, as JSON, the images per second once the model is loaded and has run. ARCHITECTURE is the module and
+the name in keras.applications, as `mobilenet_v2.MobileNetV2`: of what Keras 3 writes that release reads the
+weights, but not the configuration.
 """
 
 import json
@@ -41,7 +41,7 @@ def main() -> None:
     started = time.perf_counter()
     batches = [activations(paths[start : start + BATCH]) for start in range(0, len(paths), BATCH)]
     with h5py.File(output, "w") as file:
-        for layer, values in zip(layers, zip(*batches)):
+        for layer, values in zip(layers, zip(*batches, strict=True), strict=True):
             file[layer] = np.concatenate(values)
     with open(output, "rb") as file:
         os.fsync(file.fileno())
