@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -17,6 +18,7 @@ from layerprobe.records import MAX_MEMORY, Tap, TensorSpec
 from layerprobe.taps import Recording, find_layers, variables_unchanged
 
 if TYPE_CHECKING:
+    from layerprobe.protocols import Collect
     from layerprobe.records import Array
 
 
@@ -59,6 +61,7 @@ class KerasTensorFlowEngine:
         self._padded = None if training else batch_size
         if training:
             self._seed_random_layers()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="layerprobe-compute")
         self._compiled, found = self._trace(inputs)
         _refuse_oversized(self._compiled, max_memory)
         self.outputs = self._specs(found, inputs)
@@ -76,6 +79,10 @@ class KerasTensorFlowEngine:
         except tf.errors.InvalidArgumentError as error:
             raise UsageError(f"the model cannot compute with these inputs: {first_line(error)}.") from error
         return {spec.name: value.numpy()[:rows] for spec, value in zip(self.outputs, results, strict=True)}
+
+    def start(self, inputs: Sequence[Array]) -> Collect:
+        """See `protocols.Engine`: in a thread, so that the caller can store what was computed before."""
+        return self._thread.submit(self.run, inputs).result
 
     def describe(self) -> dict[str, Any]:
         """Name, device and precision, for the provenance."""
