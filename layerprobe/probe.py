@@ -10,7 +10,7 @@ import numpy as np
 
 from layerprobe.errors import UsageError
 from layerprobe.probed_model import ProbedModel
-from layerprobe.records import MAX_MEMORY, ModelOptions, TensorSpec
+from layerprobe.records import MAX_MEMORY, Computing, ModelOptions, TensorSpec
 
 if TYPE_CHECKING:
     import keras
@@ -33,6 +33,7 @@ class Probe:
         layers: Addresses and patterns; see `modelfile/select.py`.
         engine: "graph", "keras", or "auto": graph, which needs no TensorFlow, where it computes
             what Keras would.
+        device: "auto" (a GPU that Keras has, else the processor), "cpu", "gpu" or "gpu:N".
         training: Dropout and batch normalisation as in training.
         seed: Of every random layer, with `training`; drawn when None.
         custom_objects: Classes and functions that the model needs and Keras does not have, by name.
@@ -51,6 +52,7 @@ class Probe:
         layers: Sequence[str],
         *,
         engine: str = "auto",
+        device: str = "auto",
         training: bool = False,
         seed: int | None = None,
         custom_objects: Mapping[str, Any] | None = None,
@@ -59,8 +61,8 @@ class Probe:
         max_memory: int = MAX_MEMORY,
     ) -> None:
         options = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
-        self._probed = ProbedModel(model, layers, options, engine)
-        self._training, self._seed = training, seed
+        self._probed = ProbedModel(model, layers, options, engine, device)
+        self._how = Computing(training, seed)
         self._engines: dict[tuple[tuple[int, ...], ...], Engine] = {}
 
     def __call__(
@@ -86,9 +88,7 @@ class Probe:
                 for spec, array in zip(self._specs(arrays), arrays, strict=True)
             ]
             size = self._probed.fixed_batch_size
-            self._engines[shapes] = self._probed.engine(
-                specs, batch_size=size, training=self._training, seed=self._seed
-            )
+            self._engines[shapes] = self._probed.engine(specs, batch_size=size, how=self._how)
         return self._engines[shapes].run(arrays)
 
     def _specs(self, arrays: Sequence[Array]) -> Sequence[TensorSpec]:

@@ -16,10 +16,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from layerprobe.batches import batches
+from layerprobe.bottleneck import bound_by
 from layerprobe.errors import AllInputsFailedError, UsageError
 from layerprobe.feeds import Clock, Feeds
 from layerprobe.probed_model import ProbedModel
-from layerprobe.records import Batch, ExtractOptions, Failure, Provenance, RunReport, TensorSpec
+from layerprobe.records import Batch, ExtractOptions, Failure, Finish, Provenance, RunReport, TensorSpec
 from layerprobe.storing import Storing
 from layerprobe.version import __version__
 
@@ -50,7 +51,7 @@ class Run:
     ) -> None:
         self._probed, self._feeds, self._engine = probed, feeds, engine
         self._how, self._clock = how, clock
-        self._storing = Storing(engine.outputs, how.pool, how.dtype)
+        self._storing = Storing(engine, Finish(how.pool, how.dtype))
         self._failures: dict[int, Failure] = {}
         self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
@@ -172,6 +173,7 @@ class Run:
             failed=len(self._failures),
             layers=self.stored,
             seconds={stage: round(seconds, 4) for stage, seconds in self._clock.seconds.items()},
+            bound_by=bound_by(self._clock.seconds),
             notes=tuple(self._notes()),
         )
 
@@ -211,20 +213,24 @@ class Run:
             preprocessing=None if how is None else dataclasses.asdict(how),
             options=dataclasses.asdict(self._how),
             engine={**self._engine.describe(), "batch_size": self._engine.batch_size},
-            versions=_versions(str(self._engine.describe()["name"])),
+            versions=_versions(str(self._engine.describe().get("backend"))),
             started=self._started,
         )
 
 
-_PACKAGES = {"graph": ("openvino",), "keras": ("tensorflow", "keras")}
-"""Engine -> the packages that its numbers come from."""
+_PACKAGES = {
+    "jax": ("jax", "jaxlib", "keras"),
+    "openvino": ("openvino",),
+    "tensorflow": ("tensorflow", "keras"),
+}
+"""An engine's backend -> the packages that its numbers come from."""
 _MODULES = {"pillow": "PIL"}
 """Package -> what to import, where the two names differ."""
 
 
-def _versions(engine: str) -> dict[str, str]:
+def _versions(backend: str) -> dict[str, str]:
     """Of everything that had a part in the numbers."""
-    packages = (*_PACKAGES.get(engine, ()), "numpy", "pillow", "h5py")
+    packages = (*_PACKAGES.get(backend, ()), "numpy", "pillow", "h5py")
     # As the modules say it: what pip says takes as long to find as a batch to compute.
     return {"layerprobe": __version__, "python": platform.python_version()} | {
         package: str(import_module(_MODULES.get(package, package)).__version__) for package in packages
