@@ -28,14 +28,16 @@ from models import converted, made
 from PIL import Image
 from writing import plain_write
 
+from layerprobe.plan import DEFAULT_BATCH_SIZE
+
 TARGET = 0.95
-BATCH, SIZE = 32, (224, 224)
+SIZE = (224, 224)
 
 
 def compute_alone(path: Path, seconds: int) -> float:
     """Images per second of `benchmark_app`."""
     options = ["-d", "CPU", "-hint", "throughput", "-infer_precision", "f32", "-t", seconds]
-    shape = f"[{BATCH},{SIZE[0]},{SIZE[1]},3]"
+    shape = f"[{DEFAULT_BATCH_SIZE},{SIZE[0]},{SIZE[1]},3]"
     application = Path(sys.executable).with_name("benchmark_app")
     out = timed([application, "-m", path, "-shape", shape, *options])[1]
     found = re.search(r"Throughput:\s*([\d.]+) FPS", out)
