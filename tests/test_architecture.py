@@ -13,7 +13,7 @@ FLOORS = [
     {"cli"},
     {"__init__"},
     {"looking"},
-    {"pipeline", "probe"},
+    {"pipeline", "probe", "layer_listing"},
     {"run"},
     {"batches", "storing"},
     {"probed_model", "feeds"},

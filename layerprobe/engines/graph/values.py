@@ -16,6 +16,7 @@ import openvino as ov
 from openvino import opset13 as op
 
 from layerprobe.engines.graph.unsupported import Unsupported
+from layerprobe.modelfile.arrays import Unread
 
 Node: TypeAlias = ov.Node | ov.Output
 """What OpenVINO's operations take and give."""
@@ -79,6 +80,8 @@ def known(sizes: Sequence[int | None]) -> tuple[int, ...]:
 
 def constant(values: Any, dtype: Any = np.float32) -> ov.Node:
     """Numbers as a node, which keeps an array that is large as it is: nobody may write to it afterwards."""
+    if isinstance(values, Unread) and values.nbytes >= _LARGE:
+        return op.broadcast(op.constant(np.zeros((), dtype)), whole(values.shape))
     numbers = np.ascontiguousarray(values, dtype).reshape(np.shape(values))
     return op.constant(numbers, shared_memory=numbers.nbytes >= _LARGE)
 
@@ -120,7 +123,7 @@ def along(tensor: Value, axes: Sequence[int], numbers: Any) -> ov.Node:
         axes: Those of Keras's axes that the numbers' own axes stand for, in order.
         numbers: Of as many axes.
     """
-    numbers = np.asarray(numbers, np.float32)
+    numbers = np.asanyarray(numbers, np.float32)
     places = [axis_of(tensor, axis) for axis in axes]
     order = np.argsort(places)
     shape = [1] * tensor.rank
