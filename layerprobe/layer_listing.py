@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from layerprobe.engines.keras_model import load
+from layerprobe.engines.keras_model import load, output_shapes
 from layerprobe.engines.openvino_import import import_openvino
 from layerprobe.modelfile.listing import describe_file
 from layerprobe.modelfile.model_file import ModelFile
@@ -56,8 +56,6 @@ def layers(
     found = found or tuple(replace(layer, engine="keras") for layer in live.layers)
     if not shapes:
         return found
-
-    from layerprobe.engines.keras_tensorflow import output_shapes
 
     known = output_shapes(model, reachable or [layer.address for layer in found], live.inputs)
     return tuple(_known(layer, known.get(layer.address)) for layer in found)

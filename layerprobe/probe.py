@@ -10,7 +10,7 @@ import numpy as np
 
 from layerprobe.errors import UsageError
 from layerprobe.probed_model import ProbedModel
-from layerprobe.records import MAX_MEMORY, ModelOptions, TensorSpec
+from layerprobe.records import MAX_MEMORY, Computing, ModelOptions, TensorSpec
 
 if TYPE_CHECKING:
     import keras
@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from layerprobe.records import Array
 
 
+KEPT_ENGINES = 16
+"""How many input shapes a model stays compiled for; each holds what the layers need of the weights."""
+
+
 class Probe:
-    """Computes the activations of some layers; loads and compiles once, at the first batch.
+    """Computes the activations of some layers; loads once, and compiles at the first batch of each shape.
 
     ::
 
@@ -33,6 +37,7 @@ class Probe:
         layers: Addresses and patterns; see `modelfile/select.py`.
         engine: "graph", "keras", or "auto": graph, which needs no TensorFlow, where it computes
             what Keras would.
+        device: "auto" (a GPU that Keras has, else the processor), "cpu", "gpu" or "gpu:N".
         training: Dropout and batch normalisation as in training.
         seed: Of every random layer, with `training`; drawn when None.
         custom_objects: Classes and functions that the model needs and Keras does not have, by name.
@@ -51,6 +56,7 @@ class Probe:
         layers: Sequence[str],
         *,
         engine: str = "auto",
+        device: str = "auto",
         training: bool = False,
         seed: int | None = None,
         custom_objects: Mapping[str, Any] | None = None,
@@ -59,8 +65,8 @@ class Probe:
         max_memory: int = MAX_MEMORY,
     ) -> None:
         options = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
-        self._probed = ProbedModel(model, layers, options, engine)
-        self._training, self._seed = training, seed
+        self._probed = ProbedModel(model, layers, options, engine, device)
+        self._how = Computing(training, seed)
         self._engines: dict[tuple[tuple[int, ...], ...], Engine] = {}
 
     def __call__(
@@ -81,14 +87,14 @@ class Probe:
         arrays = self._arrays(batch)
         shapes = tuple(array.shape[1:] for array in arrays)
         if shapes not in self._engines:
+            if len(self._engines) >= KEPT_ENGINES:
+                del self._engines[next(iter(self._engines))]
             specs = [
                 TensorSpec(spec.name, array.shape[1:], spec.dtype)
                 for spec, array in zip(self._specs(arrays), arrays, strict=True)
             ]
             size = self._probed.fixed_batch_size
-            self._engines[shapes] = self._probed.engine(
-                specs, batch_size=size, training=self._training, seed=self._seed
-            )
+            self._engines[shapes] = self._probed.engine(specs, batch_size=size, how=self._how)
         return self._engines[shapes].run(arrays)
 
     def _specs(self, arrays: Sequence[Array]) -> Sequence[TensorSpec]:

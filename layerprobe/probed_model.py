@@ -6,14 +6,15 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from layerprobe.engines.device import check_device
 from layerprobe.engines.graph.file import GraphFile
 from layerprobe.engines.graph.unsupported import Unsupported
-from layerprobe.engines.keras_model import KerasModel, load
+from layerprobe.engines.keras_model import KerasModel, gpus, load
 from layerprobe.errors import UnavailableError, UsageError
 from layerprobe.modelfile.listing import describe_file
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.select import select
-from layerprobe.records import ModelInfo, ModelOptions, Tap, TensorSpec
+from layerprobe.records import INFERENCE, Computing, ModelInfo, ModelOptions, Tap, TensorSpec
 
 if TYPE_CHECKING:
     import keras
@@ -34,10 +35,12 @@ class ProbedModel:
         layers: What to record: addresses and patterns.
         options: What the file needs beside itself.
         engine: A name in `ENGINES`: "graph", "keras", or "auto": graph where it can run the model exactly as
-            Keras does.
+            Keras does and Keras has no GPU.
+        device: "auto" (a GPU that Keras has, else the processor), "cpu", "gpu" or "gpu:N".
 
     Raises:
-        UsageError: No layer is named, or one that the model does not have; or there is no such engine.
+        UsageError: No layer is named, or one that the model does not have; or there is no such engine, or it
+            does not run on that device.
         ModelError: The file is refused.
     """
 
@@ -47,6 +50,7 @@ class ProbedModel:
         layers: Sequence[str],
         options: ModelOptions,
         engine: str = "auto",
+        device: str = "auto",
     ) -> None:
         if isinstance(layers, str):
             raise UsageError(
@@ -54,7 +58,10 @@ class ProbedModel:
             )
         if engine not in ENGINES:
             raise UsageError(f"engine must be one of {', '.join(ENGINES)}. Received: {engine!r}")
-        self._options = options
+        check_device(device)
+        if engine == "graph" and device.startswith("gpu"):
+            raise UsageError(f"the engine graph runs on the processor: leave --device {device} out.")
+        self._options, self._device = options, device
         self._file: ModelFile | None = None
         self._live: keras.Model | None = None
         if isinstance(model, str | os.PathLike):
@@ -73,7 +80,7 @@ class ProbedModel:
             )
         if self._file is not None and not self.info.layers:
             # The file of a subclassed model does not list its layers; the loaded model does.
-            self._live = load(self._file, None)
+            self._live = load(self._file, None, device)
             self.info = describe_live(self._live, self.info)
         for text in layers:
             if not isinstance(text, str):
@@ -112,18 +119,17 @@ class ProbedModel:
         inputs: Sequence[TensorSpec],
         *,
         batch_size: int | None,
-        training: bool = False,
-        seed: int | None = None,
+        how: Computing = INFERENCE,
     ) -> Engine:
-        """Build what runs the model: inputs with every size known, B, and what `training` needs.
+        """Build what runs the model: inputs with every size known, B, and what only Keras does.
 
         Raises:
             UnavailableError: The engine that was asked for cannot run this model.
             ModelError: The file is damaged, or was changed while it was read.
         """
-        if training:
+        if how.training:
             self._only_keras("training, which only Keras computes")
-        engine = self._first_engine(inputs, batch_size, training, seed)
+        engine = self._first_engine(inputs, batch_size, how)
         if self._file is not None:
             self._file.archive.verify()
             self._file.archive.check_unchanged()
@@ -139,15 +145,13 @@ class ProbedModel:
             "class_name": self.info.class_name,
         }
 
-    def _first_engine(
-        self, inputs: Sequence[TensorSpec], batch_size: int | None, training: bool, seed: int | None
-    ) -> Engine:
+    def _first_engine(self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing) -> Engine:
         """The first engine in the order that can be built."""
         while True:
             runnable = self._first_runnable()
             try:
                 if isinstance(runnable, KerasModel):
-                    return runnable.engine(inputs, batch_size, training=training, seed=seed)
+                    return runnable.engine(inputs, batch_size, how)
                 return runnable.engine(inputs, batch_size)
             except (Unsupported, UnavailableError) as reason:
                 self._fall_back(reason)
@@ -155,6 +159,7 @@ class ProbedModel:
     def _first_runnable(self) -> Runnable:
         """The model as the first engine in the order takes it that can run it, for all that is known."""
         while self._runnable is None:
+            self._take_gpu()
             try:
                 self._runnable = self._make_runnable(self._engines[0])
             except (Unsupported, UnavailableError) as reason:
@@ -166,7 +171,7 @@ class ProbedModel:
             assert self._file is not None, "a live model is Keras's"
             return GraphFile(self._file, self.taps)
         model = self._live if self._live is not None else self._file
-        return KerasModel(model, self.taps, self.info.inputs, self._options.max_memory)
+        return KerasModel(model, self.taps, self.info.inputs, self._device, self._options.max_memory)
 
     def _fall_back(self, reason: Unsupported | UnavailableError) -> None:
         """Go on to the next engine in the order; raises where there is none."""
@@ -181,6 +186,16 @@ class ProbedModel:
         self.note = f"engine {others[0]}: {'; '.join([*before, said])}"
         self._engines, self._runnable = others, None
 
+    def _take_gpu(self) -> None:
+        """Have Keras run the model where that was left open and Keras has a GPU, or one was asked for."""
+        if self._engines[0] == "keras" or self._device == "cpu":
+            return
+        if self._device != "auto":
+            self._only_keras(f"device {self._device}")
+        elif "keras" in self._engines and (found := gpus()):
+            self.note = f"engine keras: it has a GPU, {found[0]}"
+            self._only_keras("a GPU")
+
     def _only_keras(self, reason: str) -> None:
         """Have Keras run the model, for what was asked can be done by no other."""
         if "keras" not in self._engines:
@@ -194,7 +209,7 @@ class ProbedModel:
 
 def describe_live(model: keras.Model, info: ModelInfo | None = None) -> ModelInfo:
     """What a live model says of itself; `info` is what its file said before."""
-    from layerprobe.engines.keras_tensorflow import model_inputs
+    from layerprobe.engines.tracing import model_inputs
     from layerprobe.taps import describe_model
 
     return ModelInfo(

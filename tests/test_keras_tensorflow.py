@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from layerprobe.engines.keras_tensorflow import KerasTensorFlowEngine, fixed_batch_size, model_inputs
+from layerprobe.engines.keras_tensorflow import KerasTensorFlowEngine
+from layerprobe.engines.tracing import fixed_batch_size, model_inputs
 from layerprobe.errors import UsageError
 from layerprobe.layer_listing import layers
 from layerprobe.probe import Probe
@@ -97,6 +98,16 @@ def test_without_a_batch_size_any_number_of_rows_runs_without_tracing_again(dens
         x = RANDOM.normal(size=(rows, 6)).astype("float32")
         expected = x @ dense.get_layer("d").kernel.numpy()
         np.testing.assert_allclose(engine.run([x])["output"], expected, atol=1e-6)
+
+
+def test_what_run_gives_is_the_callers(dense):
+    x = np.ones((2, 6), "float32")
+    engine = engine_of(dense)
+    mine = engine.run([x])["output"]
+    kept = mine.copy()
+    engine.run([2 * x])
+    np.testing.assert_array_equal(mine, kept)
+    mine += 1
 
 
 def test_changed_weights_are_seen(dense):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +11,7 @@ import openvino as ov
 
 from layerprobe.engines.graph.functions import FUNCTIONS
 from layerprobe.engines.graph.layer import BuildLayer, Layer
+from layerprobe.engines.graph.operations import OPERATIONS
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import Value, in_keras_order, value
 from layerprobe.modelfile.expressions import OPERATIONS as KNOWN
@@ -24,7 +27,10 @@ def _lambda(layer: Layer, inputs: Sequence[Value]) -> list[Value]:
     nodes = tuple(in_keras_order(tensor) for tensor in inputs)
     (argument,) = layer.arguments
     x = nodes if isinstance(argument, list | tuple) else nodes[0]
-    return _results(evaluate(expression, x, FUNCTIONS))
+    made = _results(evaluate(expression, x, FUNCTIONS))
+    # A Lambda hands no mask on, but what goes through it unchanged keeps its own.
+    masks = {id(node): tensor.mask for node, tensor in zip(nodes, inputs, strict=True)}
+    return [dataclasses.replace(tensor, mask=masks.get(id(tensor.node))) for tensor in made]
 
 
 def operation(node: LayerNode, call: Call) -> list[Value]:
@@ -38,9 +44,12 @@ def operation(node: LayerNode, call: Call) -> list[Value]:
         Unsupported: It is not among the operations of expressions, or has other arguments.
     """
     name = _NAMES.get(node.class_name)
+    arguments = [_plain(argument) for argument in call.arguments]
+    if node.class_name in OPERATIONS:
+        keywords = {**node.config, **{key: _plain(item) for key, item in call.keywords.items()}}
+        return _results(_called(node.class_name, arguments, keywords))
     if name is None:
         raise Unsupported(f"the operation {node.class_name}")
-    arguments = [_plain(argument) for argument in call.arguments]
     if name == "index":
         return _results(FUNCTIONS["index"](*arguments))
     parameters = KNOWN[name]
@@ -58,6 +67,16 @@ def operation(node: LayerNode, call: Call) -> list[Value]:
         raise Unsupported(f"the operation {node.class_name} with other arguments")
     bound = [given.get(parameter.name, parameter.default) for parameter in parameters]
     return _results(FUNCTIONS[name](*bound))
+
+
+def _called(class_name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+    given = {key: item for key, item in keywords.items() if item is not None}
+    function = OPERATIONS[class_name]
+    try:
+        bound = inspect.signature(function).bind(*arguments, **given)
+    except TypeError as error:
+        raise Unsupported(f"the operation {class_name} with other arguments ({error})") from error
+    return function(*bound.args, **bound.kwargs)
 
 
 def _plain(argument: Any) -> Any:
@@ -79,9 +98,9 @@ def _results(result: Any) -> list[Value]:
 _SAME = (
     "Abs Add All Any Cast Ceil Clip Concatenate Cos Divide Dot Equal Exp ExpandDims Flip Floor Greater "
     "GreaterEqual HardSigmoid Less LessEqual Log Log1p LogSoftmax LogicalAnd LogicalNot LogicalOr Logsumexp "
-    "Matmul Max Maximum Mean Min Minimum Mod Multiply Negative NotEqual Pad Power Prod Relu Relu6 Repeat "
-    "Reshape Round Rsqrt Selu Sigmoid Sign Silu Sin Softmax Softplus Softsign Sqrt Square Squeeze Stack Std "
-    "Subtract Sum Tan Tanh Tile Transpose Var Where"
+    "Matmul Max Maximum Mean Min Minimum Mod Multiply Negative NotEqual OnesLike Pad Power Prod Relu Relu6 "
+    "Repeat Reshape Round Rsqrt Selu Sigmoid Sign Silu Sin Softmax Softplus Softsign Sqrt Square Squeeze "
+    "Stack Std Subtract Sum Tan Tanh Tile Transpose Var Where ZerosLike"
 )
 
 

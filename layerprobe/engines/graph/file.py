@@ -64,5 +64,6 @@ class GraphFile:
             inputs=inputs,
             batch_size=batch_size,
             max_memory=self._file.options.max_memory,
+            masks_with_states=self._file.masks_with_states,
         )
         return engine

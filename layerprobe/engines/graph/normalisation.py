@@ -31,6 +31,12 @@ def _axes(layer: Layer, tensor: Value) -> list[int]:
     return sorted(number % tensor.rank for number in given)
 
 
+def _stored_shape(layer: Layer, tensor: Value) -> tuple[int, ...]:
+    """Of a weight with the layer's axes, which Keras sorts as they are written: -1 comes before 1."""
+    axis = layer.config["axis"]
+    return known([tensor.shape[number] for number in sorted([axis] if isinstance(axis, int) else axis)])
+
+
 def _scaled(layer: Layer, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     wanted = {"gamma": shape} if layer.config["scale"] else {}
     return wanted | ({"beta": shape} if layer.config["center"] else {})
@@ -39,7 +45,7 @@ def _scaled(layer: Layer, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
 def _affine(tensor: Value, axes: Sequence[int], scale: np.ndarray, shift: np.ndarray) -> Value:
     x = as_float(tensor)
     node = op.add(op.multiply(x.node, along(x, axes, scale)), along(x, axes, shift))
-    return Value(node.output(0), tensor.turned, tensor.masked)
+    return Value(node.output(0), tensor.turned)
 
 
 def _batch_normalization(layer: Layer, inputs: Sequence[Value]) -> Value:
@@ -66,25 +72,29 @@ def _layer_normalization(layer: Layer, inputs: Sequence[Value]) -> Value:
     (tensor,) = inputs
     axes = _axes(layer, tensor)
     shape = known([tensor.shape[axis] for axis in axes])
-    arrays = layer.arrays(**_scaled(layer, shape))
+    arrays = layer.arrays(**_scaled(layer, _stored_shape(layer, tensor)))
     places = [axis_of(tensor, axis) for axis in axes]
     node = _standardised(only_float(tensor).node, places, layer.config["epsilon"])
     if "gamma" in arrays:
-        node = op.multiply(node, along(tensor, axes, arrays["gamma"]))
+        node = op.multiply(node, along(tensor, axes, arrays["gamma"].reshape(shape)))
     if "beta" in arrays:
-        node = op.add(node, along(tensor, axes, arrays["beta"]))
-    return Value(node.output(0), tensor.turned, tensor.masked)
+        node = op.add(node, along(tensor, axes, arrays["beta"].reshape(shape)))
+    return Value(node.output(0), tensor.turned)
 
 
 def _rms_normalization(layer: Layer, inputs: Sequence[Value]) -> Value:
+    """Over the root of the mean square; along whichever axes that is, Keras scales the last ones."""
     (tensor,) = inputs
     axes = _axes(layer, tensor)
-    scale = layer.arrays(scale=known([tensor.shape[axis] for axis in axes]))["scale"]
+    scale = layer.arrays(scale=_stored_shape(layer, tensor))["scale"]
     x = only_float(tensor).node
     places = whole([axis_of(tensor, axis) for axis in axes])
     mean_square = op.reduce_mean(op.multiply(x, x), places, True)
     node = op.divide(x, op.sqrt(op.add(mean_square, constant(layer.config["epsilon"]))))
-    return Value(op.multiply(node, along(tensor, axes, scale)).output(0), tensor.turned, tensor.masked)
+    even = Value(node.output(0), tensor.turned)
+    if axes == [tensor.rank - 1]:
+        return Value(op.multiply(node, along(tensor, axes, scale)).output(0), tensor.turned)
+    return value(op.multiply(in_keras_order(even), constant(scale)))
 
 
 def _group_normalization(layer: Layer, inputs: Sequence[Value]) -> Value:
@@ -116,7 +126,7 @@ def _unit_normalization(layer: Layer, inputs: Sequence[Value]) -> Value:
     axes = whole([axis_of(tensor, axis) for axis in _axes(layer, tensor)])
     total = op.reduce_sum(op.multiply(x, x), axes, True)
     node = op.divide(x, op.sqrt(op.maximum(total, constant(1e-12))))
-    return Value(node.output(0), tensor.turned, tensor.masked)
+    return Value(node.output(0), tensor.turned)
 
 
 def _normalization(layer: Layer, inputs: Sequence[Value]) -> Value:
@@ -136,7 +146,7 @@ def _normalization(layer: Layer, inputs: Sequence[Value]) -> Value:
         node = op.add(mean_node, op.multiply(x.node, deviation_node))
     else:
         node = op.divide(op.subtract(x.node, mean_node), deviation_node)
-    return Value(node.output(0), tensor.turned, tensor.masked)
+    return Value(node.output(0), tensor.turned)
 
 
 def _spread(given: object, shape: tuple[int, ...]) -> np.ndarray:
@@ -156,14 +166,14 @@ def _rescaling(layer: Layer, inputs: Sequence[Value]) -> Value:
         if numbers.ndim > 1:
             raise Unsupported(f"{argument} with {numbers.ndim} axes")
         node = combine(node, along(x, [-1], numbers) if numbers.ndim else constant(numbers))
-    return Value(node.output(0), tensor.turned, tensor.masked)
+    return Value(node.output(0), tensor.turned)
 
 
 def _layer_scale(layer: Layer, inputs: Sequence[Value]) -> Value:
     (tensor,) = inputs
     gamma = layer.arrays(gamma=(layer.config["projection_dim"],))["gamma"]
     node = op.multiply(only_float(tensor).node, along(tensor, [-1], gamma))
-    return Value(node.output(0), tensor.turned, tensor.masked)
+    return Value(node.output(0), tensor.turned)
 
 
 LAYERS: dict[str, BuildLayer] = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from openvino import opset13 as op
 
-from layerprobe.engines.graph.build import Builder, fitted
+from layerprobe.engines.graph.build import Builder, Place, fitted
 from layerprobe.engines.graph.structure import flat
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import FLOATS, INTEGERS, value
@@ -64,7 +64,7 @@ def _shapes_with(
     file: ModelFile, nodes: Sequence[LayerNode], calls: Mapping[str, int], free: int
 ) -> dict[str, Shapes]:
     """The same with `free` in place of every open size of the inputs."""
-    builder = _EveryLayer(_Unread(file.weights), calls, file.options.max_memory)
+    builder = _EveryLayer(file, calls)
     with suppress(Unsupported):
         given = {node.name: fitted(node, value(_parameter(node, free))) for node in nodes}
         builder.model(file.graph, given)
@@ -88,8 +88,9 @@ def _parameter(node: LayerNode, free: int) -> op.Node:
 class _EveryLayer(Builder):
     """Builds all that can be built, and remembers what cannot."""
 
-    def __init__(self, weights: _Unread, addresses: Collection[str], max_memory: int) -> None:
-        super().__init__(weights, {(address, "output") for address in addresses}, max_memory)
+    def __init__(self, file: ModelFile, addresses: Collection[str]) -> None:
+        wanted: set[Place] = {(address, "output") for address in addresses}
+        super().__init__(_Unread(file.weights), wanted, file.options.max_memory, file.masks_with_states)
         self.lacking: set[str] = set()
 
     def give_up(self, address: str, reason: Unsupported) -> None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 Node: TypeAlias = ov.Node | ov.Output
 """What OpenVINO's operations take and give."""
 
+Mask: TypeAlias = ov.Output | None
+"""A boolean node, or none where all steps count."""
+
 FLOATS = "float32"
 _LARGE = 1 << 12
 """Bytes of a constant that are worth a reference rather than a copy."""
@@ -37,8 +40,8 @@ class Value:
     node: ov.Output
     turned: bool = False
     """Whether the node's axes are (B, C, ...) where Keras's are (B, ..., C)."""
-    masked: bool = False
-    """Whether Keras may have attached a mask to it."""
+    mask: Mask = None
+    """Which steps of it count, in Keras's order of axes; see `masks`."""
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -86,7 +89,8 @@ def constant(values: Any, dtype: Any = np.float32) -> ov.Node:
     if isinstance(values, Unread) and values.nbytes >= _LARGE:
         return op.broadcast(op.constant(np.zeros((), dtype)), whole(values.shape))
     numbers = _contiguous(np.asarray(values, dtype))
-    return op.constant(numbers, shared_memory=numbers.nbytes >= _LARGE)
+    # OpenVINO shares no array that Python may not write to; those of SavedModels are such.
+    return op.constant(numbers, shared_memory=numbers.nbytes >= _LARGE and numbers.flags.writeable)
 
 
 def _contiguous(array: Array) -> Array:
@@ -162,7 +166,7 @@ def as_float(tensor: Value) -> Value:
         return tensor
     if tensor.dtype not in INTEGERS:
         raise Unsupported(f"values of type {tensor.dtype}")
-    return Value(converted(tensor.node, FLOATS).output(0), tensor.turned, tensor.masked)
+    return Value(converted(tensor.node, FLOATS).output(0), tensor.turned, tensor.mask)
 
 
 def only_float(tensor: Value) -> Value:
