@@ -258,8 +258,8 @@ def _call(
     if masks_with_states and mask is not None and "initial_state" in keywords:
         if keras.config.backend() == "jax":
             raise UnavailableError(
-                f"layer {node.name!r} has a mask and a first state, of which Keras on JAX makes something else "
-                "than on TensorFlow: set KERAS_BACKEND=tensorflow."
+                f"layer {node.name!r} has a mask and a first state, of which Keras on JAX makes other "
+                "values than on TensorFlow: set KERAS_BACKEND=tensorflow."
             )
         keywords.setdefault("mask", mask)
     result = layer(*arguments, **keywords)
