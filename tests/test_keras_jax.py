@@ -47,6 +47,7 @@ def test_all_that_the_engine_does_it_does_without_tensorflow(tmp_path, samples, 
         np.savez(tmp_path / f"{name}.npz", **arrays, **expected)
     decoder_model("LSTM", 2).save(tmp_path / "decoder.h5")
     environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
+    environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # Compiles in half the time.
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(HERE / "without_tensorflow.py")],
         cwd=HERE.parent, env=environment | {"EXPECTED": str(tmp_path)}, capture_output=True, text=True,
