@@ -78,23 +78,20 @@ def extract(
         LayerprobeError: Others by cause; see `errors`. Whatever is raised, the output is as it was before.
     """
     started, clock = time.perf_counter(), Clock()
-    how = _options(options)
+    how = read_options(options)
     needs = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
     probed = ProbedModel(model, layers, needs, how.engine, how.device)
-    sources = _open_sources(inputs, how.limit)
+    sources = open_sources(inputs, how.limit)
     keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
     path, file_format = choose_output(None if output is None else os.fspath(output), keys)
     check_not_an_input(path, itertools.chain([probed.path], _files_of(inputs)))
     check_target(path, file_format, how.overwrite)
     now = clock.add("list", started)
 
-    probed.prepare()
-    feeds = _feeds(probed, sources, how, clock)
-    engine = _engine(probed, feeds, how)
-    run = Run(probed, feeds, engine, how, clock)
+    run = prepare_run(probed, sources, how, clock)
     now = clock.add("load", now)
 
-    writer = registry.find(registry.WRITERS, file_format, "format")(path, run.stored, feeds.keys())
+    writer = registry.find(registry.WRITERS, file_format, "format")(path, run.stored, run.feeds.keys())
     clock.add("write", now)
     try:
         run.fill(writer, progress)
@@ -106,7 +103,22 @@ def extract(
     return run.report(path)
 
 
-def _options(options: Mapping[str, Any]) -> ExtractOptions:
+def prepare_run(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Run:
+    """Load the model, and build all that computes with it.
+
+    Args:
+        probed: The model.
+        sources: Its inputs by name; "" where it has only one.
+        how: The user's options.
+        clock: Counts the seconds of each stage.
+    """
+    probed.prepare()
+    feeds = _feeds(probed, sources, how, clock)
+    return Run(probed, feeds, _engine(probed, feeds, how), how, clock)
+
+
+def read_options(options: Mapping[str, Any]) -> ExtractOptions:
+    """Check the fields of `ExtractOptions`; those that are not given have their defaults."""
     known = {field.name for field in dataclasses.fields(ExtractOptions)}
     for name in options:
         if name not in known:
@@ -116,7 +128,7 @@ def _options(options: Mapping[str, Any]) -> ExtractOptions:
     return checked
 
 
-def _open_sources(inputs: Inputs | Mapping[str, Inputs], limit: int | None) -> dict[str, Source]:
+def open_sources(inputs: Inputs | Mapping[str, Inputs], limit: int | None) -> dict[str, Source]:
     """By name of the model's input; "" where the model has only one."""
     if isinstance(inputs, Mapping):
         return {name: _open_source(given, limit) for name, given in inputs.items()}

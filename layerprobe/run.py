@@ -49,16 +49,16 @@ class Run:
     def __init__(
         self, probed: ProbedModel, feeds: Feeds, engine: Engine, how: ExtractOptions, clock: Clock
     ) -> None:
-        self._probed, self._feeds, self._engine = probed, feeds, engine
+        self._probed, self.feeds, self.engine = probed, feeds, engine
         self._how, self._clock = how, clock
-        self._storing = Storing(engine, Finish(how.pool, how.dtype))
+        self.storing = Storing(engine, Finish(how.pool, how.dtype))
         self._failures: dict[int, Failure] = {}
         self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
     @property
     def stored(self) -> tuple[TensorSpec, ...]:
         """What is stored of each of the engine's outputs, in the same order."""
-        return self._storing.specs
+        return self.storing.specs
 
     def fill(self, writer: Writer, progress: Progress | None = None) -> None:
         """Compute every row and hand it to the writer, in order.
@@ -70,12 +70,12 @@ class Run:
             for batch, results in computed:
                 self._failures.update((failure.index, failure) for failure in batch.failures)
                 now = time.perf_counter()
-                block = self._storing.block(batch, results)
+                block = self.storing.block(batch, results)
                 now = self._clock.add("reduce", now)
                 writer.write(batch.start, block)
                 self._clock.add("write", now)
                 if progress is not None:
-                    progress(batch.start + batch.size, len(self._feeds), len(self._failures))
+                    progress(batch.start + batch.size, len(self.feeds), len(self._failures))
 
     def _computed(self) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
         """Every batch with its results, which stay as they are until the second batch after is asked for."""
@@ -84,7 +84,7 @@ class Run:
             with closing(self._batches()) as taken:
                 for batch in taken:
                     now = time.perf_counter()
-                    pending.append((batch, self._engine.start(batch.inputs) if batch.rows else dict))
+                    pending.append((batch, self.engine.start(batch.inputs) if batch.rows else dict))
                     self._clock.add("compute", now)
                     if len(pending) > 1:
                         yield self._first(pending)
@@ -106,7 +106,7 @@ class Run:
             if self._how.training:  # Rows influence each other then: to leave one out changes the others.
                 raise
             batch = self._without_refused(batch)
-            results = self._engine.run(batch.inputs) if batch.rows else {}
+            results = self.engine.run(batch.inputs) if batch.rows else {}
         pending.popleft()
         self._clock.add("compute", now)
         return batch, results
@@ -128,7 +128,7 @@ class Run:
     def _refused(self, inputs: Sequence[Array], rows: Sequence[int]) -> dict[int, str]:
         """Why the engine refuses some rows of a batch, by place: it is halved until they are alone."""
         try:
-            self._engine.run(inputs)
+            self.engine.run(inputs)
         except UsageError as error:
             if len(rows) == 1:
                 return {rows[0]: str(error)}
@@ -139,12 +139,11 @@ class Run:
 
     @cached_property
     def _keys(self) -> list[str]:
-        return self._feeds.keys()
+        return self.feeds.keys()
 
     def _batches(self) -> Generator[Batch, None, None]:
         """Every batch; the time that is spent waiting for them counts as "input"."""
-        workers = self._how.workers or len(os.sched_getaffinity(0))
-        with closing(batches(self._feeds, self._engine.batch_size, workers)) as taken:
+        with closing(batches(self.feeds, self.engine.batch_size, worker_threads(self._how))) as taken:
             now = time.perf_counter()
             for batch in taken:
                 self._clock.add("input", now)
@@ -153,7 +152,7 @@ class Run:
 
     def commit(self, writer: Writer) -> None:
         """Give the output its name; raises AllInputsFailedError instead when there is nothing in it."""
-        if len(self._failures) == len(self._feeds):
+        if len(self._failures) == len(self.feeds):
             first = next(iter(self._failures.values()))
             others = f"; {len(self._failures) - 1} more failed too" if len(self._failures) > 1 else ""
             raise AllInputsFailedError(
@@ -168,7 +167,7 @@ class Run:
         """What was done, after `commit`."""
         return RunReport(
             output=path,
-            rows=len(self._feeds),
+            rows=len(self.feeds),
             failures=tuple(itertools.islice(self._failures.values(), KEPT_FAILURES)),
             failed=len(self._failures),
             layers=self.stored,
@@ -180,17 +179,17 @@ class Run:
     def _notes(self) -> Iterator[str]:
         if self._probed.note is not None:
             yield self._probed.note
-        how = self._feeds.preprocessing
+        how = self.feeds.preprocessing
         if how is not None and self._how.preprocess == "auto":
             yield f"preprocess {how.preset}: {how.reason}"
-        if self._feeds.animated:
-            yield f"{self._feeds.animated} of the images have several frames: the first was taken"
-        for name, count in self._storing.overflows.items():
+        if self.feeds.animated:
+            yield f"{self.feeds.animated} of the images have several frames: the first was taken"
+        for name, count in self.storing.overflows.items():
             yield f"{name}: {count} values are too large for float16 and became infinite: use --dtype float32"
 
     def _provenance(self) -> Provenance:
         classes = {layer.address: layer.class_name for layer in self._probed.info.layers}
-        how = self._feeds.preprocessing
+        how = self.feeds.preprocessing
         return Provenance(
             model=self._probed.provenance(),
             layers=[
@@ -205,17 +204,22 @@ class Run:
                 for spec in self.stored
             ],
             inputs={
-                "rows": len(self._feeds),
+                "rows": len(self.feeds),
                 "failed": len(self._failures),
-                "several_frames": self._feeds.animated,
-                "specs": [dataclasses.asdict(spec) for spec in self._feeds.specs],
+                "several_frames": self.feeds.animated,
+                "specs": [dataclasses.asdict(spec) for spec in self.feeds.specs],
             },
             preprocessing=None if how is None else dataclasses.asdict(how),
             options=dataclasses.asdict(self._how),
-            engine={**self._engine.describe(), "batch_size": self._engine.batch_size},
-            versions=_versions(str(self._engine.describe().get("backend"))),
+            engine={**self.engine.describe(), "batch_size": self.engine.batch_size},
+            versions=_versions(str(self.engine.describe().get("backend"))),
             started=self._started,
         )
+
+
+def worker_threads(how: ExtractOptions) -> int:
+    """How many threads read, decode and preprocess."""
+    return how.workers or len(os.sched_getaffinity(0))
 
 
 _PACKAGES = {

@@ -13,6 +13,7 @@ FLOORS = [
     {"cli"},
     {"__init__"},
     {"looking"},
+    {"bench"},
     {"pipeline", "probe"},
     {"run"},
     {"batches", "storing"},
@@ -28,7 +29,7 @@ FLOORS = [
 THIRD_PARTIES = {
     "click": {"cli"},
     "rich": {"cli"},
-    "PIL": {"decode", "preprocess", "views"},
+    "PIL": {"bench", "decode", "preprocess", "views"},
     "h5py": {"modelfile", "formats", "sources", "loading"},
     "keras": {"engines", "loading", "taps", "backend_function"},
     "tensorflow": {"engines", "loading", "taps", "backend_function"},

@@ -16,6 +16,7 @@ from layerprobe.errors import LayerprobeError
 from layerprobe.version import __version__
 
 COMMANDS = {
+    "bench": "layerprobe.cli.bench:bench",
     "check": "layerprobe.cli.check:check",
     "compare": "layerprobe.cli.compare:compare",
     "extract": "layerprobe.cli.extract:extract",
@@ -53,6 +54,7 @@ def cli() -> None:
     layerprobe info    photo.npz                                 what was written
     layerprobe stats   photo.npz                                 what its numbers are like
     layerprobe show    photo.npz -o maps.png                     its feature maps as a picture
+    layerprobe bench   model.h5 photos                           how fast it is here, and what bounds it
 
     Exit codes: 0 done; 1 a bug; 2 usage; 3 done, but some inputs failed; 65 the model was refused; 66 no
     input; 69 a device or package is missing; 70 every input failed; 71 not enough memory; 73 the output

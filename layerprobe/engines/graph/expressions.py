@@ -43,6 +43,8 @@ def operation(node: LayerNode, call: Call) -> list[Value]:
     Raises:
         Unsupported: It is not among the operations of expressions, or has other arguments.
     """
+    if node.class_name == "ConvertToTensor" and node.config.get("dtype") is None:
+        return [leaf for leaf in call.arguments if isinstance(leaf, Value)]
     name = _NAMES.get(node.class_name)
     arguments = [_plain(argument) for argument in call.arguments]
     if node.class_name in OPERATIONS:
