@@ -92,6 +92,7 @@ def extract(
         run.commit(writer)
     finally:
         writer.abort()
+        probed.close()
     clock.add("total", started)
     return run.report(path)
 

@@ -7,28 +7,35 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from layerprobe import registry
 from layerprobe.engines.graph.file import GraphFile
 from layerprobe.engines.graph.unsupported import Unsupported
+from layerprobe.engines.keras_model import KerasModel, load
 from layerprobe.errors import UnavailableError, UsageError
-from layerprobe.modelfile.listing import describe
+from layerprobe.modelfile.listing import describe_file
+from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.select import select
 from layerprobe.records import MAX_MEMORY, LayerInfo, ModelInfo, ModelOptions, Tap, TensorSpec
 
 if TYPE_CHECKING:
     import keras
 
-    from layerprobe.protocols import Engine
+    from layerprobe.protocols import Engine, Runnable
+
+ENGINES = {"auto": ("graph", "keras"), "graph": ("graph",), "keras": ("keras",)}
+"""What the user asks for -> the engines that are tried, in this order."""
 
 
 class ProbedModel:
     """Knows the layers at once, loads late, and no more than the taps need.
 
+    A file stays open until `close`, or the end of this object.
+
     Args:
         model: A path, or a Keras model.
         layers: What to record: addresses and patterns.
         options: What the file needs beside itself.
-        engine: "graph", "keras", or "auto": graph where it can run the model exactly as Keras does.
+        engine: A name in `ENGINES`: "graph", "keras", or "auto": graph where it can run the model exactly as
+            Keras does.
 
     Raises:
         UsageError: No layer is named, or one that the model does not have; or there is no such engine.
@@ -42,19 +49,19 @@ class ProbedModel:
         options: ModelOptions,
         engine: str = "auto",
     ) -> None:
-        self._options = options
-        self._engine = engine
-        self._live: keras.Model | None = None
-        self._file: GraphFile | None = None
-        self.note: str | None = None
-        """Why Keras runs the model, where it was for `auto` to decide."""
         if isinstance(layers, str):
             raise UsageError(
                 f"layers must be a list of addresses, such as [{layers!r}]. Received: {layers!r}"
             )
+        if engine not in ENGINES:
+            raise UsageError(f"engine must be one of {', '.join(ENGINES)}. Received: {engine!r}")
+        self._options = options
+        self._file: ModelFile | None = None
+        self._live: keras.Model | None = None
         if isinstance(model, str | os.PathLike):
             self.path = os.fspath(model)
-            self.info = _describe(self.path, options)
+            self._file = ModelFile(self.path, options)
+            self.info = describe_file(self._file)
         elif not hasattr(model, "layers"):
             raise UsageError(f"a model is a path or a Keras model. Received: {type(model).__name__}")
         else:
@@ -65,39 +72,41 @@ class ProbedModel:
             raise UsageError(
                 f"name at least one layer: `layerprobe layers {self.path or 'MODEL'}` lists them."
             )
-        if not self.info.layers:
+        if self._file is not None and not self.info.layers:
             # The file of a subclassed model does not list its layers; the loaded model does.
-            self._live = self._load(None)
+            self._live = load(self._file, None)
             self.info = _describe_live(self._live, self.info)
         for text in layers:
             if not isinstance(text, str):
                 raise UsageError(f"layers are named by text, such as 'conv1'. Received: {text!r}")
         self.taps: tuple[Tap, ...] = select(layers, self.info.layers)
+        self.note: str | None = None
+        """Which engine runs the model and why none before it in the order does, where that was found out."""
+        self._engines = list(ENGINES[engine])
+        self._runnable: Runnable | None = None
+        if self._live is not None or options.custom_objects:
+            self._only_keras("code of the user's own" if self.path else "a live model")
+
+    def close(self) -> None:
+        """Release the file; no engine can be built any more."""
+        if self._file is not None:
+            self._file.close()
 
     def prepare(self) -> None:
-        """Find out what runs the model, and load what that needs to know its inputs."""
-        if self._graph_file() is None:
-            self._keras_model()
+        """Begin to hash the file, find out what runs it, and load what that needs to know its inputs."""
+        if self._file is not None:
+            self._file.archive.begin_reading(hashed=True)
+        _ = self.inputs
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The inputs that the (pruned) model needs, in its order; free sizes are None."""
-        file = self._graph_file()
-        if file is not None:
-            return file.inputs
-        from layerprobe.engines.keras_tensorflow import model_inputs
-
-        return model_inputs(self._keras_model()) or self.info.inputs
+        return self._first_runnable().inputs
 
     @property
     def fixed_batch_size(self) -> int | None:
         """The batch size that is part of the model's input shape, if one is."""
-        file = self._graph_file()
-        if file is not None:
-            return file.fixed_batch_size
-        from layerprobe.engines.keras_tensorflow import fixed_batch_size
-
-        return fixed_batch_size(self._keras_model())
+        return self._first_runnable().fixed_batch_size
 
     def engine(
         self,
@@ -110,69 +119,78 @@ class ProbedModel:
         """Build what runs the model: inputs with every size known, B, and what `training` needs.
 
         Raises:
-            UnavailableError: The graph engine was asked for, and cannot run this model.
+            UnavailableError: The engine that was asked for cannot run this model.
+            ModelError: The file is damaged, or was changed while it was read.
         """
         if training:
-            self._need_keras("training, which only Keras computes")
-        file = self._graph_file()
-        if file is not None:
-            try:
-                return file.engine(inputs, batch_size)
-            except (Unsupported, UnavailableError) as reason:
-                self._fall_back(str(reason).rstrip("."))
-        engine: Engine = registry.find(registry.ENGINES, "keras", "engine")(
-            self._keras_model(),
-            self.taps,
-            inputs=inputs,
-            batch_size=batch_size,
-            training=training,
-            seed=seed,
-            max_memory=self._options.max_memory,
-        )
+            self._only_keras("training, which only Keras computes")
+        engine = self._first_engine(inputs, batch_size, training, seed)
+        if self._file is not None:
+            self._file.archive.verify()
+            self._file.archive.check_unchanged()
         return engine
 
     def provenance(self) -> dict[str, Any]:
         """Which model this is: path, SHA-256, format, Keras version."""
-        from layerprobe.modelfile.archive import sha256
-
         return {
             "path": os.path.abspath(self.path) if self.path else "",
-            "sha256": sha256(self.path) if self.path else None,
+            "sha256": self._file.archive.sha256() if self._file is not None else None,
             "file_format": self.info.file_format,
             "keras_version": self.info.keras_version,
             "class_name": self.info.class_name,
         }
 
-    def _graph_file(self) -> GraphFile | None:
-        """The file as the graph engine takes it; None where Keras runs the model."""
-        if self._live is not None or self._options.custom_objects:
-            self._need_keras("a live model" if not self.path else "code of the user's own")
-        if self._engine != "keras" and self._file is None:
+    def _first_engine(
+        self, inputs: Sequence[TensorSpec], batch_size: int | None, training: bool, seed: int | None
+    ) -> Engine:
+        """The first engine in the order that can be built."""
+        while True:
+            runnable = self._first_runnable()
             try:
-                self._file = GraphFile(self.path, self.taps, self._options)
-            except Unsupported as reason:
-                self._fall_back(str(reason))
-        return self._file if self._engine != "keras" else None
+                if isinstance(runnable, KerasModel):
+                    return runnable.engine(inputs, batch_size, training=training, seed=seed)
+                return runnable.engine(inputs, batch_size)
+            except (Unsupported, UnavailableError) as reason:
+                self._fall_back(reason)
 
-    def _need_keras(self, reason: str) -> None:
+    def _first_runnable(self) -> Runnable:
+        """The model as the first engine in the order takes it that can run it, for all that is known."""
+        while self._runnable is None:
+            try:
+                self._runnable = self._make_runnable(self._engines[0])
+            except (Unsupported, UnavailableError) as reason:
+                self._fall_back(reason)
+        return self._runnable
+
+    def _make_runnable(self, engine: str) -> Runnable:
+        if engine == "graph":
+            assert self._file is not None, "a live model is Keras's"
+            return GraphFile(self._file, self.taps)
+        model = self._live if self._live is not None else self._file
+        return KerasModel(model, self.taps, self.info.inputs, self._options.max_memory)
+
+    def _fall_back(self, reason: Unsupported | UnavailableError) -> None:
+        """Go on to the next engine in the order; raises where there is none."""
+        failed, *others = self._engines
+        text = str(reason).rstrip(".")
+        if not others and isinstance(reason, UnavailableError):
+            raise reason
+        if not others:
+            raise UnavailableError(f"the {failed} engine cannot run this model ({text}): leave --engine out.")
+        said = f"the {failed} engine cannot run this model ({text})"
+        before = [self.note.partition(": ")[2]] if self.note is not None else []
+        self.note = f"engine {others[0]}: {'; '.join([*before, said])}"
+        self._engines, self._runnable = others, None
+
+    def _only_keras(self, reason: str) -> None:
         """Have Keras run the model, for what was asked can be done by no other."""
-        if self._engine == "graph":
-            raise UnavailableError(f"the graph engine cannot run this model ({reason}): leave --engine out.")
-        self._engine = "keras"
-
-    def _fall_back(self, reason: str) -> None:
-        """Have Keras run a model that `auto` would have given to the graph engine."""
-        self._need_keras(reason)
-        self.note = f"engine keras: the graph engine cannot run this model ({reason})"
-
-    def _keras_model(self) -> keras.Model:
-        """The live model, at the first call from its file; pruned to the taps' ancestors."""
-        if self._live is None:
-            self._live = self._load({tap.address for tap in self.taps})
-        return self._live
-
-    def _load(self, keep: set[str] | None) -> keras.Model:
-        return _load(self.path, self._options, keep)
+        if "keras" not in self._engines:
+            failed = self._engines[0]
+            raise UnavailableError(
+                f"the {failed} engine cannot run this model ({reason}): leave --engine out."
+            )
+        if self._engines != ["keras"]:
+            self._engines, self._runnable = ["keras"], None
 
 
 def _describe_live(model: keras.Model, info: ModelInfo | None = None) -> ModelInfo:
@@ -214,11 +232,12 @@ def layers(
         An outer layer before its inner ones; empty for a subclassed model that was not loaded.
     """
     options = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
-    info = _describe(os.fspath(path), options)
-    if not shapes and (info.layers or not custom_objects):
-        return info.layers
-    reachable = [layer.address for layer in info.layers if not layer.problem]
-    model = _load(os.fspath(path), options, set(reachable) if info.layers else None)
+    with ModelFile(os.fspath(path), options) as file:
+        info = describe_file(file)
+        if not shapes and (info.layers or not custom_objects):
+            return info.layers
+        reachable = [layer.address for layer in info.layers if not layer.problem]
+        model = load(file, set(reachable) if info.layers else None)
     live = _describe_live(model, info)
     found = info.layers or live.layers
     if not shapes:
@@ -228,31 +247,3 @@ def layers(
 
     known = output_shapes(model, reachable or [layer.address for layer in found], live.inputs)
     return tuple(dataclasses.replace(layer, shapes=known.get(layer.address)) for layer in found)
-
-
-def _describe(path: str, options: ModelOptions) -> ModelInfo:
-    return describe(
-        path,
-        options.weights,
-        given=options.custom_objects,
-        lambdas=options.lambdas,
-        max_memory=options.max_memory,
-    )
-
-
-def _load(path: str, options: ModelOptions, keep: set[str] | None) -> keras.Model:
-    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    if backend != "tensorflow":
-        raise UnavailableError(
-            f"layerprobe needs Keras on TensorFlow: unset KERAS_BACKEND. Received: KERAS_BACKEND={backend}"
-        )
-    from layerprobe.loading.build import load_model
-
-    return load_model(
-        path,
-        custom_objects=options.custom_objects,
-        keep=keep,
-        weights=options.weights,
-        lambdas=options.lambdas,
-        max_memory=options.max_memory,
-    )

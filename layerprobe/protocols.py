@@ -58,6 +58,27 @@ class Engine(Protocol):
         ...
 
 
+class Runnable(Protocol):
+    """A model as one engine takes it, before the engine is built for certain sizes.
+
+    What cannot be run so raises `Unsupported` (`engines/graph/unsupported.py`), and the next engine is tried.
+    """
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs that the taps need, in the model's order; free sizes are None."""
+        ...
+
+    @property
+    def fixed_batch_size(self) -> int | None:
+        """The batch size that is part of the model's input shape, if one is."""
+        ...
+
+    def engine(self, inputs: Sequence[TensorSpec], batch_size: int | None) -> Engine:
+        """Build the engine for inputs with every size known; None takes any number of rows."""
+        ...
+
+
 Reduction = Callable[["Array", int], "Array"]
 """(B, ...) activations and the channel axis of one row -> (B, ...)."""
 

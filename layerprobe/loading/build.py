@@ -15,16 +15,12 @@ from layerprobe.errors import LayerprobeError, ModelError, UnknownLayerError, Us
 from layerprobe.loading.assign import assign
 from layerprobe.loading.layers import BoundedZeros, fill_in, first_line, make_layer, pieces
 from layerprobe.loading.subclassed import load_subclassed
-from layerprobe.modelfile.archive import Archive, open_archive
-from layerprobe.modelfile.config import read_graph
 from layerprobe.modelfile.graph import Graph, LayerNode, Reference, walk
+from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.reach import keep_ancestors, problems
-from layerprobe.modelfile.safety import inspect, refuse
-from layerprobe.modelfile.safety.sizes import oversized
 from layerprobe.modelfile.saved import read_version
 from layerprobe.modelfile.served_layers import remaining_problems
-from layerprobe.modelfile.weights import Weights
-from layerprobe.records import MAX_MEMORY
+from layerprobe.records import MAX_MEMORY, ModelOptions
 
 
 def load_model(
@@ -60,14 +56,21 @@ def load_model(
     """
     if compile:
         raise UsageError("load_model never compiles: leave `compile` out, and compile the model yourself.")
-    given = dict(custom_objects or {})
-    with open_archive(path, weights) as archive:
-        refuse(inspect(archive))
-        whole = read_graph(archive, lambdas)
-        if not whole.layers and archive.savedmodel is None:
-            return load_subclassed(path, archive.config(), given)
-        _refuse_missing(keep or (), whole)
-        return _load_graph(archive, whole, given, keep, max_memory)
+    options = ModelOptions(dict(custom_objects or {}), weights, lambdas or {}, max_memory)
+    with ModelFile(path, options) as file:
+        return load_file(file, keep)
+
+
+def load_file(file: ModelFile, keep: Collection[str] | None = None) -> keras.Model:
+    """Like `load_model`, for a file that is open."""
+    if not file.graph.layers and file.archive.savedmodel is None:
+        model = load_subclassed(file.path, file.archive.config(), file.options.custom_objects)
+        file.archive.check_unchanged(by_name=True)
+        return model
+    _refuse_missing(keep or (), file.graph)
+    model = _load_graph(file, keep)
+    file.archive.check_unchanged()
+    return model
 
 
 def _refuse_missing(keep: Collection[str], graph: Graph) -> None:
@@ -79,20 +82,14 @@ def _refuse_missing(keep: Collection[str], graph: Graph) -> None:
         )
 
 
-def _load_graph(
-    archive: Archive,
-    whole: Graph,
-    given: Mapping[str, Any],
-    keep: Collection[str] | None,
-    max_memory: int,
-) -> keras.Model:
+def _load_graph(file: ModelFile, keep: Collection[str] | None) -> keras.Model:
     """Build what is wanted of a model, and give it its weights."""
-    stored = Weights(archive, whole)
+    archive, whole, stored = file.archive, file.graph, file.weights
+    given, sizes = file.options.custom_objects, file.oversized
     if not stored.present:
         raise ModelError(f"{archive.path} has no weights: give the file that holds them with --weights.")
     archive.verify()
     graph = whole if keep is None else keep_ancestors(whole, keep)
-    sizes = oversized(whole, stored.parameters, max_memory)
     if archive.savedmodel is not None:
         # The graph of a SavedModel has what the user's classes compute, as they were when it was saved.
         found = problems(graph, (), sizes)

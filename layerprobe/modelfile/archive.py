@@ -13,12 +13,13 @@ An `Archive` gives
   the separate weights file; None where there is none. Links are not followed by opening it;
 - `zip`: the `zipfile.ZipFile` of the `.keras` format, None for the others;
 - `savedmodel`: the `SavedModel` of that format, None for the others;
-- `sha256()`: of the bytes that were opened.
+- `sha256()`: of the bytes that were opened, and `verify()`: whether those of the zip's weights are whole;
+  both come of one reading beside the caller's own work, which `begin_reading` starts;
+- `check_unchanged()`: whether somebody wrote to it since.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import struct
@@ -31,11 +32,12 @@ import h5py
 
 from layerprobe.errors import ModelError
 from layerprobe.modelfile import hdf5, jsontext
+from layerprobe.modelfile.digest import Digest, Span, Unchanged, folder_sha256
 from layerprobe.modelfile.opening import open_file, open_hdf5, reading, recognise
 from layerprobe.modelfile.savedmodel import SavedModel
 from layerprobe.modelfile.streams import Window
 
-__all__ = ["Archive", "open_archive", "reading", "sha256"]
+__all__ = ["Archive", "open_archive", "reading"]
 
 MAX_CONFIG_BYTES = 64 << 20
 """The config of the largest keras.applications architecture has 1 MB."""
@@ -60,6 +62,10 @@ class Archive:
         self._config: dict[str, Any] = {}
         self._hdf5: h5py.File | None = None
         self._weights_path: str | None = None
+        self._member: Span | None = None
+        """Where in the zip the weights are, unless they are compressed."""
+        self._digest: Digest | None = None
+        self._opened = [Unchanged(path, stream)]
 
     def __enter__(self) -> Archive:
         return self
@@ -71,6 +77,8 @@ class Archive:
 
     def close(self) -> None:
         """Release the file; a second call does nothing."""
+        if self._digest is not None:
+            self._digest.stop()
         self._resources.close()
 
     def config(self) -> dict[str, Any]:
@@ -84,25 +92,52 @@ class Archive:
             ModelError: The weights inside the zip are damaged.
         """
         if self._hdf5 is None and self.zip is not None and self._stream is not None:
-            member = _member_stream(self.zip, self._stream, _WEIGHTS_MEMBER, self.path)
-            self._hdf5 = self._resources.enter_context(open_hdf5(member, f"{_WEIGHTS_MEMBER} of {self.path}"))
+            place = f"{_WEIGHTS_MEMBER} of {self.path}"
+            member, self._member = _member_stream(self.zip, self._stream, _WEIGHTS_MEMBER, place)
+            self._hdf5 = self._resources.enter_context(open_hdf5(member, place))
         return self._hdf5
 
+    def begin_reading(self, hashed: bool) -> None:
+        """Read the file through in the background, for what `verify` and, if `hashed`, `sha256` will ask.
+
+        To be called after the inspection, which opens the weights unless it refuses them.
+        """
+        if self._digest is not None:
+            if self._digest.hashed >= hashed and self._digest.summed == self._member:
+                return
+            self._digest.stop()
+        if self._stream is not None and (hashed or self._member is not None):
+            self._digest = Digest(self._stream, hashed=hashed, summed=self._member)
+
     def verify(self) -> None:
-        """Read the zip's weights once from end to end and compare their checksum.
+        """Compare the checksum of the zip's weights; waits until they are read from end to end.
 
         Raises:
             ModelError: The CRC does not fit: bytes were changed or lost.
         """
-        if self.zip is None:
-            return
-        place = f"{_WEIGHTS_MEMBER} of {self.path}"
-        try:
-            with reading(place), self.zip.open(_WEIGHTS_MEMBER) as member:
-                while member.read(1 << 20):
-                    pass
-        except ModelError as error:
-            raise ModelError(f"{place} is damaged, its CRC is wrong: fetch or save it again.") from error
+        self.hdf5()
+        self.begin_reading(hashed=False)
+        if self.zip is None or self._member is None or self._digest is None:
+            return  # What is compressed was compared when it was unpacked; the other formats have none.
+        with reading(self.weights_place):
+            found = self._digest.crc()
+        if found != self.zip.getinfo(_WEIGHTS_MEMBER).CRC:
+            raise ModelError(f"{self.weights_place} is damaged, its CRC is wrong: fetch or save it again.")
+
+    def check_unchanged(self, by_name: bool = False) -> None:
+        """Look whether anything that was opened was written to since.
+
+        Args:
+            by_name: Whether it was opened by its name once more, so that this too must be the same file.
+
+        Raises:
+            ModelError: It was.
+        """
+        for opened in self._opened:
+            if by_name:
+                opened.check_name()
+            else:
+                opened.check()
 
     @property
     def weights_place(self) -> str:
@@ -114,13 +149,20 @@ class Archive:
         return self.path if self.zip is None else f"{_WEIGHTS_MEMBER} of {self.path}"
 
     def sha256(self) -> str:
-        """SHA-256 of what was opened, as 64 hexadecimal digits; reads all of it."""
+        """SHA-256 of what was opened, as 64 hexadecimal digits; waits until all of it is read.
+
+        Raises:
+            ModelError: It was changed since it was opened.
+        """
         if self._stream is None:
-            return _folder_sha256(self.path)
-        position = self._stream.seek(0)
-        digest = hashlib.file_digest(self._stream, "sha256")
-        self._stream.seek(position)
-        return digest.hexdigest()
+            found = folder_sha256(self.path)
+        else:
+            self.begin_reading(hashed=True)
+            assert self._digest is not None
+            with reading(self.path):
+                found = self._digest.sha256()
+        self.check_unchanged()
+        return found
 
 
 def open_archive(path: str, weights: str | None = None) -> Archive:
@@ -154,32 +196,6 @@ def open_archive(path: str, weights: str | None = None) -> Archive:
             _attach_weights(archive, weights, resources)
         archive._resources = resources.pop_all()
         return archive
-
-
-def sha256(path: str) -> str:
-    """SHA-256 of a model file, or of all files of a SavedModel folder, as 64 hexadecimal digits.
-
-    Raises:
-        NoInputError: There is no such file.
-        AccessError: The system does not let us read it.
-    """
-    if os.path.isdir(path):
-        return _folder_sha256(path)
-    with open_file(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _folder_sha256(folder: str) -> str:
-    """Over the names and the digests of all files, in the order of their names."""
-    digest = hashlib.sha256()
-    for place, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            path = os.path.join(place, name)
-            digest.update(os.fsencode(os.path.relpath(path, folder)) + b"\0")
-            with open_file(path) as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _open_unpacked(path: str, weights: str | None) -> Archive:
@@ -275,6 +291,7 @@ def _attach_weights(archive: Archive, weights: str, resources: ExitStack) -> Non
         raise ModelError(f"{weights} is no weights file: expected HDF5, as `model.save_weights` writes it.")
     archive._hdf5 = resources.enter_context(open_hdf5(stream, weights))
     archive._weights_path = weights
+    archive._opened.append(Unchanged(weights, stream))
 
 
 def _parse_config(config: Any, place: str) -> dict[str, Any]:
@@ -307,14 +324,18 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: str) -> bytes:
 
 
 def _member_stream(
-    archive: zipfile.ZipFile, stream: io.BufferedReader, name: str, path: str
-) -> io.BufferedIOBase:
-    """A seekable stream over one member: in place where it is stored, as Keras does; else unpacked."""
+    archive: zipfile.ZipFile, stream: io.BufferedReader, name: str, place: str
+) -> tuple[io.BufferedIOBase, Span | None]:
+    """A seekable stream over one member: in place where it is stored, as Keras does; else unpacked.
+
+    Returns:
+        The stream, and where the member's bytes are in the file, unless they are packed.
+    """
     info = archive.getinfo(name)
-    with reading(f"{name} of {path}"), archive.open(info) as member:
+    with reading(place), archive.open(info) as member:
         if info.compress_type != zipfile.ZIP_STORED:
-            return io.BytesIO(member.read())
+            return io.BytesIO(member.read()), None
     stream.seek(info.header_offset)
     name_length, extra_length = struct.unpack("<26x2H", stream.read(30))
-    start = info.header_offset + 30 + name_length + extra_length
-    return io.BufferedReader(Window(stream, start, info.file_size))
+    span = Span(info.header_offset + 30 + name_length + extra_length, info.file_size)
+    return io.BufferedReader(Window(stream, *span)), span

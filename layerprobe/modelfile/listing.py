@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
 
-from layerprobe.modelfile.archive import Archive, open_archive
-from layerprobe.modelfile.config import read_graph
 from layerprobe.modelfile.graph import Graph, LayerNode, Reference, references
+from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.reach import inbound, problems
-from layerprobe.modelfile.safety import inspect, refuse
-from layerprobe.modelfile.safety.sizes import oversized
 from layerprobe.modelfile.served_layers import remaining_problems, served_operations
 from layerprobe.modelfile.weights import Weights
-from layerprobe.records import MAX_MEMORY, Finding, LayerInfo, ModelInfo, TensorSpec
+from layerprobe.records import MAX_MEMORY, Finding, LayerInfo, ModelInfo, ModelOptions, TensorSpec
 
 
 def layers(path: str, weights: str | None = None) -> tuple[LayerInfo, ...]:
@@ -49,32 +45,22 @@ def describe(
     Raises:
         LayerprobeError: The file cannot be read, or is refused.
     """
-    with open_archive(path, weights) as archive:
-        findings = inspect(archive)
-        refuse(findings)
-        info = describe_archive(archive, given=given, lambdas=lambdas, max_memory=max_memory)
-        return replace(info, findings=info.findings + findings)
+    options = ModelOptions(dict.fromkeys(given), weights, lambdas or {}, max_memory)
+    with ModelFile(path, options) as file:
+        return describe_file(file)
 
 
-def describe_archive(
-    archive: Archive,
-    *,
-    given: Collection[str] = (),
-    lambdas: Mapping[str, str] | None = None,
-    max_memory: int = MAX_MEMORY,
-) -> ModelInfo:
-    """Like `describe`, for a model that is open and whose container was inspected."""
-    graph = read_graph(archive, lambdas)
-    weights = Weights(archive, graph)
-    sizes = oversized(graph, weights.parameters, max_memory)
-    found = problems(graph, given, sizes)
+def describe_file(file: ModelFile) -> ModelInfo:
+    """Like `describe`, for a model that is open."""
+    archive, graph, weights, given = file.archive, file.graph, file.weights, file.options.custom_objects
+    found = problems(graph, given, file.oversized)
     inputs = tuple(_input_spec(graph, reference) for reference in references(graph.inputs))
     layers = _list_layers(graph, weights, found)
     if archive.savedmodel is not None and not graph.layers:
         inputs = archive.savedmodel.signature.inputs
         layers = served_operations(archive.savedmodel.signature)
     elif archive.savedmodel is not None and found:
-        remaining = remaining_problems(archive.savedmodel, graph, found, given, sizes)
+        remaining = remaining_problems(archive.savedmodel, graph, found, given, file.oversized)
         layers = _list_layers(graph, weights, remaining)
     return ModelInfo(
         path=archive.path,
@@ -84,8 +70,9 @@ def describe_archive(
         inputs=inputs,
         layers=layers,
         findings=(
+            *file.findings,
             *graph.findings,
-            *(Finding("refused", address, reason) for address, reason in sizes.items()),
+            *(Finding("refused", address, reason) for address, reason in file.oversized.items()),
             *_missing(graph, weights, layers),
         ),
     )

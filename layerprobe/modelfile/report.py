@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from layerprobe.modelfile.archive import open_archive
-from layerprobe.modelfile.listing import describe_archive
-from layerprobe.modelfile.safety import inspect
-from layerprobe.records import MAX_MEMORY, Finding, ModelInfo
+from layerprobe.modelfile.listing import describe_file
+from layerprobe.modelfile.model_file import ModelFile
+from layerprobe.records import MAX_MEMORY, Finding, ModelInfo, ModelOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +52,16 @@ def check(
     Raises:
         LayerprobeError: The file cannot be read, or is damaged.
     """
-    with open_archive(path, weights) as archive:
-        found = inspect(archive)
-        refused = any(finding.level == "refused" for finding in found)
-        info = None if refused else describe_archive(archive, lambdas=lambdas, max_memory=max_memory)
+    options = ModelOptions(weights=weights, lambdas=lambdas or {}, max_memory=max_memory)
+    with ModelFile(path, options, refusing=False) as file:
+        file.archive.begin_reading(hashed=True)
+        refused = any(finding.level == "refused" for finding in file.findings)
+        info = None if refused else describe_file(file)
         return Report(
             path=path,
-            file_format=archive.file_format,
-            keras_version=archive.keras_version,
-            sha256=archive.sha256(),
+            file_format=file.archive.file_format,
+            keras_version=file.archive.keras_version,
+            sha256=file.archive.sha256(),
             info=info,
-            findings=(*found, *(info.findings if info is not None else ())),
+            findings=info.findings if info is not None else file.findings,
         )

@@ -1,0 +1,80 @@
+"""A saved model on its way to being listed or run: opened once, inspected once, its config read once."""
+
+from __future__ import annotations
+
+import weakref
+from functools import cached_property
+from types import TracebackType
+
+from layerprobe.modelfile.archive import open_archive
+from layerprobe.modelfile.config import read_graph
+from layerprobe.modelfile.graph import Graph
+from layerprobe.modelfile.safety import inspect, refuse
+from layerprobe.modelfile.safety.sizes import oversized
+from layerprobe.modelfile.weights import Weights
+from layerprobe.records import ModelOptions
+
+
+class ModelFile:
+    """One opened model file; what lists it, runs it or hashes it takes what it needs from here.
+
+    It stays open until `close`, the end of a `with` block, or the end of this object: whatever is read of
+    it later is of the same file, also where its name went to another one meanwhile.
+
+    Args:
+        path: Of the model file or SavedModel folder.
+        options: What it needs beside itself.
+        refusing: Whether to raise where the inspection refuses it; a report about it wants to know why.
+
+    Raises:
+        NoInputError: There is no such file.
+        AccessError: The system does not let us read it.
+        ModelError: It is no saved model, or damaged, or refused.
+    """
+
+    def __init__(self, path: str, options: ModelOptions, *, refusing: bool = True) -> None:
+        self.path = path
+        self.options = options
+        self.archive = open_archive(path, options.weights)
+        self.close = weakref.finalize(self, self.archive.close)
+        """Release the file; a second call does nothing."""
+        try:
+            self.findings = inspect(self.archive)
+            """What the inspection noticed."""
+            if refusing:
+                refuse(self.findings)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> ModelFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The whole model in normal form; without layers where only its own code knows them.
+
+        Raises:
+            ModelError: The config is damaged, or no Keras wrote it.
+            UsageError: An expression was given for a Lambda layer that is not there.
+        """
+        return read_graph(self.archive, self.options.lambdas)
+
+    @cached_property
+    def weights(self) -> Weights:
+        """Where the arrays of each layer are.
+
+        Raises:
+            ModelError: They are damaged, or those of another model.
+        """
+        return Weights(self.archive, self.graph)
+
+    @cached_property
+    def oversized(self) -> dict[str, str]:
+        """Address -> why, for the layers that ask for more memory than they may."""
+        return oversized(self.graph, self.weights.parameters, self.options.max_memory)
