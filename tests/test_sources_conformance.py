@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,6 +44,13 @@ def numpy_file(folder: Path, save: Callable[..., None], name: str) -> Source:
     return array_source([str(folder / name)])
 
 
+def tar(folder: Path) -> Source:
+    with tarfile.open(folder / "x.tar", "w") as archive:
+        for file in files(folder):
+            archive.add(file, Path(file).name)
+    return image_source([str(folder / "x.tar")])
+
+
 SOURCES: dict[str, Callable[[Path], Source]] = {
     "files": lambda folder: image_source(files(folder)),
     "folder": lambda folder: image_source([str(Path(files(folder)[0]).parent)]),
@@ -52,6 +60,7 @@ SOURCES: dict[str, Callable[[Path], Source]] = {
     "npz": lambda folder: numpy_file(folder, np.savez, "x.npz"),
     "npz compressed": lambda folder: numpy_file(folder, np.savez_compressed, "x.npz"),
     "hdf5": hdf5,
+    "tar": tar,
 }
 
 

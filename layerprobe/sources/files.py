@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from layerprobe.errors import ResourceError, SampleError
 from layerprobe.records import Sample
@@ -20,24 +20,41 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _SYSTEM_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
+class Readable(Protocol):
+    """An image within a file, such as a member of a tar file."""
+
+    @property
+    def key(self) -> str:
+        """What its row is called."""
+        ...
+
+    def read(self) -> bytes:
+        """Its bytes; raises SampleError."""
+        ...
+
+
 class FileSource:
-    """One sample for each path, in order.
+    """One sample for each file, in order.
 
     Args:
-        paths: Undecodable bytes as lone surrogates (`os.fsdecode`); a path that is there twice is two rows.
+        files: Paths, undecodable bytes as lone surrogates (`os.fsdecode`), and what is within files; what is
+            there twice is two rows.
     """
 
     kind = "images"
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        self._paths = paths
+    def __init__(self, files: Sequence[str | Readable]) -> None:
+        self._files = files
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._files)
 
     def __iter__(self) -> Iterator[Sample]:
-        for index, path in enumerate(self._paths):
-            yield Sample(index, path, partial(read_file, path))
+        for index, file in enumerate(self._files):
+            if isinstance(file, str):
+                yield Sample(index, file, partial(read_file, file))
+            else:
+                yield Sample(index, file.key, file.read)
 
 
 def read_file(path: str) -> bytes:

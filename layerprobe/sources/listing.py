@@ -1,4 +1,4 @@
-"""Files, folders, globs and lists of paths, as typed -> one source of images."""
+"""Files, folders, globs, tar files and lists of paths, as typed -> one source of images."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import errno
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import IO
 
 from layerprobe.errors import AccessError, NoInputError, UsageError
 from layerprobe.sources.files import FileSource, reason
 from layerprobe.sources.folder import images_in
+from layerprobe.sources.tar import TarMember, is_tar, members_of
 
 MAX_ENTRY = 2**16
 """Bytes of one path in a list; a longer one means that the file is no list."""
@@ -30,7 +31,8 @@ def image_source(
     """Expand what the user typed to image files; none of them is opened but to see whether it is an image.
 
     A file that is named, or matched by a pattern, or in a list is a row, whatever it is; of folders see
-    `images_in`. Rows keep the order of the inputs, then of the lists; what is named twice is two rows.
+    `images_in`, of tar files, which their suffix tells, `members_of`. Rows keep the order of the inputs, then
+    of the lists; what is named twice is two rows.
 
     Args:
         inputs: Files; folders; patterns with `*`, `?`, `[...]` and `**` (only where no file has that very
@@ -48,28 +50,33 @@ def image_source(
     given = [os.fsdecode(name) for name in inputs]
     if given.count("-") > (stdin is not None):
         raise UsageError("`-` reads a list from standard input, once.")
-    paths: list[str] = []
+    files: list[str | TarMember] = []
     empty: list[str] = []
 
     def take(more: Iterable[str]) -> int:
-        before = len(paths)
-        paths.extend(islice(more, None if limit is None else limit - before))
-        return len(paths) - before
+        before = len(files)
+        within = chain.from_iterable(map(_files_of, more))
+        files.extend(islice(within, None if limit is None else limit - before))
+        return len(files) - before
 
     for name in given:
         if name == "-" and stdin is not None:
             take(_entries(stdin, nul, "standard input"))
         elif not os.path.isdir(name):
             take(_named(name))
-        elif not take(_folder(name)) and len(paths) != limit:
+        elif not take(_folder(name)) and len(files) != limit:
             empty.append(name)
-            paths.append(name)
+            files.append(name)
     for name in map(os.fsdecode, lists):
         take(_list(name, nul))
-    if len(paths) == len(empty):
+    if len(files) == len(empty):
         places = ", ".join(repr(name) for name in [*given, *map(os.fsdecode, lists)][:5])
         raise NoInputError(f"no images found in {places or 'an empty list of inputs'}.")
-    return FileSource(paths)
+    return FileSource(files)
+
+
+def _files_of(path: str) -> Iterable[str | TarMember]:
+    return members_of(path) if is_tar(path) else (path,)
 
 
 def _folder(name: str) -> Iterator[str]:

@@ -1,0 +1,120 @@
+"""The images in a tar file, each read at its place: nothing is unpacked."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from layerprobe.errors import AccessError, NoInputError, SampleError
+from layerprobe.signatures import HEAD, IMAGE_SUFFIXES, image_format
+from layerprobe.sources.files import MAX_BYTES, file_errors, open_regular, reason
+
+SUFFIX = ".tar"
+
+
+@dataclass(frozen=True, slots=True)
+class TarMember:
+    """One image in a tar file."""
+
+    archive: str
+    """Path of the tar file."""
+    name: str
+    """As the tar file has it; undecodable bytes as lone surrogates."""
+    offset: int
+    """Of its first byte."""
+    size: int
+    """In bytes."""
+    fault: str = ""
+    """Why nothing can be read here."""
+
+    @property
+    def key(self) -> str:
+        """What its row is called."""
+        return f"{self.archive}::{self.name}"
+
+    def read(self) -> bytes:
+        """The member's bytes.
+
+        Raises:
+            SampleError: The tar file is not what it was when it was listed, or ends within the member.
+        """
+        if self.fault:
+            raise SampleError(self.fault)
+        if self.size > MAX_BYTES:
+            raise SampleError(f"{self.size} bytes are more than the limit of {MAX_BYTES}")
+        with file_errors(), open_regular(self.archive) as file:
+            file.seek(self.offset)
+            data = file.read(self.size)
+        if len(data) < self.size:
+            raise SampleError("truncated: the tar file ends within it")
+        return data
+
+
+def is_tar(path: str) -> bool:
+    """Whether a path is called like a tar file that is not compressed."""
+    return path.lower().endswith(SUFFIX)
+
+
+def members_of(path: str) -> Iterator[TarMember]:
+    """Find the images in a tar file, in its order.
+
+    As in folders, a file is an image if its content or its suffix says so; hidden files are left out. Where a
+    tar file is cut short or damaged, what follows is lost: a last member that cannot be read says so.
+
+    Raises:
+        AccessError: The file cannot be read.
+        NoInputError: It is missing, or no tar file.
+    """
+    try:
+        with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            yield from _images(path, archive, file.fileno())
+    except PermissionError as error:
+        raise AccessError(f"{path!r} cannot be read: {reason(error)}.") from error
+    except OSError as error:
+        raise NoInputError(f"{path!r} cannot be read: {reason(error)}.") from error
+    except (tarfile.TarError, SampleError) as error:
+        raise NoInputError(f"{path!r} is not a tar file that can be read: {error}.") from error
+
+
+def _images(path: str, archive: tarfile.TarFile, descriptor: int) -> Iterator[TarMember]:
+    size = os.fstat(descriptor).st_size
+    while (info := _next(archive)) is not None:
+        member = TarMember(path, info.name, info.offset_data, info.size)
+        if info.issym() or info.islnk() or info.issparse():
+            if not _hidden(info.name) and _called_like_an_image(info.name):
+                yield replace(member, fault="a link or a sparse file within the tar file, which is not read")
+            continue
+        if not info.isfile():
+            continue
+        cut = member.offset + member.size > size
+        if cut or (not _hidden(info.name) and _is_image(member, descriptor)):
+            yield member
+        if cut:
+            return
+    # After a header that it cannot read, tarfile ends without a word; a tar file ends with zeros.
+    if os.pread(descriptor, tarfile.BLOCKSIZE, archive.offset).strip(b"\0"):
+        fault = "damaged: no member begins here, so that what follows is lost"
+        yield TarMember(path, f"byte {archive.offset}", archive.offset, 0, fault)
+
+
+def _next(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
+    info = archive.next()
+    archive.members = []  # type: ignore[attr-defined]  # it would keep every header in memory
+    return info
+
+
+def _hidden(name: str) -> bool:
+    base = name.rsplit("/", 1)[-1]
+    return base.startswith(".") or base.lower() == "thumbs.db"
+
+
+def _called_like_an_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def _is_image(member: TarMember, descriptor: int) -> bool:
+    if _called_like_an_image(member.name):
+        return True
+    return image_format(os.pread(descriptor, min(HEAD, member.size), member.offset)) is not None
