@@ -182,7 +182,13 @@ def _engine(probed: ProbedModel, feeds: Feeds, how: ExtractOptions) -> tuple[Eng
     row_bytes = None
     while True:
         batch_size = choose_batch_size(how, len(feeds), probed.fixed_batch_size, row_bytes)
-        engine = probed.engine(feeds.specs, batch_size=batch_size, training=how.training, seed=how.seed)
+        engine = probed.engine(
+            feeds.specs,
+            batch_size=batch_size,
+            precision=how.precision,
+            training=how.training,
+            seed=how.seed,
+        )
         row_bytes = sum(
             int(np.prod(cast(tuple[int, ...], spec.shape))) * np.dtype(np.float32).itemsize
             for spec in engine.outputs

@@ -33,6 +33,7 @@ class Probe:
         layers: Addresses and patterns; see `modelfile/select.py`.
         engine: "graph", "keras", or "auto": graph, which needs no TensorFlow, where it computes
             what Keras would.
+        precision: What the model computes in: "float32", or "bfloat16", faster where the processor has it.
         training: Dropout and batch normalisation as in training.
         seed: Of every random layer, with `training`; drawn when None.
         custom_objects: Classes and functions that the model needs and Keras does not have, by name.
@@ -51,6 +52,7 @@ class Probe:
         layers: Sequence[str],
         *,
         engine: str = "auto",
+        precision: str = "float32",
         training: bool = False,
         seed: int | None = None,
         custom_objects: Mapping[str, Any] | None = None,
@@ -60,7 +62,9 @@ class Probe:
     ) -> None:
         options = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
         self._probed = ProbedModel(model, layers, options, engine)
-        self._training, self._seed = training, seed
+        if precision not in ("float32", "bfloat16"):
+            raise UsageError(f"precision must be float32 or bfloat16. Received: {precision!r}")
+        self._precision, self._training, self._seed = precision, training, seed
         self._engines: dict[tuple[tuple[int, ...], ...], Engine] = {}
 
     def __call__(
@@ -87,7 +91,11 @@ class Probe:
             ]
             size = self._probed.fixed_batch_size
             self._engines[shapes] = self._probed.engine(
-                specs, batch_size=size, training=self._training, seed=self._seed
+                specs,
+                batch_size=size,
+                precision=self._precision,
+                training=self._training,
+                seed=self._seed,
             )
         return self._engines[shapes].run(arrays)
 

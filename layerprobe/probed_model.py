@@ -113,6 +113,7 @@ class ProbedModel:
         inputs: Sequence[TensorSpec],
         *,
         batch_size: int | None,
+        precision: str = "float32",
         training: bool = False,
         seed: int | None = None,
     ) -> Engine:
@@ -124,7 +125,7 @@ class ProbedModel:
         """
         if training:
             self._only_keras("training, which only Keras computes")
-        engine = self._first_engine(inputs, batch_size, training, seed)
+        engine = self._first_engine(inputs, batch_size, precision, training=training, seed=seed)
         if self._file is not None:
             self._file.archive.verify()
             self._file.archive.check_unchanged()
@@ -141,15 +142,15 @@ class ProbedModel:
         }
 
     def _first_engine(
-        self, inputs: Sequence[TensorSpec], batch_size: int | None, training: bool, seed: int | None
+        self, inputs: Sequence[TensorSpec], batch_size: int | None, precision: str, **only_keras: Any
     ) -> Engine:
         """The first engine in the order that can be built."""
         while True:
             runnable = self._first_runnable()
             try:
                 if isinstance(runnable, KerasModel):
-                    return runnable.engine(inputs, batch_size, training=training, seed=seed)
-                return runnable.engine(inputs, batch_size)
+                    return runnable.engine(inputs, batch_size, precision, **only_keras)
+                return runnable.engine(inputs, batch_size, precision)
             except (Unsupported, UnavailableError) as reason:
                 self._fall_back(reason)
 

@@ -74,7 +74,7 @@ class Runnable(Protocol):
         """The batch size that is part of the model's input shape, if one is."""
         ...
 
-    def engine(self, inputs: Sequence[TensorSpec], batch_size: int | None) -> Engine:
+    def engine(self, inputs: Sequence[TensorSpec], batch_size: int | None, precision: str) -> Engine:
         """Build the engine for inputs with every size known; None takes any number of rows."""
         ...
 

@@ -78,6 +78,13 @@ PARTIAL = 3
     show_default=True,
     help="What runs MODEL; graph needs no TensorFlow.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="What MODEL computes in.",
+)
 @click.option("--training", is_flag=True, help="Dropout and batch normalisation as in training.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of random layers, with --training.")
 @model_options

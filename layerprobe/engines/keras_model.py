@@ -56,11 +56,20 @@ class KerasModel:
         self,
         inputs: Sequence[TensorSpec],
         batch_size: int | None,
+        precision: str,
         *,
         training: bool = False,
         seed: int | None = None,
     ) -> Engine:
-        """Build the engine for inputs with every size known, and for what only Keras does."""
+        """Build the engine for inputs with every size known, and for what only Keras does.
+
+        Raises:
+            UnavailableError: Keras is to compute in another precision than float32.
+        """
+        if precision != "float32":
+            raise UnavailableError(
+                f"the keras engine computes in float32 only: leave --precision out. Received: {precision}"
+            )
         engine: Engine = registry.find(registry.ENGINES, "keras", "engine")(
             self._model,
             self._taps,

@@ -9,19 +9,17 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as op
 
-from layerprobe.engines.graph.build import Builder, Seen, fitted, last_line
+from layerprobe.engines.graph.build import Builder, Seen, fitted
 from layerprobe.engines.graph.structure import flat
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import FLOATS, INTEGERS, Value, dims, dtype_of, in_keras_order, value
-from layerprobe.errors import LayerprobeError, ResourceError, UsageError
+from layerprobe.engines.openvino_cpu import CompiledModel
 from layerprobe.modelfile.graph import Graph, LayerNode, walk
 from layerprobe.modelfile.weights import Weights
 from layerprobe.records import MAX_MEMORY, Tap, TensorSpec
 
 if TYPE_CHECKING:
     from layerprobe.records import Array
-
-PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class GraphEngine:
@@ -60,18 +58,15 @@ class GraphEngine:
         self.outputs = _specs(found, nodes, dict(walk(graph)), batch_size)
         self._lookups = builder.lookups
         nodes += [lookup.indices for lookup in self._lookups]
-        self._request = _compile(nodes, parameters, precision)
+        model = ov.Model([op.result(node) for node in nodes], list(parameters), "layerprobe")
+        self._compiled = CompiledModel(model, batch_size, precision)
 
     def run(self, inputs: Sequence[Array]) -> dict[str, Array]:
         """See `protocols.Engine`: the last batch is padded, so that every row is computed alike."""
         rows = len(inputs[0])
-        fed = [np.ascontiguousarray(_padded(array, self._padded)) for array in inputs]
-        try:
-            results = self._request.infer(dict(enumerate(fed)), share_inputs=True)
-        except (RuntimeError, MemoryError) as error:
-            raise _at_run(error, len(fed[0])) from error
+        results = self._compiled.run(inputs)
         for place, lookup in enumerate(self._lookups, len(self.outputs)):
-            lookup.check(results[place], rows, len(fed[0]))
+            lookup.check(results[place], rows, self._padded or rows)
         return {spec.name: results[place][:rows] for place, spec in enumerate(self.outputs)}
 
     def describe(self) -> dict[str, Any]:
@@ -135,28 +130,3 @@ def _specs(
         axis = 0 if first and len(sizes) > 2 else -1
         specs.append(TensorSpec(tap.name, sizes[1:], dtype_of(node), axis, tap.address))
     return tuple(specs)
-
-
-def _compile(nodes: Sequence[ov.Output], parameters: Sequence[ov.Node], precision: str) -> ov.InferRequest:
-    model = ov.Model([op.result(node) for node in nodes], list(parameters), "layerprobe")
-    # Without the hint OpenVINO may take bfloat16 where the processor has it.
-    options = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
-    try:
-        return ov.Core().compile_model(model, "CPU", options).create_infer_request()
-    except RuntimeError as error:
-        raise Unsupported(last_line(error)) from error
-
-
-def _at_run(error: Exception, rows: int) -> LayerprobeError:
-    """What OpenVINO says of a batch, as the error that it is to the user."""
-    reason = last_line(error)
-    if isinstance(error, MemoryError) or "allocate" in reason:
-        return ResourceError(f"not enough memory for a batch of {rows} rows: give a smaller --batch-size.")
-    return UsageError(f"the model cannot compute with these inputs: {reason.rstrip('.')}.")
-
-
-def _padded(array: Array, rows: int | None) -> Array:
-    """Repeat the last row until there are `rows`: real values, so that nothing overflows."""
-    if rows is None or len(array) == rows:
-        return array
-    return np.concatenate([array, np.repeat(array[-1:], rows - len(array), axis=0)])

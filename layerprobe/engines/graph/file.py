@@ -49,7 +49,7 @@ class GraphFile:
         self.fixed_batch_size: int | None = sizes.pop() if sizes else None
         """The batch size that is part of the model's input shape, if one is."""
 
-    def engine(self, inputs: Sequence[TensorSpec], batch_size: int | None) -> Engine:
+    def engine(self, inputs: Sequence[TensorSpec], batch_size: int | None, precision: str) -> Engine:
         """Build the engine for inputs with every size known.
 
         Raises:
@@ -61,6 +61,7 @@ class GraphFile:
             self._taps,
             inputs=inputs,
             batch_size=batch_size,
+            precision=precision,
             max_memory=self._file.options.max_memory,
         )
         return engine

@@ -1,0 +1,83 @@
+"""OpenVINO models on this processor: compiled for one batch size and precision, run batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import openvino as ov
+
+from layerprobe.engines.graph.unsupported import Unsupported
+from layerprobe.errors import LayerprobeError, ResourceError, UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from layerprobe.records import Array
+
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+class CompiledModel:
+    """What computes the outputs of an OpenVINO model.
+
+    Args:
+        model: Of B rows, or of any number.
+        batch_size: B; None takes any number of rows and pads nothing.
+        precision: "float32" or "bfloat16".
+
+    Raises:
+        Unsupported: OpenVINO cannot compile it.
+        UnavailableError: The processor does not compute in that precision.
+    """
+
+    def __init__(self, model: ov.Model, batch_size: int | None, precision: str) -> None:
+        self._padded = batch_size
+        core = ov.Core()
+        if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise UnavailableError("this processor cannot compute in bfloat16: leave --precision out.")
+        # Without the hint OpenVINO may take bfloat16 where the processor has it.
+        options = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
+        try:
+            self._request = core.compile_model(model, "CPU", options).create_infer_request()
+        except RuntimeError as error:
+            raise Unsupported(last_line(error)) from error
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """Compute one batch; a short one is padded, so that every row is computed alike.
+
+        Args:
+            inputs: One (n, ...) array per input of the model, in its order, 1 <= n <= B.
+
+        Returns:
+            One (B, ...) array per output of the model, in its order; the first n rows are the inputs's.
+
+        Raises:
+            UsageError: The model cannot compute with these inputs.
+            ResourceError: There is not enough memory for so many rows.
+        """
+        fed = [np.ascontiguousarray(_padded(array, self._padded)) for array in inputs]
+        try:
+            return list(self._request.infer(dict(enumerate(fed)), share_inputs=True).to_tuple())
+        except (RuntimeError, MemoryError) as error:
+            raise _at_run(error, len(fed[0])) from error
+
+
+def last_line(error: Exception) -> str:
+    """What an exception says, in one line; OpenVINO begins with places in its own source."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else type(error).__name__
+
+
+def _at_run(error: Exception, rows: int) -> LayerprobeError:
+    """What OpenVINO says of a batch, as the error that it is to the user."""
+    reason = last_line(error)
+    if isinstance(error, MemoryError) or "allocate" in reason:
+        return ResourceError(f"not enough memory for a batch of {rows} rows: give a smaller --batch-size.")
+    return UsageError(f"the model cannot compute with these inputs: {reason.rstrip('.')}.")
+
+
+def _padded(array: Array, rows: int | None) -> Array:
+    """Repeat the last row until there are `rows`: real values, so that nothing overflows."""
+    if rows is None or len(array) == rows:
+        return array
+    return np.concatenate([array, np.repeat(array[-1:], rows - len(array), axis=0)])
