@@ -77,6 +77,11 @@ class KerasTensorFlowEngine:
             raise UsageError(f"the model cannot compute with these inputs: {first_line(error)}.") from error
         return {spec.name: value.numpy()[:rows] for spec, value in zip(self.outputs, results, strict=True)}
 
+    @property
+    def trace(self) -> Any:
+        """The concrete function that takes the inputs and gives the outputs, for what converts it."""
+        return self._compiled
+
     def describe(self) -> dict[str, Any]:
         """Name, device and precision, for the provenance."""
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
