@@ -86,6 +86,15 @@ LAYERS: dict[str, dict[str, Any]] = {
     "AdditiveAttention": {"use_scale": True, "dropout": 0.0, "seed": None},
     "AlphaDropout": _SHAPED_DROPOUT,
     "Attention": {"use_scale": False, "score_mode": "dot", "dropout": 0.0, "seed": None},
+    "AugMix": {
+        **_RANDOM_COLOUR,
+        "num_chains": 3,
+        "chain_depth": 3,
+        "factor": 0.3,
+        "alpha": 1.0,
+        "all_ops": True,
+        "interpolation": "bilinear",
+    },
     "Average": {},
     "AveragePooling1D": _pooling(1),
     "AveragePooling2D": _pooling(2),
@@ -114,6 +123,7 @@ LAYERS: dict[str, dict[str, Any]] = {
     "Cropping1D": {"cropping": (1, 1)},
     "Cropping2D": {"cropping": ((0, 0), (0, 0)), "data_format": None},
     "Cropping3D": {"cropping": ((1, 1), (1, 1), (1, 1)), "data_format": None},
+    "CutMix": {"factor": 1.0, **_RANDOM},
     "Dense": {"units": REQUIRED, "activation": None, "use_bias": True},
     "DepthwiseConv1D": _convolution(1, depthwise=True, depth_multiplier=1),
     "DepthwiseConv2D": _convolution(2, depthwise=True, depth_multiplier=1),
@@ -188,6 +198,7 @@ LAYERS: dict[str, dict[str, Any]] = {
         "ref_power": 1.0,
     },
     "Minimum": {},
+    "MixUp": {"alpha": 0.2, **_RANDOM},
     "MultiHeadAttention": {
         **_MULTI_HEAD,
         "use_bias": True,
@@ -267,6 +278,13 @@ LAYERS: dict[str, dict[str, Any]] = {
     "SimpleRNN": {**_SIMPLE_CELL, **_SEQUENCE},
     "SimpleRNNCell": _SIMPLE_CELL,
     "Softmax": {"axis": -1},
+    "Solarization": {
+        "addition_factor": 0.0,
+        "threshold_factor": 0.0,
+        "value_range": (0, 255),
+        "seed": None,
+        "data_format": None,
+    },
     "SpatialDropout1D": _DROPOUT,
     "SpatialDropout2D": {**_DROPOUT, "data_format": None},
     "SpatialDropout3D": {**_DROPOUT, "data_format": None},
@@ -298,43 +316,14 @@ LAYERS: dict[str, dict[str, Any]] = {
     "ZeroPadding3D": {"padding": ((1, 1), (1, 1), (1, 1)), "data_format": None},
 }
 
-ACTIVATIONS = frozenset(
-    [
-        "celu",
-        "elu",
-        "exponential",
-        "gelu",
-        "glu",
-        "hard_shrink",
-        "hard_sigmoid",
-        "hard_silu",
-        "hard_swish",
-        "hard_tanh",
-        "keras2_hard_sigmoid",
-        "leaky_relu",
-        "linear",
-        "log_sigmoid",
-        "log_softmax",
-        "mish",
-        "relu",
-        "relu6",
-        "selu",
-        "sigmoid",
-        "silu",
-        "soft_shrink",
-        "softmax",
-        "softplus",
-        "softsign",
-        "sparse_plus",
-        "sparse_sigmoid",
-        "sparsemax",
-        "squareplus",
-        "swish",
-        "tanh",
-        "tanh_shrink",
-        "threshold",
-    ]
+_ACTIVATIONS = (
+    "celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh "
+    "keras2_hard_sigmoid leaky_relu linear log_sigmoid log_softmax mish relu relu6 selu sigmoid silu "
+    "soft_shrink softmax softplus softsign sparse_plus sparse_sigmoid sparsemax squareplus swish tanh "
+    "tanh_shrink threshold"
 )
+
+ACTIVATIONS = frozenset(_ACTIVATIONS.split())
 """Names that an activation may have; "keras2_hard_sigmoid" is the one of `graph`."""
 
 MODELS = ("Functional", "Sequential")

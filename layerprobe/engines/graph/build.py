@@ -12,7 +12,7 @@ from layerprobe.engines.graph.embedding import Lookup
 from layerprobe.engines.graph.expressions import operation
 from layerprobe.engines.graph.layer import Layer
 from layerprobe.engines.graph.structure import fill, flat
-from layerprobe.engines.graph.tables import KEYWORDS, LAYERS, MASK_READERS
+from layerprobe.engines.graph.tables import KEYWORDS, LAYERS, MASK_READERS, OTHER_TYPES
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import Value
 from layerprobe.engines.openvino_cpu import last_line
@@ -119,7 +119,7 @@ class Builder:
     def _layer(self, node: LayerNode, address: str, path: Path, call: Call) -> list[Value]:
         if node.module != "keras.layers" or node.class_name not in LAYERS:
             raise Unsupported("a class that it does not have")
-        if node.config["dtype"] != "float32":
+        if node.config["dtype"] not in ("float32", *OTHER_TYPES.get(node.class_name, ())):
             raise Unsupported(f"dtype {node.config['dtype']}")
         if node.class_name in MASK_READERS and any(tensor.masked for tensor in flat(call.arguments)):
             raise Unsupported("a mask")
@@ -170,8 +170,12 @@ def in_order(graph: Graph) -> list[tuple[LayerNode, int]]:
 
 
 def _neutral(name: str, value: Any) -> bool:
-    """Whether an argument of a call says nothing here: inference is what is computed anyway."""
-    return value is None or (name == "training" and value is False)
+    """Whether an argument of a call says nothing here.
+
+    `training` does not, whatever it is: Keras hands every layer the phase in which the model is called,
+    and writes true for layers whose default it is.
+    """
+    return value is None or (name == "training" and isinstance(value, bool))
 
 
 def _by_name(graph: Graph, given: Any) -> dict[str, Value]:

@@ -19,6 +19,7 @@ from layerprobe.engines.graph.values import (
     dims,
     in_keras_order,
     known,
+    whole,
 )
 
 
@@ -136,49 +137,41 @@ def _transposed(layer: Layer, inputs: Sequence[Value]) -> Value:
     """The gradient of a convolution from the larger image to the smaller one.
 
     Keras says how large the larger image is (keras/src/backend/common/backend_utils.py), and TensorFlow
-    pads it as it would for that convolution.
+    pads it as it would for that convolution; what none of its windows reaches is zero.
     """
     x = channels_first_input(layer, inputs)
     channels, *sizes = known(dims(x)[1:])
     rank, filters = len(sizes), layer.config["filters"]
     kernel, strides = each(layer, "kernel_size", rank), each(layer, "strides", rank)
-    if each(layer, "dilation_rate", rank) != (1,) * rank:
-        raise Unsupported("a dilated transposed convolution")
-    large = [_enlarged(layer, *axis) for axis in zip(sizes, kernel, strides, range(rank), strict=True)]
-    before = after = [0] * rank
+    dilation = each(layer, "dilation_rate", rank)
+    spans = [(width - 1) * step + 1 for width, step in zip(kernel, dilation, strict=True)]
+    large = [_enlarged(layer, *axis) for axis in zip(sizes, spans, strides, range(rank), strict=True)]
+    before = [0] * rank
     if layer.config["padding"] == "same":
-        before, after = same_padding(large, kernel, strides, [1] * rank)
-    spans = [(size - 1) * stride + width for size, stride, width in zip(sizes, strides, kernel, strict=True)]
-    extra = [
-        wanted - (span - first - last)
-        for wanted, span, first, last in zip(large, spans, before, after, strict=True)
-    ]
-    if any(not 0 <= more < stride for more, stride in zip(extra, strides, strict=True)):
-        raise Unsupported(f"output_padding={layer.config['output_padding']} with these sizes")
+        before, _ = same_padding(large, kernel, strides, dilation)
+    full = [(size - 1) * stride + span for size, stride, span in zip(sizes, strides, spans, strict=True)]
+    after = [has - first - wanted for has, first, wanted in zip(full, before, large, strict=True)]
     arrays = layer.arrays(kernel=(*kernel, filters, channels), **_bias(layer, filters))
     weights = constant(np.moveaxis(arrays["kernel"], (-1, -2), (0, 1)))
+    cut = [max(rows, 0) for rows in after]
     node = op.convolution_backprop_data(
-        x,
-        weights,
-        list(strides),
-        pads_begin=before,
-        pads_end=after,
-        dilations=[1] * rank,
-        output_padding=extra,
+        x, weights, list(strides), pads_begin=before, pads_end=cut, dilations=list(dilation)
     )
+    if min(after) < 0:
+        missing = whole([0, 0, *(max(-rows, 0) for rows in after)])
+        node = op.pad(node, whole([0] * (rank + 2)), missing, "constant", constant(0.0))
     return finish(layer, node, arrays.get("bias"))
 
 
-def _enlarged(layer: Layer, size: int, width: int, stride: int, axis: int) -> int:
-    """How long Keras makes an axis."""
+def _enlarged(layer: Layer, size: int, span: int, stride: int, axis: int) -> int:
+    """How long Keras makes an axis; the kernel reaches over `span` of its pixels."""
     padding, extra = layer.config["padding"], layer.config["output_padding"]
     if padding not in ("same", "valid"):
         raise Unsupported(f"padding={padding}")
     if extra is None:
-        return size * stride if padding == "same" else size * stride + max(width - stride, 0)
+        return size * stride if padding == "same" else size * stride + max(span - stride, 0)
     more: int = extra if isinstance(extra, int) else extra[axis]
-    pad = width // 2 if padding == "same" else 0
-    return (size - 1) * stride + width - 2 * pad + more
+    return (size - 1) * stride + (span if padding == "valid" else span % 2) + more
 
 
 LAYERS: dict[str, BuildLayer] = {

@@ -9,8 +9,9 @@ from openvino import opset1, opset13
 
 from layerprobe.engines.graph.convolution import channels_first_input, each, same_padding
 from layerprobe.engines.graph.layer import BuildLayer, Layer
+from layerprobe.engines.graph.rearranging import cut
 from layerprobe.engines.graph.unsupported import Unsupported
-from layerprobe.engines.graph.values import Value, dims, known, only_float, value, whole
+from layerprobe.engines.graph.values import Node, Value, dims, known, only_float, value, whole
 
 
 def _windows(layer: Layer, x: ov.Output) -> tuple[tuple[int, ...], list[int], list[int], tuple[int, ...]]:
@@ -51,10 +52,31 @@ def _global(reduce: Callable[..., ov.Node]) -> BuildLayer:
     return build
 
 
+def _adaptive(reduce: Callable[..., ov.Node]) -> BuildLayer:
+    """As many windows along each axis as asked for; where they do not fit evenly they overlap."""
+
+    def build(layer: Layer, inputs: Sequence[Value]) -> Value:
+        only_float(inputs[0])
+        node: Node = channels_first_input(layer, inputs)
+        sizes = known(dims(node)[2:])
+        counts = each(layer, "output_size", len(sizes))
+        for axis, (size, count) in enumerate(zip(sizes, counts, strict=True), 2):
+            bounds = [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+            parts = [cut(node, axis, first, last) for first, last in bounds]
+            node = opset13.concat([reduce(part, whole([axis]), True) for part in parts], axis)
+        return layer.result(node)
+
+    return build
+
+
+_adaptive_average = _adaptive(opset13.reduce_mean)
+_adaptive_maximum = _adaptive(opset13.reduce_max)
 _global_average = _global(opset13.reduce_mean)
 _global_maximum = _global(opset13.reduce_max)
 
 LAYERS: dict[str, BuildLayer] = {
+    **{f"AdaptiveAveragePooling{rank}D": _adaptive_average for rank in (1, 2, 3)},
+    **{f"AdaptiveMaxPooling{rank}D": _adaptive_maximum for rank in (1, 2, 3)},
     **{f"AveragePooling{rank}D": _average for rank in (1, 2, 3)},
     **{f"GlobalAveragePooling{rank}D": _global_average for rank in (1, 2, 3)},
     **{f"GlobalMaxPooling{rank}D": _global_maximum for rank in (1, 2, 3)},

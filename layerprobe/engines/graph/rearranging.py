@@ -93,7 +93,8 @@ def _stack(xs: Any, axis: int) -> Node:
     return op.concat([op.unsqueeze(x, whole([place])) for x in nodes], place)
 
 
-def _cut(x: Node, place: int, start: int, stop: int) -> Node:
+def cut(x: Node, place: int, start: int, stop: int) -> Node:
+    """The positions from `start` to before `stop` along an axis."""
     return op.slice(x, whole([start]), whole([stop]), whole([1]), whole([place]))
 
 
@@ -110,13 +111,13 @@ def _split(x: Node, sections: Any, axis: int) -> tuple[Node, ...]:
     pairs = list(itertools.pairwise(bounds))
     if any(not first < last for first, last in pairs):
         raise Unsupported("a split with empty parts")
-    return tuple(_cut(x, place, first, last) for first, last in pairs)
+    return tuple(cut(x, place, first, last) for first, last in pairs)
 
 
 def _unstack(x: Node, num: int | None, axis: int) -> tuple[Node, ...]:
     place = _place(axis, len(dims(x)))
     (size,) = known([dims(x)[place]])
-    return tuple(op.squeeze(_cut(x, place, i, i + 1), whole([place])) for i in range(size))
+    return tuple(op.squeeze(cut(x, place, i, i + 1), whole([place])) for i in range(size))
 
 
 def _tile(x: Node, repeats: Any) -> Node:
@@ -205,11 +206,11 @@ def _indexed(x: Node, key: Any, axis: int) -> Node:
         return x
     (size,) = known([dims(x)[axis]])
     if type(key) is int and -size <= key < size:
-        return _cut(x, axis, key % size, key % size + 1)
+        return cut(x, axis, key % size, key % size + 1)
     if isinstance(key, slice) and all(part is None or type(part) is int for part in _parts(key)):
         places = range(*key.indices(size))
         if len(places):
-            return _cut(x, axis, places[0], places[-1] + 1) if places.step == 1 else taken(x, places, axis)
+            return cut(x, axis, places[0], places[-1] + 1) if places.step == 1 else taken(x, places, axis)
     raise Unsupported(f"the index {key!r}")
 
 

@@ -11,6 +11,7 @@ from openvino import opset13 as op
 
 from layerprobe.engines.graph.convolution import channels_first_input
 from layerprobe.engines.graph.layer import BuildLayer, Layer
+from layerprobe.engines.graph.resizing import resized
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import (
     Value,
@@ -27,6 +28,11 @@ from layerprobe.engines.graph.values import (
 def _identity(layer: Layer, inputs: Sequence[Value]) -> Value:
     (tensor,) = inputs
     return tensor
+
+
+def _wrapped(layer: Layer, inputs: Sequence[Value]) -> Value:
+    """The layer within; its weights were normalised when they were trained."""
+    return layer.child("layer", inputs)[0]
 
 
 def _reshaped(tensor: Value, sizes: Sequence[int]) -> Value:
@@ -107,7 +113,7 @@ def _cropping(layer: Layer, inputs: Sequence[Value]) -> Value:
 
 
 def _up_sampling(layer: Layer, inputs: Sequence[Value]) -> Value:
-    """Every value repeated along each spatial axis, or the image resized between pixels' centres."""
+    """Every value repeated along each spatial axis, or the image resized."""
     x = _channels_first(layer, inputs)
     sizes = known(dims(x)[2:])
     given = layer.config["size"]
@@ -118,9 +124,12 @@ def _up_sampling(layer: Layer, inputs: Sequence[Value]) -> Value:
         for axis, factor in enumerate(factors, 2):
             node = _repeated(node, axis, factor)
         return layer.result(node)
-    if method != "bilinear":
-        raise Unsupported(f"interpolation={method}")
     larger = [size * factor for size, factor in zip(sizes, factors, strict=True)]
+    if method != "bilinear":
+        node = x
+        for axis, length in enumerate(larger, 2):
+            node = resized(node, axis, length, method)
+        return layer.result(node)
     axes = whole(range(2, len(sizes) + 2))
     node = op.interpolate(
         x, whole(larger), "linear_onnx", "sizes", coordinate_transformation_mode="half_pixel", axes=axes
@@ -160,6 +169,7 @@ LAYERS: dict[str, BuildLayer] = {
     "Permute": _permute,
     "RepeatVector": _repeat_vector,
     "Reshape": _reshape,
+    "SpectralNormalization": _wrapped,
     **{f"UpSampling{rank}D": _up_sampling for rank in (1, 2, 3)},
     **{f"ZeroPadding{rank}D": _zero_padding for rank in (1, 2, 3)},
 }

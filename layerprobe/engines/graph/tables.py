@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from layerprobe.engines.graph import (
     activations,
+    categories,
     convolution,
     dense,
     embedding,
     expressions,
+    images,
     merge,
     normalisation,
     pooling,
@@ -18,10 +20,12 @@ from layerprobe.engines.graph.layer import BuildLayer
 
 LAYERS: dict[str, BuildLayer] = {
     **activations.LAYERS,
+    **categories.LAYERS,
     **convolution.LAYERS,
     **dense.LAYERS,
     **embedding.LAYERS,
     **expressions.LAYERS,
+    **images.LAYERS,
     **merge.LAYERS,
     **normalisation.LAYERS,
     **pooling.LAYERS,
@@ -43,3 +47,6 @@ MASK_READERS = (
 
 KEYWORDS: dict[str, tuple[str, ...]] = dict.fromkeys(("GRU", "LSTM", "SimpleRNN"), ("initial_state",))
 """The classes whose calls take more than inputs, and what."""
+
+OTHER_TYPES: dict[str, tuple[str, ...]] = {"IntegerLookup": ("int64",)}
+"""The classes whose own type may be another than float32, and which."""

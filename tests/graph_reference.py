@@ -1,0 +1,45 @@
+"""The graph engine held against Keras: one model saved, computed by both, and compared layer by layer."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from layerprobe.probe import Probe
+
+RANDOM = np.random.default_rng(7)
+
+
+def relative_error(found, wanted):
+    assert found.shape == wanted.shape
+    assert found.dtype == wanted.dtype
+    scale = max(float(np.abs(wanted).max()), 1e-30)
+    return float(np.abs(found.astype("float64") - wanted).max()) / scale
+
+
+def randomise(model):
+    """Weights that are neither zero nor one, variances positive."""
+    for weight in model.weights:
+        if "seed" in weight.path or weight.dtype != "float32":
+            continue
+        low = 0.5 if "variance" in weight.path else -0.5
+        weight.assign(RANDOM.uniform(low, 1.0, weight.shape))
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+
+
+def assert_equal_to_keras(model, path, arrays):
+    """Every layer, by the graph engine from the saved file, is what Keras computes."""
+    randomise(model)
+    model.save(path)
+    names = [layer.name for layer in model.layers]
+    every = keras.Model(model.inputs, [layer.output for layer in model.layers])
+    expected = keras.tree.flatten(every(arrays, training=False))
+    found = Probe(path, names, engine="graph")(arrays if len(arrays) > 1 else arrays[0])
+    assert len(found) == len(expected)
+    for (name, values), wanted in zip(found.items(), expected, strict=True):
+        assert relative_error(values, np.asarray(wanted)) < 1e-5, name
+
+
+IMAGE, ODD, TALL, SEQUENCE, VECTOR, VOLUME = (6, 8, 4), (7, 5, 3), (9, 4, 2), (9, 4), (6,), (5, 6, 4, 3)
