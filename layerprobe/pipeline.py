@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from layerprobe import registry
+from layerprobe.engines.cache import user_cache
 from layerprobe.errors import UsageError
 from layerprobe.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed
 from layerprobe.formats.placement import check_target
@@ -72,7 +73,7 @@ def extract(
     started, clock = time.perf_counter(), Clock()
     how = _options(options)
     needs = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
-    probed = ProbedModel(model, layers, needs, how.engine)
+    probed = ProbedModel(model, layers, needs, how.engine, user_cache() if how.cache else None)
     sources = _open_sources(inputs, how.limit)
     keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
     path, file_format = choose_output(None if output is None else os.fspath(output), keys)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from layerprobe.engines.cache import user_cache
 from layerprobe.errors import UsageError
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import MAX_MEMORY, ModelOptions, TensorSpec
@@ -31,8 +32,9 @@ class Probe:
     Args:
         model: Path of a saved model, or a Keras model.
         layers: Addresses and patterns; see `modelfile/select.py`.
-        engine: "graph", "keras", or "auto": graph, which needs no TensorFlow, where it computes
-            what Keras would.
+        engine: "graph", which needs no TensorFlow; "converted"; "keras"; or "auto": the first of these that
+            computes what Keras would.
+        cache: Whether what was converted is kept for later runs, and taken from there.
         precision: What the model computes in: "float32", or "bfloat16", faster where the processor has it.
         training: Dropout and batch normalisation as in training.
         seed: Of every random layer, with `training`; drawn when None.
@@ -52,6 +54,7 @@ class Probe:
         layers: Sequence[str],
         *,
         engine: str = "auto",
+        cache: bool = True,
         precision: str = "float32",
         training: bool = False,
         seed: int | None = None,
@@ -61,7 +64,7 @@ class Probe:
         max_memory: int = MAX_MEMORY,
     ) -> None:
         options = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
-        self._probed = ProbedModel(model, layers, options, engine)
+        self._probed = ProbedModel(model, layers, options, engine, user_cache() if cache else None)
         if precision not in ("float32", "bfloat16"):
             raise UsageError(f"precision must be float32 or bfloat16. Received: {precision!r}")
         self._precision, self._training, self._seed = precision, training, seed

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from layerprobe import registry
 from layerprobe.engines.cache import Cache
 from layerprobe.engines.graph.file import GraphFile
 from layerprobe.engines.graph.unsupported import Unsupported
@@ -97,9 +98,9 @@ class ProbedModel:
 
     @property
     def note(self) -> str | None:
-        """Which engine runs the model and why, where that was found out and is not the same for every model."""
-        trusted = self._runnable.note if isinstance(self._runnable, ConvertedModel) else None
-        reasons = [*self._given_up, *([trusted] if trusted else [])]
+        """Which engine runs the model and why, where that is not the same for every model."""
+        trusted = None if self._runnable is None else self._runnable.note
+        reasons = self._given_up if trusted is None else [*self._given_up, trusted]
         return f"engine {self._engines[0]}: {'; '.join(reasons)}" if reasons else None
 
     def close(self) -> None:
@@ -183,7 +184,7 @@ class ProbedModel:
             return self._keras
         assert self._file is not None, "a live model is Keras's"
         if engine == "converted":
-            return ConvertedModel(
+            converted: Runnable = registry.find(registry.ENGINES, "converted", "engine")(
                 self._file,
                 self.taps,
                 keras=self._keras,
@@ -191,6 +192,7 @@ class ProbedModel:
                 cache=self._cache,
                 instead=self._instead,
             )
+            return converted
         if self._options.custom_objects:
             raise Unsupported("code of the user's own")
         return GraphFile(self._file, self.taps)

@@ -64,6 +64,9 @@ class Runnable(Protocol):
     What cannot be run so raises `Unsupported` (`engines/graph/unsupported.py`), and the next engine is tried.
     """
 
+    note: str | None
+    """Why its numbers are trusted, where that is not the same for every model."""
+
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The inputs that the taps need, in the model's order; free sizes are None."""

@@ -180,8 +180,10 @@ class ExtractOptions:
     """Rows computed at once; None: 32, or fewer where the activations would pass 256 MiB."""
     limit: int | None = None
     """Only the first so many inputs."""
-    engine: Literal["auto", "graph", "keras"] = "auto"
-    """What runs the model; auto: graph, which needs no TensorFlow, where it computes what Keras would."""
+    engine: Literal["auto", "graph", "converted", "keras"] = "auto"
+    """What runs the model; auto: the first of the others that computes what Keras would."""
+    cache: bool = True
+    """Whether what was converted is kept for later runs, and taken from there."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the model computes in; bfloat16 is faster where the processor has it, and has 3 digits."""
     training: bool = False

@@ -238,7 +238,11 @@ def stored_dtype(dtype: str, asked: str) -> str:
     return asked if "float" in dtype else dtype
 
 
-_PACKAGES = {"graph": ("openvino",), "keras": ("tensorflow", "keras")}
+_PACKAGES = {
+    "graph": ("openvino",),
+    "keras": ("tensorflow", "keras"),
+    "converted": ("openvino", "tensorflow", "keras"),
+}
 """Engine -> the packages that its numbers come from."""
 
 

@@ -62,7 +62,7 @@ class Cache:
     """A folder of entries.
 
     Args:
-        folder: Made when the first entry is kept.
+        folder: Made when the first entry is kept; "" where there is no place for one.
         limit: Bytes that all entries together may have.
     """
 
@@ -72,11 +72,10 @@ class Cache:
 
     def find(self, key: str) -> Entry | None:
         """The entry of that key, where there is a sound one; a damaged one is removed."""
-        path = self._path(key)
-        with contextlib.suppress(OSError), _opened(path) as descriptor:
+        with contextlib.suppress(OSError), _opened(self._path(key)) as descriptor:
             entry = _read(descriptor)
             if entry is None:
-                os.unlink(path)
+                os.unlink(self._path(key))
             else:
                 with contextlib.suppress(OSError):  # On a disk that only can be read.
                     os.utime(descriptor)
@@ -144,6 +143,8 @@ class Cache:
         return len(names)
 
     def _path(self, key: str) -> str:
+        if not self.folder:
+            raise FileNotFoundError
         return os.path.join(self.folder, key + _SUFFIX)
 
     def _names(self, suffix: str) -> list[str]:
@@ -153,6 +154,8 @@ class Cache:
             return []
 
     def _make_folder(self) -> None:
+        if not self.folder:
+            raise OSError("there is no home for it: set LAYERPROBE_CACHE to a folder")
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         if not _only_ours(os.stat(self.folder)):
             raise OSError(f"{self.folder} is another user's, or others may write to it")
@@ -191,7 +194,7 @@ def user_cache() -> Cache | None:
     """This user's cache: $LAYERPROBE_CACHE, or the place that the system has for such things.
 
     Returns:
-        None where there is no such place: no home, or an empty $LAYERPROBE_CACHE.
+        None where $LAYERPROBE_CACHE is empty: the user wants none.
     """
     given = os.environ.get("LAYERPROBE_CACHE")
     if given is not None:
@@ -204,7 +207,7 @@ def user_cache() -> Cache | None:
         place, name = os.environ.get("XDG_CACHE_HOME", ""), "layerprobe"
         if not os.path.isabs(place):  # A relative one is to be ignored, says the XDG specification.
             place = os.path.expanduser("~/.cache")
-    return Cache(os.path.join(place, name)) if os.path.isabs(place) else None
+    return Cache(os.path.join(place, name) if os.path.isabs(place) else "")
 
 
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)

@@ -119,26 +119,63 @@ def convert(trace: Any, outputs: tuple[TensorSpec, ...]) -> Converted:
     import tensorflow as tf
 
     # A function that calls the trace: the converter takes loops within such, which it refuses in the trace
-    # itself, and keeps results apart that are equal. It sorts inputs and results by these names.
+    # itself, and keeps results apart that are equal.
     specs = {
-        f"input{place:06}": tf.TensorSpec(spec.shape, spec.dtype)
+        _input(place): tf.TensorSpec(spec.shape, spec.dtype)
         for place, spec in enumerate(trace.structured_input_signature[0])
     }
 
     def named(**values: Any) -> dict[str, Any]:
-        return {f"output{place:06}": value for place, value in enumerate(trace(*values.values()))}
+        return {_output(place): value for place, value in enumerate(trace(*values.values()))}
 
     try:
         function = tf.function(named, autograph=False).get_concrete_function(**specs)
         model = ov.convert_model(function)
     except Exception as error:  # OpenVINO raises nearly everything.
         raise Unsupported(f"OpenVINO cannot convert it: {_why_not(error)}") from error
-    if len(model.inputs) != len(specs) or len(model.outputs) != len(outputs):
-        raise Unsupported("OpenVINO's converter lost one of its inputs or outputs")
+    names = [tensor.name for tensor in function.outputs]
+    model = _in_order(model, list(specs), sorted(range(len(names)), key=names.__getitem__))
     for operation in model.get_ops():
         if _looks_up(operation):
             raise Unsupported("an index that a table lacks would go unnoticed in OpenVINO")
     return Converted(model, outputs)
+
+
+def _in_order(model: ov.Model, inputs: Sequence[str], order: Sequence[int]) -> ov.Model:
+    """The model with its inputs and outputs where the trace has them.
+
+    Args:
+        model: As the converter gives it, its outputs sorted by names that TensorFlow chose.
+        inputs: The names of its inputs.
+        order: For each of its outputs, which one of the trace it is. One that only hands an input on has
+            lost the name that tells it; those that have theirs prove the order.
+
+    Raises:
+        Unsupported: The names say something else.
+    """
+    names = [output.get_names() for output in model.outputs]
+    told = [{name for name in some if name.startswith("output")} for some in names]
+    if len(told) != len(order) or any(
+        some and _output(place) not in some for place, some in zip(order, told, strict=True)
+    ):
+        raise Unsupported("OpenVINO's converter lost the order of its outputs")
+    parameters = {name: node for node in model.get_parameters() for name in node.output(0).get_names()}
+    if len(model.inputs) != len(inputs) or not set(inputs) <= set(parameters):
+        raise Unsupported("OpenVINO's converter lost one of its inputs")
+    results = model.get_results()
+    return ov.Model(
+        [results[order.index(place)] for place in range(len(order))],
+        [parameters[name] for name in inputs],
+        "layerprobe",
+    )
+
+
+def _input(place: int) -> str:
+    return f"input{place:06}"
+
+
+def _output(place: int) -> str:
+    return f"output{place:06}"
 
 
 def serialize(converted: Converted, folder: str) -> dict[str, bytes]:
@@ -170,9 +207,7 @@ def _sized(model: ov.Model, inputs: Sequence[TensorSpec], batch_size: int | None
     """The model for rows of these shapes; the one given stays as it is."""
     sized = model.clone()
     try:
-        sized.reshape(
-            {place: _shape(spec, batch_size) for place, spec in enumerate(inputs)}
-        )
+        sized.reshape({place: _shape(spec, batch_size) for place, spec in enumerate(inputs)})
     except RuntimeError as error:
         raise Unsupported(last_line(error)) from error
     return sized

@@ -28,6 +28,8 @@ class KerasModel:
         max_memory: Bytes that one tensor of one row may have.
     """
 
+    note: str | None = None
+
     def __init__(
         self,
         model: ModelFile | keras.Model,

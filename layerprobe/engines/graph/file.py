@@ -28,6 +28,8 @@ class GraphFile:
         ModelError: The file is damaged.
     """
 
+    note: str | None = None
+
     def __init__(self, file: ModelFile, taps: Sequence[Tap]) -> None:
         self._file, self._taps = file, taps
         if not file.graph.layers:
