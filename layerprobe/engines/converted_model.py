@@ -211,9 +211,7 @@ def _sha256(path: str) -> str:
 def _fingerprint(trace: Any) -> str:
     """SHA-256 of what a trace computes, with the values it holds: of the user's code in the end."""
     digest = hashlib.sha256(trace.graph.as_graph_def().SerializeToString(deterministic=True))
-    for variable in trace.variables:
-        digest.update(variable.numpy().tobytes())
+    variables = {id(variable.handle): variable for variable in trace.variables}
     for captured in trace.captured_inputs:
-        if captured.dtype.name != "resource":
-            digest.update(captured.numpy().tobytes())
+        digest.update(variables.get(id(captured), captured).numpy().tobytes())
     return digest.hexdigest()
