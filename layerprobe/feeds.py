@@ -170,15 +170,18 @@ class Feeds:
         """What each row is called: after its image where there is one."""
         return [sample.key for sample in itertools.islice(self._named.source, len(self))]
 
-    def rows(self, samples: tuple[Sample, ...]) -> tuple[Array, ...] | Failure:
-        """The model's inputs for one row, or why there are none. Runs in worker threads."""
-        rows = []
-        for feed, sample in zip(self._feeds, samples, strict=True):
+    def empty(self, size: int) -> list[Array]:
+        """Memory for `size` rows of each input of the model."""
+        return [np.empty((size, *cast(tuple[int, ...], spec.shape)), spec.dtype) for spec in self.specs]
+
+    def fill(self, samples: tuple[Sample, ...], places: Sequence[Array]) -> Failure | None:
+        """Put one row of each input in its place, or say why there is none. Runs in worker threads."""
+        for feed, sample, place in zip(self._feeds, samples, places, strict=True):
             try:
-                rows.append(feed.row(sample))
+                place[...] = feed.row(sample)
             except _Failed as failed:
                 return Failure(sample.index, sample.key, failed.stage, failed.reason)
-        return tuple(rows)
+        return None
 
     @property
     def animated(self) -> int:

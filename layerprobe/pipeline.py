@@ -26,11 +26,11 @@ from layerprobe.plan import (
 )
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import MAX_MEMORY, ExtractOptions, ModelOptions, RunReport, TensorSpec
-from layerprobe.run import Progress, Run, stored_dtype
+from layerprobe.run import Progress, Run
 from layerprobe.sources.opening import open_source
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Engine, Reduction, Source
+    from layerprobe.protocols import Engine, Source
 
     Inputs = Source | Sequence[str]
 
@@ -83,11 +83,12 @@ def extract(
 
     probed.prepare()
     feeds = _feeds(probed, sources, how, clock)
-    engine, reduced = _engine(probed, feeds, how)
-    clock.add("load", now)
+    engine = _engine(probed, feeds, how)
+    run = Run(probed, feeds, engine, how, clock)
+    now = clock.add("load", now)
 
-    run = Run(probed, feeds, engine, reduced, how, clock)
-    writer = registry.find(registry.WRITERS, file_format, "format")(path, reduced, feeds.keys())
+    writer = registry.find(registry.WRITERS, file_format, "format")(path, run.stored, feeds.keys())
+    clock.add("write", now)
     try:
         run.fill(writer, progress)
         run.commit(writer)
@@ -174,12 +175,8 @@ def _feed(probed: ProbedModel, spec: TensorSpec, source: Source, how: ExtractOpt
     return ImageFeed(spec, source, preprocessing, how.max_pixels, clock)
 
 
-def _engine(probed: ProbedModel, feeds: Feeds, how: ExtractOptions) -> tuple[Engine, tuple[TensorSpec, ...]]:
-    """Build the engine, again with smaller batches where the activations would be too big.
-
-    Returns:
-        The engine, and what is stored of its outputs after reduction and cast.
-    """
+def _engine(probed: ProbedModel, feeds: Feeds, how: ExtractOptions) -> Engine:
+    """Build the engine, again with smaller batches where the activations would be too big."""
     row_bytes = None
     while True:
         batch_size = choose_batch_size(how, len(feeds), probed.fixed_batch_size, row_bytes)
@@ -195,13 +192,4 @@ def _engine(probed: ProbedModel, feeds: Feeds, how: ExtractOptions) -> tuple[Eng
             for spec in engine.outputs
         )
         if choose_batch_size(how, len(feeds), probed.fixed_batch_size, row_bytes) >= batch_size:
-            break
-    reduce = registry.find(registry.REDUCTIONS, how.pool, "reduction")
-    return engine, tuple(_reduced(spec, reduce, how.dtype) for spec in engine.outputs)
-
-
-def _reduced(spec: TensorSpec, reduce: Reduction, dtype: str) -> TensorSpec:
-    """What is stored of one of the engine's outputs."""
-    stored = stored_dtype(spec.dtype, dtype)
-    one = reduce(np.zeros((1, *cast(tuple[int, ...], spec.shape)), stored), spec.channel_axis)
-    return dataclasses.replace(spec, shape=one.shape[1:], dtype=str(one.dtype))
+            return engine

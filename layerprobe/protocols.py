@@ -45,7 +45,7 @@ class Engine(Protocol):
             inputs: One (n, ...) array per input of the model, in the model's order, 1 <= n <= B.
 
         Returns:
-            (n, ...) arrays by name, in the order of `outputs`.
+            (n, ...) arrays by name, in the order of `outputs`; they are the caller's.
 
         Raises:
             UsageError: The model cannot compute with some of the rows, such as an index that a table lacks.
@@ -53,9 +53,25 @@ class Engine(Protocol):
         """
         ...
 
+    def start(self, inputs: Sequence[Array]) -> Collect:
+        """Begin to compute one batch; one more may be begun, and `run` be called, before it is collected.
+
+        Args:
+            inputs: As for `run`; they must stay as they are until the results are collected.
+
+        Returns:
+            What waits for the results, and raises what `run` would. They are the engine's, not to be written
+            to, and their memory is used again when `start` is called for the second time after.
+        """
+        ...
+
     def describe(self) -> dict[str, Any]:
         """Name, device and precision, for the provenance."""
         ...
+
+
+Collect = Callable[[], "dict[str, Array]"]
+"""Waits for a batch that is being computed, and gives its activations by name; may be called again."""
 
 
 class Runnable(Protocol):

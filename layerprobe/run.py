@@ -8,24 +8,23 @@ import itertools
 import os
 import platform
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from functools import cached_property
 from importlib import metadata
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from layerprobe import registry
+from layerprobe.batches import batches
 from layerprobe.errors import AllInputsFailedError, UsageError
 from layerprobe.feeds import Clock, Feeds
-from layerprobe.prefetch import ordered_map
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import Batch, ExtractOptions, Failure, Provenance, RunReport, TensorSpec
+from layerprobe.storing import Storing
 from layerprobe.version import __version__
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Engine, Reduction, Writer
+    from layerprobe.protocols import Collect, Engine, Writer
     from layerprobe.records import Array
 
 Progress = Callable[[int, int, int], None]
@@ -42,41 +41,114 @@ class Run:
         probed: The model, for the provenance.
         feeds: Its inputs.
         engine: What computes.
-        stored: What is stored of the engine's outputs, in the same order.
         how: The user's options.
         clock: Counts the seconds of each stage.
     """
 
     def __init__(
-        self,
-        probed: ProbedModel,
-        feeds: Feeds,
-        engine: Engine,
-        stored: Sequence[TensorSpec],
-        how: ExtractOptions,
-        clock: Clock,
+        self, probed: ProbedModel, feeds: Feeds, engine: Engine, how: ExtractOptions, clock: Clock
     ) -> None:
         self._probed, self._feeds, self._engine = probed, feeds, engine
-        self._stored, self._how, self._clock = tuple(stored), how, clock
-        self._reduce: Reduction = registry.find(registry.REDUCTIONS, how.pool, "reduction")
+        self._how, self._clock = how, clock
+        self._storing = Storing(engine.outputs, how.pool, how.dtype)
         self._failures: dict[int, Failure] = {}
-        self._overflows: dict[str, int] = {}
         self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
-    def fill(self, writer: Writer, progress: Progress | None) -> None:
-        """Compute every row and hand it to the writer, in order."""
-        with closing(self._batches()) as batches:
-            for batch in batches:
-                now = time.perf_counter()
-                batch, results = self._compute(batch)
-                self._clock.add("compute", now)
+    @property
+    def stored(self) -> tuple[TensorSpec, ...]:
+        """What is stored of each of the engine's outputs, in the same order."""
+        return self._storing.specs
+
+    def fill(self, writer: Writer, progress: Progress | None = None) -> None:
+        """Compute every row and hand it to the writer, in order.
+
+        While batch i is written here, i + 1 is computed and i + 2 decoded. What any of them raises ends the
+        run; nothing goes on behind its back.
+        """
+        with closing(self._computed()) as computed:
+            for batch, results in computed:
                 self._failures.update((failure.index, failure) for failure in batch.failures)
-                activations = self._reduced(results) if batch.rows else {}
                 now = time.perf_counter()
-                writer.write(batch.start, self._blocks(batch, activations))
+                block = self._storing.block(batch, results)
+                now = self._clock.add("reduce", now)
+                writer.write(batch.start, block)
                 self._clock.add("write", now)
                 if progress is not None:
                     progress(batch.start + batch.size, len(self._feeds), len(self._failures))
+
+    def _computed(self) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
+        """Every batch with its results, which stay as they are until the second batch after is asked for."""
+        pending: deque[tuple[Batch, Collect]] = deque()
+        try:
+            with closing(self._batches()) as taken:
+                for batch in taken:
+                    now = time.perf_counter()
+                    pending.append((batch, self._engine.start(batch.inputs) if batch.rows else dict))
+                    self._clock.add("compute", now)
+                    if len(pending) > 1:
+                        yield self._first(pending)
+                while pending:
+                    yield self._first(pending)
+        finally:
+            # After an error too: the engine still reads the memory of the batches that it was given.
+            for _, collect in pending:
+                with suppress(Exception):
+                    collect()
+
+    def _first(self, pending: deque[tuple[Batch, Collect]]) -> tuple[Batch, dict[str, Array]]:
+        """What the engine gives for a batch, and the batch without the rows that the model cannot take."""
+        now = time.perf_counter()
+        batch, collect = pending[0]
+        try:
+            results = collect()
+        except UsageError:
+            if self._how.training:  # Rows influence each other then: to leave one out changes the others.
+                raise
+            batch = self._without_refused(batch)
+            results = self._engine.run(batch.inputs) if batch.rows else {}
+        pending.popleft()
+        self._clock.add("compute", now)
+        return batch, results
+
+    def _without_refused(self, batch: Batch) -> Batch:
+        reasons = self._refused(batch.inputs, batch.rows)
+        failures = [
+            Failure(batch.start + place, self._keys[batch.start + place], "compute", reason)
+            for place, reason in reasons.items()
+        ]
+        kept = [number for number, place in enumerate(batch.rows) if place not in reasons]
+        return dataclasses.replace(
+            batch,
+            rows=[batch.rows[number] for number in kept],
+            inputs=tuple(column[kept] for column in batch.inputs),
+            failures=(*batch.failures, *failures),
+        )
+
+    def _refused(self, inputs: Sequence[Array], rows: Sequence[int]) -> dict[int, str]:
+        """Why the engine refuses some rows of a batch, by place: it is halved until they are alone."""
+        try:
+            self._engine.run(inputs)
+        except UsageError as error:
+            if len(rows) == 1:
+                return {rows[0]: str(error)}
+            middle = len(rows) // 2
+            first = self._refused([column[:middle] for column in inputs], rows[:middle])
+            return first | self._refused([column[middle:] for column in inputs], rows[middle:])
+        return {}
+
+    @cached_property
+    def _keys(self) -> list[str]:
+        return self._feeds.keys()
+
+    def _batches(self) -> Generator[Batch, None, None]:
+        """Every batch; the time that is spent waiting for them counts as "input"."""
+        workers = self._how.workers or len(os.sched_getaffinity(0))
+        with closing(batches(self._feeds, self._engine.batch_size, workers)) as taken:
+            now = time.perf_counter()
+            for batch in taken:
+                self._clock.add("input", now)
+                yield batch
+                now = time.perf_counter()
 
     def commit(self, writer: Writer) -> None:
         """Give the output its name; raises AllInputsFailedError instead when there is nothing in it."""
@@ -98,99 +170,10 @@ class Run:
             rows=len(self._feeds),
             failures=tuple(itertools.islice(self._failures.values(), KEPT_FAILURES)),
             failed=len(self._failures),
-            layers=self._stored,
+            layers=self.stored,
             seconds={stage: round(seconds, 4) for stage, seconds in self._clock.seconds.items()},
             notes=tuple(self._notes()),
         )
-
-    def _batches(self) -> Generator[Batch, None, None]:
-        workers = self._how.workers or len(os.sched_getaffinity(0))
-        size = self._engine.batch_size
-        # Two batches are prepared ahead: one to compute on while the next one fills.
-        rows = ordered_map(self._feeds.rows, self._feeds.samples(), workers=workers, window=2 * size)
-        with closing(rows):
-            for start in range(0, len(self._feeds), size):
-                yield self._batch(start, list(itertools.islice(rows, size)))
-
-    def _batch(self, start: int, taken: Sequence[tuple[Array, ...] | Failure]) -> Batch:
-        good = [place for place, row in enumerate(taken) if not isinstance(row, Failure)]
-        columns = zip(*(taken[place] for place in good), strict=True) if good else ()
-        return Batch(
-            start=start,
-            size=len(taken),
-            rows=good,
-            inputs=tuple(np.stack(column) for column in columns),
-            failures=tuple(row for row in taken if isinstance(row, Failure)),
-        )
-
-    def _compute(self, batch: Batch) -> tuple[Batch, dict[str, Array]]:
-        """What the engine gives for a batch, and the batch without the rows that the model cannot take."""
-        if not batch.rows:
-            return batch, {}
-        try:
-            return batch, self._engine.run(batch.inputs)
-        except UsageError:
-            if self._how.training:  # Rows influence each other then: to leave one out changes the others.
-                raise
-        reasons = self._refused(batch.inputs, batch.rows)
-        failures = [
-            Failure(batch.start + place, self._keys[batch.start + place], "compute", reason)
-            for place, reason in reasons.items()
-        ]
-        kept = [number for number, place in enumerate(batch.rows) if place not in reasons]
-        batch = dataclasses.replace(
-            batch,
-            rows=[batch.rows[number] for number in kept],
-            inputs=tuple(column[kept] for column in batch.inputs),
-            failures=(*batch.failures, *failures),
-        )
-        return batch, self._engine.run(batch.inputs) if kept else {}
-
-    def _refused(self, inputs: Sequence[Array], rows: Sequence[int]) -> dict[int, str]:
-        """Why the engine refuses some rows of a batch, by place: it is halved until they are alone."""
-        try:
-            self._engine.run(inputs)
-        except UsageError as error:
-            if len(rows) == 1:
-                return {rows[0]: str(error)}
-            middle = len(rows) // 2
-            first = self._refused([column[:middle] for column in inputs], rows[:middle])
-            return first | self._refused([column[middle:] for column in inputs], rows[middle:])
-        return {}
-
-    @cached_property
-    def _keys(self) -> list[str]:
-        return self._feeds.keys()
-
-    def _reduced(self, results: Mapping[str, Array]) -> dict[str, Array]:
-        now = time.perf_counter()
-        activations = {}
-        for spec in self._engine.outputs:
-            reduced = self._reduce(results[spec.name], spec.channel_axis)
-            with np.errstate(over="ignore"):
-                stored = reduced.astype(stored_dtype(str(reduced.dtype), self._how.dtype), copy=False)
-            if stored.dtype == np.float16:
-                self._count_overflow(spec.name, reduced, stored)
-            activations[spec.name] = stored
-        self._clock.add("reduce", now)
-        return activations
-
-    def _blocks(self, batch: Batch, activations: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Every row of the batch at its place; failed ones hold NaN, or 0 where the type has no NaN."""
-        if len(batch.rows) == batch.size:
-            return activations
-        blocks = {}
-        for spec in self._stored:
-            fill = np.nan if "float" in spec.dtype else 0
-            blocks[spec.name] = np.full((batch.size, *cast(tuple[int, ...], spec.shape)), fill, spec.dtype)
-            if batch.rows:
-                blocks[spec.name][list(batch.rows)] = activations[spec.name]
-        return blocks
-
-    def _count_overflow(self, name: str, exact: Array, stored: Array) -> None:
-        count = int(np.isinf(stored).sum()) - int(np.isinf(exact).sum())
-        if count:
-            self._overflows[name] = self._overflows.get(name, 0) + count
 
     def _notes(self) -> Iterator[str]:
         if self._probed.note is not None:
@@ -200,7 +183,7 @@ class Run:
             yield f"preprocess {how.preset}: {how.reason}"
         if self._feeds.animated:
             yield f"{self._feeds.animated} of the images have several frames: the first was taken"
-        for name, count in self._overflows.items():
+        for name, count in self._storing.overflows.items():
             yield f"{name}: {count} values are too large for float16 and became infinite: use --dtype float32"
 
     def _provenance(self) -> Provenance:
@@ -217,7 +200,7 @@ class Run:
                     "channel_axis": spec.channel_axis,
                     "dtype": spec.dtype,
                 }
-                for spec in self._stored
+                for spec in self.stored
             ],
             inputs={
                 "rows": len(self._feeds),
@@ -231,11 +214,6 @@ class Run:
             versions=_versions(str(self._engine.describe()["name"])),
             started=self._started,
         )
-
-
-def stored_dtype(dtype: str, asked: str) -> str:
-    """What values of one type are stored as: floats as asked for, all others as they are."""
-    return asked if "float" in dtype else dtype
 
 
 _PACKAGES = {

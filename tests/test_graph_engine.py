@@ -155,3 +155,23 @@ def test_extracting_imports_no_framework(samples, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_results_stay_while_the_next_batch_is_computed_and_run_gives_the_callers_own(samples):
+    from layerprobe.probed_model import ProbedModel
+    from layerprobe.records import ModelOptions
+
+    probed = ProbedModel(samples / "vgg_shapes.h5", ["conv5_3"], ModelOptions(), "graph")
+    engine = probed.engine(probed.inputs, batch_size=2)
+    batches = RANDOM.uniform(0, 255, (5, 2, *probed.inputs[0].shape)).astype("float32")
+    expected = [engine.run([x])["conv5_3"] for x in batches]
+    assert relative_error(expected[0], expected[1]) > 0.01
+    before = engine.start([batches[0]])
+    for number in range(1, 5):
+        following = engine.start([batches[number]])
+        results = before()["conv5_3"]
+        np.testing.assert_array_equal(engine.run([batches[0]])["conv5_3"], expected[0])
+        following()
+        np.testing.assert_array_equal(results, expected[number - 1])
+        before = following
+    np.testing.assert_array_equal(before()["conv5_3"], expected[4])

@@ -55,6 +55,10 @@ class Engine:
         maps = np.repeat(x[:, :1], 4, axis=1).reshape(-1, 2, 2, 1) + np.arange(4).reshape(2, 2, 1)
         return {"big": x * 1000, "count": x[:, 0].astype("int32"), "map": maps}
 
+    def start(self, inputs: tuple[np.ndarray, ...]):
+        results = self.run(inputs)
+        return lambda: results
+
     def describe(self) -> dict[str, object]:
         return {"name": "fake", "device": "none", "precision": "float32"}
 
@@ -92,12 +96,7 @@ def run(
     clock, engine, writer = Clock(), Engine(batch_size), Memory()
     feeds = Feeds([ArrayFeed(TensorSpec("x", (None,), "float32"), rows, clock)], limit)
     how = ExtractOptions(pool=pool, dtype=dtype, workers=2)
-    stored = [
-        TensorSpec("big", (2,), dtype, layer="big"),
-        TensorSpec("count", (), "int32", layer="count"),
-        TensorSpec("map", (1,) if pool == "gap" else (2, 2, 1), dtype, layer="map"),
-    ]
-    running = Run(PROBED, feeds, engine, stored, how, clock)
+    running = Run(PROBED, feeds, engine, how, clock)
     running.fill(writer, None)
     return running, engine, writer
 
@@ -159,6 +158,7 @@ def test_provenance_names_layers_classes_and_options() -> None:
         "layer": "big",
         "class_name": "Dense",
         "shape": [2],
+        "channel_axis": -1,
         "dtype": "float32",
     }
     assert record.engine["batch_size"] == 4

@@ -20,6 +20,7 @@ COMMANDS = {
     "extract": "layerprobe.cli.extract:extract",
     "info": "layerprobe.cli.info:info",
     "layers": "layerprobe.cli.layers:layers",
+    "show": "layerprobe.cli.show:show",
     "stats": "layerprobe.cli.stats:stats",
 }
 
@@ -50,6 +51,7 @@ def cli() -> None:
     layerprobe extract model.h5 --layer conv5_3 photo.jpg        its activations, in photo.npz
     layerprobe info    photo.npz                                 what was written
     layerprobe stats   photo.npz                                 what its numbers are like
+    layerprobe show    photo.npz -o maps.png                     its feature maps as a picture
 
     Exit codes: 0 done; 1 a bug; 2 usage; 3 done, but some inputs failed; 65 the model was refused; 66 no
     input; 69 a device or package is missing; 70 every input failed; 71 not enough memory; 73 the output

@@ -53,7 +53,7 @@ def _lines() -> Callable[[int, int, int], None]:
     def update(done: int, rows: int, failed: int) -> None:
         nonlocal told
         now = time.monotonic()
-        if now - told < SECONDS_BETWEEN_LINES:
+        if now - told < SECONDS_BETWEEN_LINES or done == rows:  # the closing line tells the end
             return
         told = now
         rate = done / (now - started)

@@ -18,7 +18,7 @@ from layerprobe.errors import UsageError
 from layerprobe.records import TensorSpec
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Engine
+    from layerprobe.protocols import Collect, Engine
     from layerprobe.records import Array
 
 
@@ -60,8 +60,14 @@ class ConvertedEngine:
 
     def run(self, inputs: Sequence[Array]) -> dict[str, Array]:
         """See `protocols.Engine`: the last batch is padded, so that every row is computed alike."""
-        rows = len(inputs[0])
-        results = self._compiled.run(inputs)
+        return self._named(self._compiled.run(inputs), len(inputs[0]))
+
+    def start(self, inputs: Sequence[Array]) -> Collect:
+        """See `protocols.Engine`: the results are OpenVINO's own memory."""
+        collect = self._compiled.start(inputs)
+        return lambda: self._named(collect(), len(inputs[0]))
+
+    def _named(self, results: Sequence[Array], rows: int) -> dict[str, Array]:
         return {spec.name: values[:rows] for spec, values in zip(self.outputs, results, strict=True)}
 
     def describe(self) -> dict[str, Any]:
@@ -100,6 +106,12 @@ class CheckedEngine:
             self._settled = self._settle(verdict)
             self._candidates = None
         return self._settled.run(inputs)
+
+    def start(self, inputs: Sequence[Array]) -> Collect:
+        """See `protocols.Engine`: the first batch is computed when it is collected."""
+        if self._candidates is not None:
+            return lambda: self.run(inputs)
+        return self._settled.start(inputs)
 
     def describe(self) -> dict[str, Any]:
         """Name, device and precision, for the provenance."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -17,6 +18,7 @@ from layerprobe.records import MAX_MEMORY, Tap, TensorSpec
 from layerprobe.taps import Recording, find_layers, variables_unchanged
 
 if TYPE_CHECKING:
+    from layerprobe.protocols import Collect
     from layerprobe.records import Array
 
 
@@ -59,6 +61,7 @@ class KerasTensorFlowEngine:
         self._padded = None if training else batch_size
         if training:
             self._seed_random_layers()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="layerprobe-compute")
         self._compiled, found = self._trace(inputs)
         _refuse_oversized(self._compiled, max_memory)
         self.outputs = self._specs(found, inputs)
@@ -81,6 +84,10 @@ class KerasTensorFlowEngine:
     def trace(self) -> Any:
         """The concrete function that takes the inputs and gives the outputs, for what converts it."""
         return self._compiled
+
+    def start(self, inputs: Sequence[Array]) -> Collect:
+        """See `protocols.Engine`: in a thread, so that the caller can store what was computed before."""
+        return self._thread.submit(self.run, inputs).result
 
     def describe(self) -> dict[str, Any]:
         """Name, device and precision, for the provenance."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import openvino as ov
 
 from layerprobe.engines.graph.unsupported import Unsupported
-from layerprobe.errors import LayerprobeError, ResourceError, UnavailableError, UsageError
+from layerprobe.errors import ResourceError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from layerprobe.records import Array
@@ -38,7 +41,7 @@ class CompiledModel:
         # Without the hint OpenVINO may take bfloat16 where the processor has it.
         options = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
         try:
-            self._request = core.compile_model(model, "CPU", options).create_infer_request()
+            self._compiled = core.compile_model(model, "CPU", options)
         except RuntimeError as error:
             raise Unsupported(last_line(error)) from error
 
@@ -49,17 +52,40 @@ class CompiledModel:
             inputs: One (n, ...) array per input of the model, in its order, 1 <= n <= B.
 
         Returns:
-            One (B, ...) array per output of the model, in its order; the first n rows are the inputs's.
+            One (B, ...) array per output of the model, in its order; the first n rows are the inputs'.
 
         Raises:
             UsageError: The model cannot compute with these inputs.
             ResourceError: There is not enough memory for so many rows.
         """
+        return [array.copy() for array in self._started(self._for_run, inputs)()]
+
+    def start(self, inputs: Sequence[Array]) -> Callable[[], list[Array]]:
+        """Begin to compute one batch; see `protocols.Engine`. The results are OpenVINO's own memory."""
+        request = self._in_turn[0]
+        self._in_turn.rotate()
+        return self._started(request, inputs)
+
+    @cached_property
+    def _for_run(self) -> ov.InferRequest:
+        return self._compiled.create_infer_request()
+
+    @cached_property
+    def _in_turn(self) -> deque[ov.InferRequest]:
+        """Two: while the results of one are read, the other computes."""
+        return deque(self._compiled.create_infer_request() for _ in range(2))
+
+    def _started(self, request: ov.InferRequest, inputs: Sequence[Array]) -> Callable[[], list[Array]]:
         fed = [np.ascontiguousarray(_padded(array, self._padded)) for array in inputs]
-        try:
-            return list(self._request.infer(dict(enumerate(fed)), share_inputs=True).to_tuple())
-        except (RuntimeError, MemoryError) as error:
-            raise _at_run(error, len(fed[0])) from error
+
+        def collect() -> list[Array]:
+            with _reported(len(fed[0])):
+                request.wait()
+            return [tensor.data for tensor in request.output_tensors]
+
+        with _reported(len(fed[0])):
+            request.start_async(dict(enumerate(fed)), share_inputs=True)
+        return collect
 
 
 def last_line(error: Exception) -> str:
@@ -68,12 +94,18 @@ def last_line(error: Exception) -> str:
     return lines[-1][:200] if lines else type(error).__name__
 
 
-def _at_run(error: Exception, rows: int) -> LayerprobeError:
-    """What OpenVINO says of a batch, as the error that it is to the user."""
-    reason = last_line(error)
-    if isinstance(error, MemoryError) or "allocate" in reason:
-        return ResourceError(f"not enough memory for a batch of {rows} rows: give a smaller --batch-size.")
-    return UsageError(f"the model cannot compute with these inputs: {reason.rstrip('.')}.")
+@contextmanager
+def _reported(rows: int) -> Iterator[None]:
+    """Turn what OpenVINO says of a batch into the error that it is to the user."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        reason = last_line(error)
+        if isinstance(error, MemoryError) or "allocate" in reason:
+            raise ResourceError(
+                f"not enough memory for a batch of {rows} rows: give a smaller --batch-size."
+            ) from error
+        raise UsageError(f"the model cannot compute with these inputs: {reason.rstrip('.')}.") from error
 
 
 def _padded(array: Array, rows: int | None) -> Array:

@@ -19,6 +19,7 @@ from layerprobe.modelfile.weights import Weights
 from layerprobe.records import MAX_MEMORY, Tap, TensorSpec
 
 if TYPE_CHECKING:
+    from layerprobe.protocols import Collect
     from layerprobe.records import Array
 
 
@@ -63,8 +64,14 @@ class GraphEngine:
 
     def run(self, inputs: Sequence[Array]) -> dict[str, Array]:
         """See `protocols.Engine`: the last batch is padded, so that every row is computed alike."""
-        rows = len(inputs[0])
-        results = self._compiled.run(inputs)
+        return self._named(self._compiled.run(inputs), len(inputs[0]))
+
+    def start(self, inputs: Sequence[Array]) -> Collect:
+        """See `protocols.Engine`: the results are OpenVINO's own memory."""
+        collect = self._compiled.start(inputs)
+        return lambda: self._named(collect(), len(inputs[0]))
+
+    def _named(self, results: Sequence[Array], rows: int) -> dict[str, Array]:
         for place, lookup in enumerate(self._lookups, len(self.outputs)):
             lookup.check(results[place], rows, self._padded or rows)
         return {spec.name: results[place][:rows] for place, spec in enumerate(self.outputs)}

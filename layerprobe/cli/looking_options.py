@@ -1,0 +1,46 @@
+"""The arguments of commands that look into an output, or into a model that they run over inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def looking_options(command: Command) -> Command:
+    """Add SOURCE, INPUTS and the options of running a model, which `run_options` reads."""
+    for add in (
+        click.option(
+            "--engine",
+            type=click.Choice(["auto", "graph", "keras"]),
+            default="auto",
+            show_default=True,
+            help="What runs a model.",
+        ),
+        click.option(
+            "--crop", type=click.Choice(["none", "center", "pad"]), default="none", show_default=True
+        ),
+        click.option(
+            "--preprocess", default="auto", show_default=True, metavar="HOW", help="As for extract."
+        ),
+        click.option(
+            "--size", metavar="N|HxW", help="Height and width of the images. [default: the model's]"
+        ),
+        model_options,
+        click.argument("inputs", nargs=-1, type=click.Path()),
+        click.argument("source", type=click.Path()),
+    ):
+        command = add(command)
+    return command
+
+
+def run_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The same options as `extract` of the library takes them."""
+    given = dict(options)
+    custom_objects = read_custom(given.pop("custom"))
+    return {**given, "custom_objects": custom_objects, "lambdas": read_lambdas(given["lambdas"])}

@@ -1,0 +1,1 @@
+"""Pictures of activations, in one style."""
