@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from layerprobe.pipeline import extract
     from layerprobe.probe import Probe
     from layerprobe.probed_model import layers
+    from layerprobe.similarity import compare
     from layerprobe.statistics import output_statistics
 
 __all__ = [
     "LayerprobeError",
     "Probe",
     "__version__",
+    "compare",
     "extract",
     "function",
     "layers",
@@ -35,6 +37,7 @@ __all__ = [
 _PUBLIC = {
     "LayerprobeError": "layerprobe.errors:LayerprobeError",
     "Probe": "layerprobe.probe:Probe",
+    "compare": "layerprobe.similarity:compare",
     "extract": "layerprobe.pipeline:extract",
     "function": "layerprobe.backend_function:function",
     "layers": "layerprobe.probed_model:layers",

@@ -13,6 +13,7 @@ from layerprobe.engines.cache import Cache
 from layerprobe.engines.graph.file import GraphFile
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.keras_model import KerasModel, load
+from layerprobe.engines.openvino_import import import_openvino
 from layerprobe.errors import UnavailableError, UsageError
 from layerprobe.modelfile.listing import describe_file
 from layerprobe.modelfile.model_file import ModelFile
@@ -184,6 +185,7 @@ class ProbedModel:
             return self._keras
         assert self._file is not None, "a live model is Keras's"
         if engine == "converted":
+            import_openvino()
             converted: Runnable = registry.find(registry.ENGINES, "converted", "engine")(
                 self._file,
                 self.taps,

@@ -7,6 +7,7 @@ import datetime
 import itertools
 import os
 import platform
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -222,11 +223,19 @@ _PACKAGES = {
     "converted": ("openvino", "tensorflow", "keras"),
 }
 """Engine -> the packages that its numbers come from."""
+_MODULES = {"pillow": "PIL"}
+"""Package -> what to import, where the two names differ."""
 
 
 def _versions(engine: str) -> dict[str, str]:
     """Of everything that had a part in the numbers."""
     packages = (*_PACKAGES.get(engine, ()), "numpy", "pillow", "h5py")
     return {"layerprobe": __version__, "python": platform.python_version()} | {
-        package: metadata.version(package) for package in packages
+        package: _version(package) for package in packages
     }
+
+
+def _version(package: str) -> str:
+    """As the loaded module says it: what pip says takes as long to find as a batch to compute."""
+    module = sys.modules.get(_MODULES.get(package, package))
+    return metadata.version(package) if module is None else str(module.__version__)

@@ -17,7 +17,7 @@ FLOORS = [
     {"run"},
     {"batches", "storing"},
     {"probed_model", "feeds"},
-    {"plan", "engines", "backend_function", "statistics", "views"},
+    {"plan", "engines", "backend_function", "similarity", "statistics", "views"},
     {"loading"},
     {"modelfile", "taps", "sources", "decode", "preprocess", "presets", "prefetch", "reductions", "formats"},
     {"protocols", "registry", "signatures"},

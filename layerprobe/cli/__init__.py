@@ -17,6 +17,7 @@ from layerprobe.version import __version__
 
 COMMANDS = {
     "check": "layerprobe.cli.check:check",
+    "compare": "layerprobe.cli.compare:compare",
     "extract": "layerprobe.cli.extract:extract",
     "info": "layerprobe.cli.info:info",
     "layers": "layerprobe.cli.layers:layers",

@@ -12,19 +12,19 @@ SECONDS_BETWEEN_LINES = 10
 
 
 @contextmanager
-def progress(quiet: bool) -> Iterator[Callable[[int, int, int], None] | None]:
-    """Give the callback for `extract`; the bar is gone when the run ends."""
+def progress(quiet: bool, unit: str = "rows") -> Iterator[Callable[[int, int, int], None] | None]:
+    """Give the callback for a long call: units done, in all, failed. The bar is gone when it ends."""
     if quiet:
         yield None
     elif is_terminal():
-        with _bar() as update:
+        with _bar(unit) as update:
             yield update
     else:
-        yield _lines()
+        yield _lines(unit)
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[int, int, int], None]]:
+def _bar(unit: str) -> Iterator[Callable[[int, int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -37,17 +37,17 @@ def _bar() -> Iterator[Callable[[int, int, int], None]]:
     )
     started = time.monotonic()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("images", total=None, rate="", failed="")
+        task = bar.add_task(unit, total=None, rate="", failed="")
 
         def update(done: int, rows: int, failed: int) -> None:
             rate = done / max(time.monotonic() - started, 1e-9)
             told = f"[red]{failed} failed" if failed else ""
-            bar.update(task, completed=done, total=rows, rate=f"{rate:.1f} rows/s", failed=told)
+            bar.update(task, completed=done, total=rows, rate=f"{rate:.1f} {unit}/s", failed=told)
 
         yield update
 
 
-def _lines() -> Callable[[int, int, int], None]:
+def _lines(unit: str) -> Callable[[int, int, int], None]:
     started = told = time.monotonic()
 
     def update(done: int, rows: int, failed: int) -> None:
@@ -58,6 +58,6 @@ def _lines() -> Callable[[int, int, int], None]:
         told = now
         rate = done / (now - started)
         broken = f", {failed} failed" if failed else ""
-        say(f"{done} of {rows} rows, {rate:.1f} rows/s, {(rows - done) / rate:.0f} s left{broken}")
+        say(f"{done} of {rows} {unit}, {rate:.1f} {unit}/s, {(rows - done) / rate:.0f} s left{broken}")
 
     return update

@@ -32,6 +32,7 @@ import h5py
 
 from layerprobe.errors import ModelError
 from layerprobe.modelfile import hdf5, jsontext
+from layerprobe.modelfile.arrays import Source
 from layerprobe.modelfile.digest import Digest, Span, Unchanged, folder_sha256
 from layerprobe.modelfile.opening import open_file, open_hdf5, reading, recognise
 from layerprobe.modelfile.savedmodel import SavedModel
@@ -57,6 +58,8 @@ class Archive:
         self.backend: str | None = None
         self.zip: zipfile.ZipFile | None = None
         self.savedmodel: SavedModel | None = None
+        self.weights_source: Source | None = None
+        """Where `hdf5()` lies in an open file, once it was called; None where it was packed."""
         self._stream = stream
         self._resources = resources
         self._config: dict[str, Any] = {}
@@ -95,6 +98,8 @@ class Archive:
             place = f"{_WEIGHTS_MEMBER} of {self.path}"
             member, self._member = _member_stream(self.zip, self._stream, _WEIGHTS_MEMBER, place)
             self._hdf5 = self._resources.enter_context(open_hdf5(member, place))
+            if self._member is not None:
+                self.weights_source = Source(self._stream.fileno(), self._member.start)
         return self._hdf5
 
     def begin_reading(self, hashed: bool) -> None:
@@ -187,7 +192,7 @@ def open_archive(path: str, weights: str | None = None) -> Archive:
         file_format = recognise(stream, path)
         archive = Archive(path, file_format, stream, resources)
         if file_format == "hdf5":
-            _read_hdf5(archive, resources.enter_context(open_hdf5(stream, path)))
+            _read_hdf5(archive, stream, resources)
         elif file_format == "keras":
             _read_keras(archive, stream, resources)
         else:
@@ -230,7 +235,8 @@ def _open_savedmodel(path: str, weights: str | None) -> Archive:
     return archive
 
 
-def _read_hdf5(archive: Archive, file: h5py.File) -> None:
+def _read_hdf5(archive: Archive, stream: io.BufferedReader, resources: ExitStack) -> None:
+    file = resources.enter_context(open_hdf5(stream, archive.path))
     with reading(archive.path):
         config = hdf5.attribute(file, "model_config", archive.path)
         names = set(file.keys()) | set(file.attrs.keys())
@@ -245,7 +251,7 @@ def _read_hdf5(archive: Archive, file: h5py.File) -> None:
         archive.keras_version = _text(hdf5.attribute(file, "keras_version", archive.path))
         archive.backend = _text(hdf5.attribute(file, "backend", archive.path))
     archive._config = _parse_config(config, f"the model_config of {archive.path}")
-    archive._hdf5 = file
+    archive._hdf5, archive.weights_source = file, Source(stream.fileno(), 0)
 
 
 def _read_keras(archive: Archive, stream: io.BufferedReader, resources: ExitStack) -> None:
@@ -290,7 +296,7 @@ def _attach_weights(archive: Archive, weights: str, resources: ExitStack) -> Non
     if recognise(stream, weights) != "hdf5":
         raise ModelError(f"{weights} is no weights file: expected HDF5, as `model.save_weights` writes it.")
     archive._hdf5 = resources.enter_context(open_hdf5(stream, weights))
-    archive._weights_path = weights
+    archive._weights_path, archive.weights_source = weights, Source(stream.fileno(), 0)
     archive._opened.append(Unchanged(weights, stream))
 
 

@@ -109,11 +109,12 @@ def keep_ancestors(graph: Graph, wanted: Collection[str]) -> Graph:
     if "" in wanted:
         return graph
     cut = _cut(graph, wanted)
-    names = {node.name for node in cut.layers}
+    taken = {name for node in cut.layers for name in inbound(node)}
+    needed = taken | {reference.layer for reference in references(cut.outputs)}
     return replace(
         cut,
-        layers=tuple(node for node in cut.layers if not node.is_input or _is_needed(node, cut)),
-        inputs=_without(cut.inputs, {name for name in names if not _is_needed(cut.layer(name), cut)}),
+        layers=tuple(node for node in cut.layers if not node.is_input or node.name in needed),
+        inputs=_without(cut.inputs, {node.name for node in cut.layers} - needed),
     )
 
 
@@ -133,11 +134,6 @@ def _cut(graph: Graph, wanted: Collection[str]) -> Graph:
     last = [node for node in layers if node.name in needed and node.name not in used]
     outputs = [reference for node in last for reference in _results(node)]
     return replace(graph, layers=tuple(layers), outputs=outputs[0] if len(outputs) == 1 else outputs)
-
-
-def _is_needed(node: LayerNode, graph: Graph) -> bool:
-    taken = {name for other in graph.layers for name in inbound(other)}
-    return node.name in taken or node.name in {reference.layer for reference in references(graph.outputs)}
 
 
 def _without(structure: Any, dropped: Collection[str]) -> Any:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from layerprobe.errors import ModelError
 from layerprobe.modelfile import flat_layout, object_layout
 from layerprobe.modelfile.archive import Archive, reading
+from layerprobe.modelfile.arrays import Source, Stored, read
 from layerprobe.modelfile.graph import Graph, LayerNode, walk, walk_layer
 from layerprobe.modelfile.migrate.weights import convert
 from layerprobe.modelfile.saved import read_version
@@ -23,19 +22,6 @@ from layerprobe.modelfile.tree_layout import TreeLayout
 
 if TYPE_CHECKING:
     from layerprobe.records import Array
-
-
-class Stored(Protocol):
-    """A weight in its file, not yet read: an `h5py.Dataset`, or a variable of a checkpoint."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """As stored."""
-        ...
-
-    def __getitem__(self, key: tuple[()]) -> Any:
-        """Read all of it."""
-        ...
 
 
 class Weights:
@@ -54,6 +40,7 @@ class Weights:
         self._place = archive.weights_place
         self._version = read_version(archive.keras_version, archive.config())
         self._backend = archive.backend
+        self._source: Source | None = None
         self._nodes: Mapping[str, LayerNode] = dict(walk(graph))
         self._stored: Mapping[str, Sequence[Stored] | str] = {}
         self.objects: Mapping[str, str] = {}
@@ -63,6 +50,7 @@ class Weights:
             self._stored = object_layout.find(archive.savedmodel.checkpoint, graph) if graph.layers else {}
             return
         file = archive.hdf5()
+        self._source = archive.weights_source
         self.present = file is not None
         """Whether the model came with weights at all."""
         if file is not None:
@@ -113,7 +101,7 @@ class Weights:
         """
         node = self._nodes[address]
         with reading(self._place):
-            stored = [_read(dataset) for dataset in self._datasets(address)]
+            stored = [read(dataset, self._source) for dataset in self._datasets(address)]
         arrays = convert(node, stored, self._version, self._backend)
         slots = own_slots(node)
         if slots is None:
@@ -130,11 +118,3 @@ class Weights:
         if isinstance(stored, str):
             raise ModelError(f"{self._place}: {stored}.")
         return stored
-
-
-def _read(dataset: Stored) -> Array:
-    array: Array = dataset[()]
-    if array.dtype.kind == "V" and array.dtype.itemsize == 2:
-        # bfloat16, for which HDF5 has no name: the upper half of a float32.
-        return (np.frombuffer(array.tobytes(), "<u2").astype("<u4") << 16).view("<f4").reshape(array.shape)
-    return np.asarray(array)

@@ -53,6 +53,23 @@ def write(
     pen.text(place, fitting(text, size, width), ink, font(size), anchor=anchor)
 
 
+def write_upwards(
+    picture: Image.Image,
+    place: tuple[int, int],
+    text: str,
+    size: int,
+    ink: tuple[int, int, int] = INK,
+    *,
+    width: int,
+) -> None:
+    """Write one line from below upwards; `place` is the middle of its beginning."""
+    shown, height = fitting(text, size, width), line_height(size)
+    line = Image.new("L", (text_width(shown, size) + 1, height))
+    ImageDraw.Draw(line).text((0, height / 2), shown, 255, font(size), anchor="lm")
+    turned = line.transpose(Image.Transpose.ROTATE_90)
+    picture.paste(ink, (place[0] - turned.width // 2, place[1] - turned.height), turned)
+
+
 def fitting(text: str, size: int, width: int | None) -> str:
     """A line that is no wider than `width`; what cannot be drawn is shown as in Python."""
     shown = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from layerprobe import registry
 from layerprobe.engines.graph.structure import flat
 from layerprobe.engines.graph.unsupported import Unsupported
+from layerprobe.engines.openvino_import import import_openvino
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.reach import keep_ancestors, problems
 from layerprobe.records import Tap, TensorSpec
@@ -57,6 +58,7 @@ class GraphFile:
         Raises:
             Unsupported: Something that the taps need is not in the graph engine.
         """
+        import_openvino()
         engine: Engine = registry.find(registry.ENGINES, "graph", "engine")(
             self._graph,
             self._file.weights,

@@ -21,6 +21,8 @@ Node: TypeAlias = ov.Node | ov.Output
 """What OpenVINO's operations take and give."""
 
 FLOATS = "float32"
+_LARGE = 1 << 12
+"""Bytes of a constant that are worth a reference rather than a copy."""
 INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
 
 
@@ -76,8 +78,9 @@ def known(sizes: Sequence[int | None]) -> tuple[int, ...]:
 
 
 def constant(values: Any, dtype: Any = np.float32) -> ov.Node:
-    """Numbers as a node."""
-    return op.constant(np.ascontiguousarray(values, dtype).reshape(np.shape(values)))
+    """Numbers as a node, which keeps an array that is large as it is: nobody may write to it afterwards."""
+    numbers = np.ascontiguousarray(values, dtype).reshape(np.shape(values))
+    return op.constant(numbers, shared_memory=numbers.nbytes >= _LARGE)
 
 
 def whole(values: Any) -> ov.Node:

@@ -1,0 +1,82 @@
+"""`layerprobe compare`."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from layerprobe.cli.console import emit, escape, say
+from layerprobe.cli.progress import progress
+
+if TYPE_CHECKING:
+    from layerprobe.similarity import Similarity
+
+
+@click.command()
+@click.argument("one", type=click.Path())
+@click.argument("other", type=click.Path())
+@click.option("-l", "--layer", "layers", multiple=True, metavar="NAME", help="Only this layer; repeats.")
+@click.option("-o", "--output", type=click.Path(), help="The matrix as a picture, x.png.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing picture.")
+@click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+@click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
+def compare(
+    one: str,
+    other: str,
+    layers: tuple[str, ...],
+    output: str | None,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """How alike the layers of ONE and OTHER are, outputs of extract over the same images: linear CKA.
+
+    1 where two layers tell the images apart in the same way, up to rotation and scale; 0 where not at all.
+    """
+    from layerprobe.similarity import compare as compare_outputs
+
+    if output is not None:
+        from layerprobe.views.saving import check_picture
+
+        check_picture(output, overwrite)
+    with progress(quiet or as_json, "blocks") as update:
+        found = compare_outputs(one, other, layers, update and (lambda done, blocks: update(done, blocks, 0)))
+    if output is not None:
+        _draw(found, one, other, output)
+    emit(json.dumps(_as_json(found), indent=2) if as_json else _render(found))
+    if output is not None and not quiet:
+        say(f"{found.rows} images -> {output}")
+
+
+def _draw(found: Similarity, one: str, other: str, output: str) -> None:
+    from layerprobe.views.matrix import draw_matrix
+    from layerprobe.views.saving import save_picture
+
+    below = f"{one} (rows) and {other} (columns), {found.rows} images"
+    save_picture(draw_matrix(found.values, found.one, found.other, "Linear CKA", below), output)
+
+
+def _as_json(found: Similarity) -> dict[str, object]:
+    values = [[None if value != value else value for value in row] for row in found.values.tolist()]
+    return {"rows": found.rows, "one": found.one, "other": found.other, "cka": values}
+
+
+def _render(found: Similarity) -> str:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("", overflow="fold")
+    for name in found.other:
+        table.add_column(escape(name), justify="right", overflow="fold")
+    for name, row in zip(found.one, found.values.tolist(), strict=True):
+        table.add_row(escape(name), *("-" if value != value else f"{value:.3f}" for value in row))
+    width = None if sys.stdout.isatty() else 10000
+    written = io.StringIO()
+    Console(file=written, highlight=False, force_terminal=sys.stdout.isatty(), width=width).print(table)
+    return written.getvalue().rstrip()
