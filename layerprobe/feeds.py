@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from layerprobe.decode import MAX_PIXELS, decode
 from layerprobe.errors import SampleError, UsageError
 from layerprobe.plan import channels_first
-from layerprobe.preprocess import preprocess
+from layerprobe.preprocess import enough, preprocess
 from layerprobe.records import Failure, Preprocessing, Sample, TensorSpec
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class ImageFeed:
         self.preprocessing = preprocessing
         self._first = channels_first(spec)
         self._max_pixels = max_pixels or MAX_PIXELS
+        self._enough = partial(enough, spec=preprocessing) if preprocessing.fast_decode else None
         self._clock = clock
         self.animated = 0
         """Images of several frames, of which the first was taken."""
@@ -82,6 +84,7 @@ class ImageFeed:
                 channels=how.channels,
                 background=how.background,
                 max_pixels=self._max_pixels,
+                enough=self._enough,
             )
             self.animated += decoded.frames > 1
             now, stage = self._clock.add("decode", now), "preprocess"

@@ -25,7 +25,15 @@ from layerprobe.plan import (
     takes_images,
 )
 from layerprobe.probed_model import ProbedModel
-from layerprobe.records import MAX_MEMORY, ExtractOptions, ModelOptions, RunReport, TensorSpec
+from layerprobe.records import (
+    MAX_MEMORY,
+    Computing,
+    ExtractOptions,
+    Finish,
+    ModelOptions,
+    RunReport,
+    TensorSpec,
+)
 from layerprobe.run import Progress, Run
 from layerprobe.sources.opening import open_source
 
@@ -73,7 +81,8 @@ def extract(
     started, clock = time.perf_counter(), Clock()
     how = _options(options)
     needs = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
-    probed = ProbedModel(model, layers, needs, how.engine, user_cache() if how.cache else None)
+    cache = user_cache() if how.cache else None
+    probed = ProbedModel(model, layers, needs, how.engine, how.device, cache)
     sources = _open_sources(inputs, how.limit)
     keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
     path, file_format = choose_output(None if output is None else os.fspath(output), keys)
@@ -177,16 +186,11 @@ def _feed(probed: ProbedModel, spec: TensorSpec, source: Source, how: ExtractOpt
 
 def _engine(probed: ProbedModel, feeds: Feeds, how: ExtractOptions) -> Engine:
     """Build the engine, again with smaller batches where the activations would be too big."""
+    computing = Computing(how.training, how.seed, how.precision, Finish(how.pool, how.dtype))
     row_bytes = None
     while True:
         batch_size = choose_batch_size(how, len(feeds), probed.fixed_batch_size, row_bytes)
-        engine = probed.engine(
-            feeds.specs,
-            batch_size=batch_size,
-            precision=how.precision,
-            training=how.training,
-            seed=how.seed,
-        )
+        engine = probed.engine(feeds.specs, batch_size=batch_size, how=computing)
         row_bytes = sum(
             int(np.prod(cast(tuple[int, ...], spec.shape))) * np.dtype(np.float32).itemsize
             for spec in engine.outputs

@@ -131,6 +131,7 @@ def choose_preprocessing(
         crop=options.crop,
         exif=options.exif,
         background=parse_background(options.background),
+        fast_decode=options.fast_decode,
         reason=reason,
     )
     check_preprocessing(how)

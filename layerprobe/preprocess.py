@@ -207,6 +207,21 @@ def resize(image: Image.Image | Array, spec: Preprocessing) -> Array:
     return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
 
 
+def enough(size: tuple[int, int], spec: Preprocessing) -> tuple[int, int]:
+    """The smallest picture of the same proportions that `resize` would not have to enlarge.
+
+    Args:
+        size: (width, height) of an image.
+        spec: Its `size` and `crop` are used.
+
+    Returns:
+        (width, height) that the image may be shrunk to beforehand, as long as both sides stay at least that.
+    """
+    # Cutting keeps the whole of one side, so that squashing and cutting need the same.
+    height, width = spec.size
+    return _fitted(size, spec) if spec.crop == "pad" else (width, height)
+
+
 def _centre_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of the part to keep; both sizes are (width, height).
 
@@ -221,11 +236,17 @@ def _centre_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, in
 
 def _pad(image: Image.Image, spec: Preprocessing) -> Image.Image:
     height, width = spec.size
-    scale = min(width / image.width, height / image.height)
-    inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    inner = _fitted(image.size, spec)
     if image.size != inner:
         image = image.resize(inner, FILTERS[spec.resize])
     background = Image.new("RGB", (width, height), spec.background)
     canvas = background if image.mode == "RGB" else background.convert(image.mode)
     canvas.paste(image, ((width - inner[0]) // 2, (height - inner[1]) // 2))
     return canvas
+
+
+def _fitted(size: tuple[int, int], spec: Preprocessing) -> tuple[int, int]:
+    """(width, height) of a whole image within `spec.size`, in its own proportions."""
+    height, width = spec.size
+    scale = min(width / size[0], height / size[1])
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from layerprobe.engines.cache import user_cache
 from layerprobe.errors import UsageError
 from layerprobe.probed_model import ProbedModel
-from layerprobe.records import MAX_MEMORY, ModelOptions, TensorSpec
+from layerprobe.records import MAX_MEMORY, Computing, ModelOptions, TensorSpec
 
 if TYPE_CHECKING:
     import keras
@@ -34,6 +34,7 @@ class Probe:
         layers: Addresses and patterns; see `modelfile/select.py`.
         engine: "graph", which needs no TensorFlow; "converted"; "keras"; or "auto": the first of these that
             computes what Keras would.
+        device: "auto" (a GPU that Keras has, else the processor), "cpu", "gpu" or "gpu:N".
         cache: Whether what was converted is kept for later runs, and taken from there.
         precision: What the model computes in: "float32", or "bfloat16", faster where the processor has it.
         training: Dropout and batch normalisation as in training.
@@ -54,8 +55,9 @@ class Probe:
         layers: Sequence[str],
         *,
         engine: str = "auto",
+        device: str = "auto",
         cache: bool = True,
-        precision: str = "float32",
+        precision: Literal["float32", "bfloat16"] = "float32",
         training: bool = False,
         seed: int | None = None,
         custom_objects: Mapping[str, Any] | None = None,
@@ -64,10 +66,10 @@ class Probe:
         max_memory: int = MAX_MEMORY,
     ) -> None:
         options = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
-        self._probed = ProbedModel(model, layers, options, engine, user_cache() if cache else None)
         if precision not in ("float32", "bfloat16"):
             raise UsageError(f"precision must be float32 or bfloat16. Received: {precision!r}")
-        self._precision, self._training, self._seed = precision, training, seed
+        self._probed = ProbedModel(model, layers, options, engine, device, user_cache() if cache else None)
+        self._how = Computing(training, seed, precision)
         self._engines: dict[tuple[tuple[int, ...], ...], Engine] = {}
 
     def __call__(
@@ -93,13 +95,7 @@ class Probe:
                 for spec, array in zip(self._specs(arrays), arrays, strict=True)
             ]
             size = self._probed.fixed_batch_size
-            self._engines[shapes] = self._probed.engine(
-                specs,
-                batch_size=size,
-                precision=self._precision,
-                training=self._training,
-                seed=self._seed,
-            )
+            self._engines[shapes] = self._probed.engine(specs, batch_size=size, how=self._how)
         return self._engines[shapes].run(arrays)
 
     def _specs(self, arrays: Sequence[Array]) -> Sequence[TensorSpec]:

@@ -10,15 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 from layerprobe import registry
 from layerprobe.engines.cache import Cache
+from layerprobe.engines.device import check_device
 from layerprobe.engines.graph.file import GraphFile
 from layerprobe.engines.graph.unsupported import Unsupported
-from layerprobe.engines.keras_model import KerasModel, load
+from layerprobe.engines.keras_model import KerasModel, gpus, load, output_shapes
 from layerprobe.engines.openvino_import import import_openvino
 from layerprobe.errors import UnavailableError, UsageError
 from layerprobe.modelfile.listing import describe_file
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.select import select
-from layerprobe.records import MAX_MEMORY, LayerInfo, ModelInfo, ModelOptions, Tap, TensorSpec
+from layerprobe.records import (
+    INFERENCE,
+    MAX_MEMORY,
+    Computing,
+    LayerInfo,
+    ModelInfo,
+    ModelOptions,
+    Tap,
+    TensorSpec,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -44,11 +54,13 @@ class ProbedModel:
         layers: What to record: addresses and patterns.
         options: What the file needs beside itself.
         engine: A name in `ENGINES`: "graph", "converted", "keras", or "auto": the first of these that can run
-            the model exactly as Keras does.
+            the model exactly as Keras does, and keras where it has a GPU.
+        device: "auto" (a GPU that Keras has, else the processor), "cpu", "gpu" or "gpu:N".
         cache: Where conversions are kept; None keeps none.
 
     Raises:
-        UsageError: No layer is named, or one that the model does not have; or there is no such engine.
+        UsageError: No layer is named, or one that the model does not have; or there is no such engine, or it
+            does not run on that device.
         ModelError: The file is refused.
     """
 
@@ -58,6 +70,7 @@ class ProbedModel:
         layers: Sequence[str],
         options: ModelOptions,
         engine: str = "auto",
+        device: str = "auto",
         cache: Cache | None = None,
     ) -> None:
         if isinstance(layers, str):
@@ -66,7 +79,10 @@ class ProbedModel:
             )
         if engine not in ENGINES:
             raise UsageError(f"engine must be one of {', '.join(ENGINES)}. Received: {engine!r}")
-        self._options, self._cache = options, cache
+        check_device(device)
+        if engine in ("graph", "converted") and device.startswith("gpu"):
+            raise UsageError(f"the engine {engine} runs on the processor: leave --device {device} out.")
+        self._options, self._device, self._cache = options, device, cache
         self._file: ModelFile | None = None
         self._live: keras.Model | None = None
         if isinstance(model, str | os.PathLike):
@@ -85,13 +101,13 @@ class ProbedModel:
             )
         if self._file is not None and not self.info.layers:
             # The file of a subclassed model does not list its layers; the loaded model does.
-            self._live = load(self._file, None)
+            self._live = load(self._file, None, device)
             self.info = _describe_live(self._live, self.info)
         for text in layers:
             if not isinstance(text, str):
                 raise UsageError(f"layers are named by text, such as 'conv1'. Received: {text!r}")
         self.taps: tuple[Tap, ...] = select(layers, self.info.layers)
-        self._given_up: list[str] = []
+        self._reasons: list[str] = []
         self._engines = list(ENGINES[engine])
         self._runnable: Runnable | None = None
         if self._file is None:
@@ -101,7 +117,7 @@ class ProbedModel:
     def note(self) -> str | None:
         """Which engine runs the model and why, where that is not the same for every model."""
         trusted = None if self._runnable is None else self._runnable.note
-        reasons = self._given_up if trusted is None else [*self._given_up, trusted]
+        reasons = self._reasons if trusted is None else [*self._reasons, trusted]
         return f"engine {self._engines[0]}: {'; '.join(reasons)}" if reasons else None
 
     def close(self) -> None:
@@ -130,19 +146,17 @@ class ProbedModel:
         inputs: Sequence[TensorSpec],
         *,
         batch_size: int | None,
-        precision: str = "float32",
-        training: bool = False,
-        seed: int | None = None,
+        how: Computing = INFERENCE,
     ) -> Engine:
-        """Build what runs the model: inputs with every size known, B, and what `training` needs.
+        """Build what runs the model: inputs with every size known, B, and what only Keras does.
 
         Raises:
             UnavailableError: The engine that was asked for cannot run this model.
             ModelError: The file is damaged, or was changed while it was read.
         """
-        if training:
+        if how.training:
             self._only_keras("training, which only Keras computes")
-        engine = self._first_engine(inputs, batch_size, precision, training=training, seed=seed)
+        engine = self._first_engine(inputs, batch_size, how)
         if self._file is not None:
             self._file.archive.verify()
             self._file.archive.check_unchanged()
@@ -158,22 +172,19 @@ class ProbedModel:
             "class_name": self.info.class_name,
         }
 
-    def _first_engine(
-        self, inputs: Sequence[TensorSpec], batch_size: int | None, precision: str, **only_keras: Any
-    ) -> Engine:
+    def _first_engine(self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing) -> Engine:
         """The first engine in the order that can be built."""
         while True:
             runnable = self._first_runnable()
             try:
-                if isinstance(runnable, KerasModel):
-                    return runnable.engine(inputs, batch_size, precision, **only_keras)
-                return runnable.engine(inputs, batch_size, precision)
+                return runnable.engine(inputs, batch_size, how)
             except (Unsupported, UnavailableError) as reason:
                 self._fall_back(reason)
 
     def _first_runnable(self) -> Runnable:
         """The model as the first engine in the order takes it that can run it, for all that is known."""
         while self._runnable is None:
+            self._take_gpu()
             try:
                 self._runnable = self._make_runnable(self._engines[0])
             except (Unsupported, UnavailableError) as reason:
@@ -203,14 +214,14 @@ class ProbedModel:
     def _keras(self) -> KerasModel:
         """The model as Keras runs it, which the converted engine is held against."""
         model = self._live if self._live is not None else self._file
-        return KerasModel(model, self.taps, self.info.inputs, self._options.max_memory)
+        return KerasModel(model, self.taps, self.info.inputs, self._device, self._options.max_memory)
 
     def _instead(
-        self, reason: Unsupported, inputs: Sequence[TensorSpec], batch_size: int | None, precision: str
+        self, reason: Unsupported, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing
     ) -> Engine:
         """What runs the model when an engine that was built already turns out to be none for it."""
         self._fall_back(reason)
-        return self._first_engine(inputs, batch_size, precision)
+        return self._first_engine(inputs, batch_size, how)
 
     def _fall_back(self, reason: Unsupported | UnavailableError) -> None:
         """Go on to the next engine in the order; raises where there is none."""
@@ -220,8 +231,18 @@ class ProbedModel:
             raise reason
         if not others:
             raise UnavailableError(f"the {failed} engine cannot run this model ({text}): leave --engine out.")
-        self._given_up.append(f"the {failed} engine cannot run this model ({text})")
+        self._reasons.append(f"the {failed} engine cannot run this model ({text})")
         self._engines, self._runnable = others, None
+
+    def _take_gpu(self) -> None:
+        """Have Keras run the model where that was left open and Keras has a GPU, or one was asked for."""
+        if self._engines[0] == "keras" or self._device == "cpu":
+            return
+        if self._device != "auto":
+            self._only_keras(f"device {self._device}")
+        elif "keras" in self._engines and (found := gpus()):
+            self._reasons.append(f"it has a GPU, {found[0]}")
+            self._only_keras("a GPU")
 
     def _only_keras(self, reason: str) -> None:
         """Have Keras run the model, for what was asked can be done by no other."""
@@ -236,7 +257,7 @@ class ProbedModel:
 
 def _describe_live(model: keras.Model, info: ModelInfo | None = None) -> ModelInfo:
     """What a live model says of itself; `info` is what its file said before."""
-    from layerprobe.engines.keras_tensorflow import model_inputs
+    from layerprobe.engines.tracing import model_inputs
     from layerprobe.taps import describe_model
 
     return ModelInfo(
@@ -283,8 +304,6 @@ def layers(
     found = info.layers or live.layers
     if not shapes:
         return found
-
-    from layerprobe.engines.keras_tensorflow import output_shapes
 
     known = output_shapes(model, reachable or [layer.address for layer in found], live.inputs)
     return tuple(dataclasses.replace(layer, shapes=known.get(layer.address)) for layer in found)

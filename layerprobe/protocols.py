@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from layerprobe.records import Array, Provenance, Sample, TensorSpec
+    from layerprobe.records import Array, Computing, Finish, Provenance, Sample, TensorSpec
 
 
 class Source(Protocol):
@@ -30,13 +30,27 @@ class Source(Protocol):
 
 
 class Engine(Protocol):
-    """What runs a model. Built once for its taps and its batch size."""
+    """What runs a model. Built once for its taps and its batch size.
+
+    An engine whose results lie on a device is told when it is built what they are to be finished with
+    (`reductions.finished`), and does that before it copies them; the others leave it to who runs them.
+    """
 
     batch_size: int
     """B: every batch is padded to this."""
 
     outputs: tuple[TensorSpec, ...]
-    """What `run` gives, in the order asked for; shapes of one row, all sizes known."""
+    """What the layers give, in the order asked for and not finished; shapes of one row, all sizes known."""
+
+    @property
+    def finish(self) -> Finish | None:
+        """What it finishes its results with; None: they are the layers' own."""
+        ...
+
+    @property
+    def overflowed(self) -> Mapping[str, int]:
+        """How many values of the last collected batch its cast made infinite, by name; not those of none."""
+        ...
 
     def run(self, inputs: Sequence[Array]) -> dict[str, Array]:
         """Compute the wanted activations of one batch.
@@ -93,13 +107,45 @@ class Runnable(Protocol):
         """The batch size that is part of the model's input shape, if one is."""
         ...
 
-    def engine(self, inputs: Sequence[TensorSpec], batch_size: int | None, precision: str) -> Engine:
+    def engine(self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing) -> Engine:
         """Build the engine for inputs with every size known; None takes any number of rows."""
         ...
 
 
-Reduction = Callable[["Array", int], "Array"]
-"""(B, ...) activations and the channel axis of one row -> (B, ...)."""
+class Functions(Protocol):
+    """What reductions need of a framework, for its own arrays or tensors; `reductions.HOST` is NumPy's."""
+
+    def dtype(self, x: Any) -> str:
+        """NumPy's name of the type of x."""
+        ...
+
+    def shape(self, x: Any) -> tuple[Any, ...]:
+        """All sizes of x, as numbers where they are known."""
+        ...
+
+    def cast(self, x: Any, dtype: str) -> Any:
+        """The same values in another type; too large ones become infinite."""
+        ...
+
+    def reshape(self, x: Any, shape: tuple[Any, ...]) -> Any:
+        """The same values in C order."""
+        ...
+
+    def mean(self, x: Any, axes: tuple[int, ...]) -> Any:
+        """Average to a relative error of 1e-6: float32 for integers and booleans, else of the same type."""
+        ...
+
+    def max(self, x: Any, axes: tuple[int, ...]) -> Any:
+        """Largest value; NaN where there is one."""
+        ...
+
+    def infinities(self, x: Any) -> Any:
+        """(B,) how many values of each row of (B, ...) floats are infinite."""
+        ...
+
+
+Reduction = Callable[[Any, int, Functions], Any]
+"""(B, ...) activations, the channel axis of one row, and what computes -> (B, ...)."""
 
 
 class Writer(Protocol):

@@ -148,6 +148,8 @@ class Preprocessing:
     std: tuple[float, ...] = ()
     """Then they are divided by this, per channel; empty: nothing."""
     channel_order: Literal["rgb", "bgr"] = "rgb"
+    fast_decode: bool = False
+    """Whether JPEGs were decoded at a fraction of their size where that was still no less than `size`."""
     reason: str = "asked for"
     """The evidence for `preset`, in words."""
 
@@ -182,6 +184,8 @@ class ExtractOptions:
     """Only the first so many inputs."""
     engine: Literal["auto", "graph", "converted", "keras"] = "auto"
     """What runs the model; auto: the first of the others that computes what Keras would."""
+    device: str = "auto"
+    """auto (a GPU that Keras has, else the processor), cpu, gpu or gpu:N."""
     cache: bool = True
     """Whether what was converted is kept for later runs, and taken from there."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -202,10 +206,40 @@ class ExtractOptions:
     """Whether EXIF orientation is applied."""
     background: str = "white"
     """Under transparent pixels and around padded images: a colour name or #rrggbb."""
+    fast_decode: bool = False
+    """JPEGs of twice the needed size or more are decoded at 1/2, 1/4 or 1/8; pixels differ a little."""
     max_pixels: int | None = None
     """Images of more pixels are refused; None: `decode.MAX_PIXELS`."""
     workers: int | None = None
     """Threads that read and decode; None: one per processor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What is done with activations before they are stored; without arguments, nothing."""
+
+    pool: str = "none"
+    """A name in `registry.REDUCTIONS`."""
+    dtype: Literal["float32", "float16"] | None = None
+    """Of floats, after the reduction; None: the layer's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Computing:
+    """How an engine computes; the training phase and finishing are Keras's alone."""
+
+    training: bool = False
+    """Dropout and batch normalisation as in training."""
+    seed: int | None = None
+    """Of every random layer, with `training`; drawn when None."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What float32 layers compute in; their weights and results stay float32."""
+    finish: Finish | None = None
+    """What is done with results before they are copied from the device."""
+
+
+INFERENCE = Computing()
+"""As the model computes by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +299,10 @@ class RunReport:
     failed: int
     layers: tuple[TensorSpec, ...]
     seconds: Mapping[str, float]
-    """Per stage, and "total": wall-clock time; stages that overlap add up to more than the total."""
+    """Wall-clock time in all, "total", and of that how long the run was busy with or waited for "list",
+    "load", "input", "compute", "reduce" and "write"; also of "read", "decode" and "preprocess", which
+    together make the input, added up over the threads that do them."""
+    bound_by: str
+    """The stage that the run waited for longest: what to make faster first."""
     notes: tuple[str, ...] = field(default=())
     """Sentences the user should see: what was assumed, what was converted."""

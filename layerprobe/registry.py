@@ -26,8 +26,12 @@ SUFFIXES = {".h5": "hdf5", ".hdf5": "hdf5", ".npz": "npz", "": "npy"}
 ENGINES = {
     "converted": "layerprobe.engines.converted_model:ConvertedModel",
     "graph": "layerprobe.engines.graph.engine:GraphEngine",
-    "keras": "layerprobe.engines.keras_tensorflow:KerasTensorFlowEngine",
 }
+KERAS_ENGINES = {
+    "jax": "layerprobe.engines.keras_jax:KerasJaxEngine",
+    "tensorflow": "layerprobe.engines.keras_tensorflow:KerasTensorFlowEngine",
+}
+"""The engine "keras", by the framework that Keras runs on."""
 REDUCTIONS = {
     "flatten": "layerprobe.reductions:flatten",
     "gap": "layerprobe.reductions:global_average",

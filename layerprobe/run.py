@@ -10,17 +10,18 @@ import platform
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import cached_property
 from importlib import metadata
 from typing import TYPE_CHECKING
 
 from layerprobe.batches import batches
+from layerprobe.bottleneck import bound_by
 from layerprobe.errors import AllInputsFailedError, UsageError
 from layerprobe.feeds import Clock, Feeds
 from layerprobe.probed_model import ProbedModel
-from layerprobe.records import Batch, ExtractOptions, Failure, Provenance, RunReport, TensorSpec
+from layerprobe.records import Batch, ExtractOptions, Failure, Finish, Provenance, RunReport, TensorSpec
 from layerprobe.storing import Storing
 from layerprobe.version import __version__
 
@@ -51,7 +52,7 @@ class Run:
     ) -> None:
         self._probed, self._feeds, self._engine = probed, feeds, engine
         self._how, self._clock = how, clock
-        self._storing = Storing(engine.outputs, how.pool, how.dtype)
+        self._storing = Storing(engine, Finish(how.pool, how.dtype))
         self._failures: dict[int, Failure] = {}
         self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
@@ -173,6 +174,7 @@ class Run:
             failed=len(self._failures),
             layers=self.stored,
             seconds={stage: round(seconds, 4) for stage, seconds in self._clock.seconds.items()},
+            bound_by=bound_by(self._clock.seconds),
             notes=tuple(self._notes()),
         )
 
@@ -212,24 +214,26 @@ class Run:
             preprocessing=None if how is None else dataclasses.asdict(how),
             options=dataclasses.asdict(self._how),
             engine={**self._engine.describe(), "batch_size": self._engine.batch_size},
-            versions=_versions(str(self._engine.describe()["name"])),
+            versions=_versions(self._engine.describe()),
             started=self._started,
         )
 
 
 _PACKAGES = {
-    "graph": ("openvino",),
-    "keras": ("tensorflow", "keras"),
-    "converted": ("openvino", "tensorflow", "keras"),
+    "jax": ("jax", "jaxlib", "keras"),
+    "openvino": ("openvino",),
+    "tensorflow": ("tensorflow", "keras"),
 }
-"""Engine -> the packages that its numbers come from."""
+"""An engine's backend -> the packages that its numbers come from."""
 _MODULES = {"pillow": "PIL"}
 """Package -> what to import, where the two names differ."""
 
 
-def _versions(engine: str) -> dict[str, str]:
+def _versions(engine: Mapping[str, object]) -> dict[str, str]:
     """Of everything that had a part in the numbers."""
-    packages = (*_PACKAGES.get(engine, ()), "numpy", "pillow", "h5py")
+    packages = [*_PACKAGES.get(str(engine.get("backend")), ()), "numpy", "pillow", "h5py"]
+    if engine["name"] == "converted":  # TensorFlow traced what OpenVINO computes.
+        packages += _PACKAGES["tensorflow"]
     return {"layerprobe": __version__, "python": platform.python_version()} | {
         package: _version(package) for package in packages
     }

@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from layerprobe import registry
+from layerprobe.reductions import finished, stored_dtype
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Reduction
-    from layerprobe.records import Array, Batch, TensorSpec
+    from layerprobe.protocols import Engine
+    from layerprobe.records import Array, Batch, Finish, TensorSpec
 
 
 class Storing:
-    """Reduces and casts the activations of one batch after the other.
+    """Finishes the activations of one batch after the other, where the engine does not.
 
     Args:
-        outputs: What the engine gives, with every size known.
-        pool: A name in `registry.REDUCTIONS`.
-        dtype: "float32" or "float16", for floats; all other values keep their type.
+        engine: Whose results they are.
+        finish: The reduction and the cast.
 
     Raises:
         UsageError: The reduction cannot be made of one of the outputs.
     """
 
-    def __init__(self, outputs: Sequence[TensorSpec], pool: str, dtype: str) -> None:
-        self._outputs = tuple(outputs)
-        self._reduce: Reduction = registry.find(registry.REDUCTIONS, pool, "reduction")
-        self._dtype = dtype
+    def __init__(self, engine: Engine, finish: Finish) -> None:
+        self._engine, self._finish = engine, finish
         self.overflows: dict[str, int] = {}
         """Layer -> values that became infinite because float16 cannot hold them."""
-        self.specs: tuple[TensorSpec, ...] = tuple(self._stored(spec) for spec in outputs)
-        """What is stored of `outputs`, in the same order."""
+        self.specs: tuple[TensorSpec, ...] = tuple(self._stored(spec) for spec in engine.outputs)
+        """What is stored of the engine's outputs, in the same order."""
 
     def block(self, batch: Batch, results: Mapping[str, Array]) -> dict[str, Array]:
         """Give what is stored of one batch.
@@ -46,7 +43,9 @@ class Storing:
         Returns:
             (batch.size, ...) arrays by name. They may be `results` themselves.
         """
-        reduced = {spec.name: self._kept(spec, results[spec.name]) for spec in self._outputs if results}
+        reduced = {
+            spec.name: self._kept(spec, results[spec.name]) for spec in self._engine.outputs if results
+        }
         if len(batch.rows) == batch.size:
             return reduced
         blocks = {}
@@ -58,21 +57,17 @@ class Storing:
         return blocks
 
     def _kept(self, spec: TensorSpec, values: Array) -> Array:
-        reduced = self._reduce(values, spec.channel_axis)
-        with np.errstate(over="ignore"):
-            stored = reduced.astype(_stored_dtype(str(reduced.dtype), self._dtype), copy=False)
-        if stored.dtype == np.float16:
-            lost = int(np.isinf(stored).sum()) - int(np.isinf(reduced).sum())
-            if lost:
-                self.overflows[spec.name] = self.overflows.get(spec.name, 0) + lost
+        if self._engine.finish is not None:
+            stored, lost = values, self._engine.overflowed.get(spec.name, 0)
+        else:
+            stored, infinite = finished(values, spec.channel_axis, self._finish)
+            stored, lost = np.ascontiguousarray(stored), 0 if infinite is None else int(infinite.sum())
+        if lost:
+            self.overflows[spec.name] = self.overflows.get(spec.name, 0) + lost
         return stored
 
     def _stored(self, spec: TensorSpec) -> TensorSpec:
-        zeros = np.zeros((1, *cast(tuple[int, ...], spec.shape)), _stored_dtype(spec.dtype, self._dtype))
-        one = self._reduce(zeros, spec.channel_axis)
+        dtype = stored_dtype(spec.dtype, self._finish.dtype)
+        zeros = np.zeros((1, *cast(tuple[int, ...], spec.shape)), dtype)
+        one, _ = finished(zeros, spec.channel_axis, self._finish)
         return dataclasses.replace(spec, shape=one.shape[1:], dtype=str(one.dtype))
-
-
-def _stored_dtype(dtype: str, asked: str) -> str:
-    """What values of one type are stored as: floats as asked for, all others as they are."""
-    return asked if "float" in dtype else dtype

@@ -21,7 +21,7 @@ FLOORS = [
     {"loading"},
     {"modelfile", "taps", "sources", "decode", "preprocess", "presets", "prefetch", "reductions", "formats"},
     {"protocols", "registry", "signatures"},
-    {"errors", "records", "version"},
+    {"bottleneck", "errors", "records", "version"},
 ]
 """From the top down. A module may import from the floors below its own, and from its own room."""
 

@@ -310,10 +310,11 @@ def test_a_size_of_memory_is_read_with_its_unit(command):
 
 def test_another_backend_of_keras_is_named():
     command = f"layerprobe extract {MODEL} -l conv5_3 --engine keras {IMAGE}"
-    code, err = shell(f"KERAS_BACKEND=jax {command}")
+    code, err = shell(f"KERAS_BACKEND=torch {command}")
     assert code == 69
     assert err == (
-        "layerprobe: layerprobe needs Keras on TensorFlow: unset KERAS_BACKEND. Received: KERAS_BACKEND=jax\n"
+        "layerprobe: layerprobe runs Keras on TensorFlow or JAX: set KERAS_BACKEND to tensorflow or jax. "
+        "Received: torch\n"
     )
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from layerprobe.engines.keras_tensorflow import KerasTensorFlowEngine, fixed_batch_size, model_inputs
+from layerprobe.engines.keras_tensorflow import KerasTensorFlowEngine
+from layerprobe.engines.tracing import fixed_batch_size, model_inputs
 from layerprobe.errors import UsageError
 from layerprobe.probe import Probe
 from layerprobe.probed_model import layers

@@ -47,6 +47,8 @@ class Engine:
 
     def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
+        self.finish = None
+        self.overflowed: dict[str, int] = {}
         self.seen: list[int] = []
 
     def run(self, inputs: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:

@@ -43,7 +43,7 @@ class Rows:
     kind = "arrays"
     row_shape = (2,)
 
-    def __init__(self, count: int, fuse: Fuse) -> None:
+    def __init__(self, count: int, fuse: Callable[[str], None]) -> None:
         self._count, self._fuse = count, fuse
         self._pauses = random.Random(1).choices([0, 0.0002, 0.002], k=count)
 
@@ -65,8 +65,9 @@ class LateEngine:
     """Looks at its inputs only when it is collected, and has memory for the results of two batches."""
 
     outputs = (TensorSpec("double", (2,), "float32", layer="double"),)
+    finish = None
 
-    def __init__(self, batch_size: int, fuse: Fuse) -> None:
+    def __init__(self, batch_size: int, fuse: Callable[[str], None]) -> None:
         self.batch_size, self._fuse = batch_size, fuse
         self._memory = deque(np.full((batch_size, 2), np.nan, "float32") for _ in range(2))
         self.begun = 0
@@ -94,7 +95,7 @@ class LateEngine:
 class Memory:
     """A writer that keeps a copy of everything; writing takes its time."""
 
-    def __init__(self, fuse: Fuse) -> None:
+    def __init__(self, fuse: Callable[[str], None]) -> None:
         self.rows: list[np.ndarray] = []
         self._fuse = fuse
 
@@ -150,3 +151,14 @@ def test_the_next_batch_is_computed_while_one_is_written() -> None:
     feeds = Feeds([ArrayFeed(TensorSpec("x", (2,), "float32"), Rows(16, Fuse("nothing", 0)), Clock())])
     Run(PROBED, feeds, engine, ExtractOptions(workers=2), Clock()).fill(writer)
     assert begun == [(0, 2), (4, 3), (8, 4), (12, 4)]
+
+
+@pytest.mark.parametrize("slow", ["read", "collect", "write"])
+def test_the_run_says_which_stage_it_waited_for(slow: str) -> None:
+    def pause(stage: str) -> None:
+        time.sleep({"read": 0.02, "collect": 0.04, "write": 0.04}[stage] if stage == slow else 0)
+
+    feeds = Feeds([ArrayFeed(TensorSpec("x", (2,), "float32"), Rows(24, pause), clock := Clock())])
+    run = Run(PROBED, feeds, LateEngine(4, pause), ExtractOptions(workers=2, preprocess="raw"), clock)
+    run.fill(Memory(pause))
+    assert run.report("out").bound_by == {"collect": "compute"}.get(slow, slow)

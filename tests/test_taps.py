@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from layerprobe.engines.keras_tensorflow import KerasTensorFlowEngine, model_inputs
+from layerprobe.engines.keras_tensorflow import KerasTensorFlowEngine
+from layerprobe.engines.tracing import model_inputs
 from layerprobe.errors import UnknownLayerError, UnrecordableLayerError, UsageError
 from layerprobe.modelfile.select import select
-from layerprobe.records import TensorSpec
+from layerprobe.records import Computing, TensorSpec
 from layerprobe.taps import describe_model, find_layers
 
 pytestmark = pytest.mark.slow
@@ -243,9 +244,9 @@ def test_training_mode_drops_out_and_a_seed_repeats_it():
     model = keras.Model(x, layers.Dropout(0.5, name="drop")(x))
     data = np.ones((2, 400), "float32")
     assert (probe(model, ["drop"], data)["drop"] == 1).all()
-    first = probe(model, ["drop"], data, training=True, seed=7)["drop"]
-    again = probe(model, ["drop"], data, training=True, seed=7)["drop"]
-    other = probe(model, ["drop"], data, training=True, seed=8)["drop"]
+    first = probe(model, ["drop"], data, how=Computing(training=True, seed=7))["drop"]
+    again = probe(model, ["drop"], data, how=Computing(training=True, seed=7))["drop"]
+    other = probe(model, ["drop"], data, how=Computing(training=True, seed=8))["drop"]
     assert set(np.unique(first)) == {0.0, 2.0}
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
@@ -256,4 +257,6 @@ def test_training_mode_normalises_with_the_statistics_of_the_batch():
     model = keras.Model(x, layers.BatchNormalization(name="bn", epsilon=1e-3)(x))
     data = values(64, 3) * 3 + 1
     expected = (data - data.mean(0)) / np.sqrt(data.var(0) + 1e-3)
-    np.testing.assert_allclose(probe(model, ["bn"], data, training=True)["bn"], expected, atol=1e-5)
+    np.testing.assert_allclose(
+        probe(model, ["bn"], data, how=Computing(training=True))["bn"], expected, atol=1e-5
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from layerprobe.bottleneck import WAITS
 from layerprobe.cli.console import emit, escape, only_our_own_lines, say
 from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
 from layerprobe.cli.progress import progress
@@ -64,6 +65,7 @@ PARTIAL = 3
 @click.option(
     "--background", default="white", show_default=True, help="Behind transparent pixels: a name or #rrggbb."
 )
+@click.option("--fast-decode", is_flag=True, help="Decode large JPEGs at 1/2, 1/4 or 1/8 of their size.")
 @click.option("--max-pixels", type=click.IntRange(1), help="Refuse images with more pixels.")
 @click.option(
     "--pool", type=click.Choice(["none", "gap", "gmp", "flatten"]), default="none", show_default=True
@@ -87,6 +89,9 @@ PARTIAL = 3
     default="float32",
     show_default=True,
     help="What MODEL computes in.",
+)
+@click.option(
+    "--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, gpu, or gpu:N."
 )
 @click.option("--training", is_flag=True, help="Dropout and batch normalisation as in training.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of random layers, with --training.")
@@ -195,11 +200,10 @@ def _tell(report: RunReport) -> None:
         say(f"... and {report.failed - 10} more; `error` in the output has them all")
     for note in report.notes:
         say(note)
-    stages = ", ".join(
-        f"{stage} {seconds:.2f} s" for stage, seconds in report.seconds.items() if stage != "total"
-    )
     broken = f", {report.failed} failed" if report.failed else ""
+    total = report.seconds["total"]
+    waits = ", ".join(f"{stage} {report.seconds.get(stage, 0):.2f} s" for stage in WAITS)
     say(
-        f"{report.rows} row{'s' * (report.rows != 1)}{broken} in {report.seconds['total']:.2f} s ({stages}) "
-        f"-> {escape(report.output)}"
+        f"{report.rows} row{'s' * (report.rows != 1)}{broken} in {total:.2f} s, "
+        f"{report.rows / total:.1f} rows/s, bound by {report.bound_by} ({waits}) -> {escape(report.output)}"
     )

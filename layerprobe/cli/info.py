@@ -86,7 +86,8 @@ def _preprocessing(how: dict[str, Any] | None) -> str:
     if how is None:
         return "none: arrays were fed as they are"
     height, width = how["size"]
-    return f"{height}x{width} {how['resize']}, crop {how['crop']}, {how['preset']} ({how['reason']})"
+    fast = ", fast decode" if how.get("fast_decode") else ""
+    return f"{height}x{width} {how['resize']}, crop {how['crop']}{fast}, {how['preset']} ({how['reason']})"
 
 
 def _line(name: str, text: str) -> str:

@@ -19,7 +19,7 @@ from layerprobe.records import TensorSpec
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Collect, Engine
-    from layerprobe.records import Array
+    from layerprobe.records import Array, Finish
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ class ConvertedEngine:
     def __init__(
         self, converted: Converted, *, inputs: Sequence[TensorSpec], batch_size: int | None, precision: str
     ) -> None:
+        self.finish = None  # What it gives lies in memory already.
+        self.overflowed: dict[str, int] = {}
         self.outputs = converted.outputs
         self.batch_size = batch_size or 1
         self._precision = precision
@@ -94,6 +96,16 @@ class CheckedEngine:
         self._layers, self._settle = layers, settle
         self._settled = converted
 
+    @property
+    def finish(self) -> Finish | None:
+        """See `protocols.Engine`: known with the first results."""
+        return self._settled.finish
+
+    @property
+    def overflowed(self) -> Mapping[str, int]:
+        """See `protocols.Engine`."""
+        return self._settled.overflowed
+
     def run(self, inputs: Sequence[Array]) -> dict[str, Array]:
         """See `protocols.Engine`."""
         if self._candidates is not None:
@@ -122,7 +134,7 @@ def convert(trace: Any, outputs: tuple[TensorSpec, ...]) -> Converted:
     """Convert what TensorFlow traced.
 
     Args:
-        trace: A concrete function of any number of rows, as `KerasTensorFlowEngine.trace`.
+        trace: As `KerasTensorFlowEngine.trace`, of any number of rows.
         outputs: What it gives.
 
     Raises:

@@ -22,10 +22,11 @@ from layerprobe.engines.converted import (
     deserialize,
     serialize,
 )
+from layerprobe.engines.device import keras_backend
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.keras_model import KerasModel
 from layerprobe.modelfile.model_file import ModelFile
-from layerprobe.records import Tap, TensorSpec
+from layerprobe.records import Computing, Tap, TensorSpec
 from layerprobe.version import __version__
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from layerprobe.protocols import Engine
 
 Inputs = Sequence[TensorSpec]
-Instead = Callable[[Unsupported, Inputs, int | None, str], "Engine"]
+Instead = Callable[[Unsupported, Inputs, int | None, Computing], "Engine"]
 
 
 class ConvertedModel:
@@ -81,7 +82,7 @@ class ConvertedModel:
             return size
         return self._keras.fixed_batch_size
 
-    def engine(self, inputs: Inputs, batch_size: int | None, precision: str) -> Engine:
+    def engine(self, inputs: Inputs, batch_size: int | None, how: Computing) -> Engine:
         """Build the engine for inputs with every size known.
 
         Raises:
@@ -90,14 +91,14 @@ class ConvertedModel:
         key = self._key(inputs)
         entry = self._find(key)
         if entry is None:
-            return self._checked(key, inputs, batch_size, precision)
+            return self._checked(key, inputs, batch_size, how)
         if entry.about["refused"] is not None:
             raise Unsupported(entry.about["refused"])
         self.note = f"it agreed with Keras when it was converted: {entry.about['agreement']}"
         converted = deserialize(entry.parts, _specs(entry.about["outputs"]))
-        return ConvertedEngine(converted, inputs=inputs, batch_size=batch_size, precision=precision)
+        return ConvertedEngine(converted, inputs=inputs, batch_size=batch_size, precision=how.precision)
 
-    def _checked(self, key: str, inputs: Inputs, batch_size: int | None, precision: str) -> Engine:
+    def _checked(self, key: str, inputs: Inputs, batch_size: int | None, how: Computing) -> Engine:
         """The engine for a model that was not converted before; it settles at its first batch."""
         try:
             converted = self._convert(tuple(inputs))
@@ -106,14 +107,14 @@ class ConvertedModel:
             raise
         first, chosen = (
             ConvertedEngine(converted, inputs=inputs, batch_size=batch_size, precision=one)
-            for one in ("float32", precision)
+            for one in ("float32", how.precision)
         )
 
         def settle(verdict: Agreement) -> Engine:
             if not verdict.agreed:
                 reason = f"it differs from Keras by more than {verdict.limit:.0e}: {verdict}"
                 self._keep(key, {"refused": reason}, {})
-                return self._instead(Unsupported(reason), inputs, batch_size, precision)
+                return self._instead(Unsupported(reason), inputs, batch_size, how)
             self.note = f"it agrees with Keras: {verdict}"
             self._keep_converted(key, converted, verdict)
             return chosen
@@ -123,7 +124,9 @@ class ConvertedModel:
     def _trace(self, inputs: tuple[TensorSpec, ...]) -> KerasTensorFlowEngine:
         """Keras for any number of rows, unless the model is built for a certain one."""
         if inputs not in self._traced:
-            engine: Any = self._keras.engine(inputs, self._keras.fixed_batch_size, "float32")
+            if keras_backend() != "tensorflow":
+                raise Unsupported("Keras does not run on TensorFlow here")
+            engine: Any = self._keras.engine(inputs, self._keras.fixed_batch_size)
             self._traced[inputs] = engine
         return self._traced[inputs]
 

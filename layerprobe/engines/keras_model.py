@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from layerprobe import registry
+from layerprobe.engines.device import keras_backend, may_have_gpu
 from layerprobe.errors import UnavailableError
 from layerprobe.modelfile.model_file import ModelFile
-from layerprobe.records import Tap, TensorSpec
+from layerprobe.records import INFERENCE, Computing, Tap, TensorSpec
 
 if TYPE_CHECKING:
     import keras
@@ -25,6 +25,7 @@ class KerasModel:
         model: The file, of which no more is loaded than the taps need, or the live model.
         taps: What to record, in order.
         inputs: What the file says of the model's inputs, for a model that does not say it itself.
+        device: See `device.check_device`.
         max_memory: Bytes that one tensor of one row may have.
     """
 
@@ -35,50 +36,39 @@ class KerasModel:
         model: ModelFile | keras.Model,
         taps: Sequence[Tap],
         inputs: tuple[TensorSpec, ...],
+        device: str,
         max_memory: int,
     ) -> None:
         self._source, self._taps = model, taps
-        self._inputs, self._max_memory = inputs, max_memory
+        self._inputs, self._device, self._max_memory = inputs, device, max_memory
 
     @cached_property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The inputs that the (pruned) model needs, in its order; free sizes are None."""
-        from layerprobe.engines.keras_tensorflow import model_inputs
+        model = self._model
+        from layerprobe.engines.tracing import model_inputs
 
-        return model_inputs(self._model) or self._inputs
+        return model_inputs(model) or self._inputs
 
     @property
     def fixed_batch_size(self) -> int | None:
         """The batch size that is part of the model's input shape, if one is."""
-        from layerprobe.engines.keras_tensorflow import fixed_batch_size
+        model = self._model
+        from layerprobe.engines.tracing import fixed_batch_size
 
-        return fixed_batch_size(self._model)
+        return fixed_batch_size(model)
 
     def engine(
-        self,
-        inputs: Sequence[TensorSpec],
-        batch_size: int | None,
-        precision: str,
-        *,
-        training: bool = False,
-        seed: int | None = None,
+        self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing = INFERENCE
     ) -> Engine:
-        """Build the engine for inputs with every size known, and for what only Keras does.
-
-        Raises:
-            UnavailableError: Keras is to compute in another precision than float32.
-        """
-        if precision != "float32":
-            raise UnavailableError(
-                f"the keras engine computes in float32 only: leave --precision out. Received: {precision}"
-            )
-        engine: Engine = registry.find(registry.ENGINES, "keras", "engine")(
+        """Build the engine for inputs with every size known, and for what only Keras does."""
+        engine: Engine = _engine_class()(
             self._model,
             self._taps,
             inputs=inputs,
             batch_size=batch_size,
-            training=training,
-            seed=seed,
+            how=how,
+            device=self._device,
             max_memory=self._max_memory,
         )
         return engine
@@ -86,22 +76,43 @@ class KerasModel:
     @cached_property
     def _model(self) -> keras.Model:
         if isinstance(self._source, ModelFile):
-            return load(self._source, {tap.address for tap in self._taps})
+            return load(self._source, {tap.address for tap in self._taps}, self._device)
         return self._source
 
 
-def load(file: ModelFile, keep: set[str] | None) -> keras.Model:
+def load(file: ModelFile, keep: set[str] | None, device: str = "auto") -> keras.Model:
     """The live model of a file, cut down to the ancestors of some layers; None keeps all.
 
     Raises:
-        UnavailableError: Keras is to run on another framework.
+        UnavailableError: Keras cannot run here, or not on that device.
         ModelError: It cannot be built.
     """
-    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    if backend != "tensorflow":
-        raise UnavailableError(
-            f"layerprobe needs Keras on TensorFlow: unset KERAS_BACKEND. Received: KERAS_BACKEND={backend}"
-        )
+    _engine_class().prepare(device)
     from layerprobe.loading.build import load_file
 
     return load_file(file, keep)
+
+
+def output_shapes(
+    model: keras.Model, addresses: Sequence[str], inputs: Sequence[TensorSpec]
+) -> dict[str, tuple[tuple[int | None, ...], ...]]:
+    """Shapes of one row of each layer's outputs, all calls together; without layers that do not run."""
+    shapes: dict[str, tuple[tuple[int | None, ...], ...]]
+    shapes = _engine_class().output_shapes(model, addresses, inputs)
+    return shapes
+
+
+def gpus() -> list[str]:
+    """The GPUs that Keras has, if it can run here; without a sign of one it is not asked."""
+    if not may_have_gpu():
+        return []
+    try:
+        found: list[str] = _engine_class().gpus()
+    except UnavailableError:
+        return []
+    return found
+
+
+def _engine_class() -> Any:
+    """The engine for the framework that Keras runs on."""
+    return registry.find(registry.KERAS_ENGINES, keras_backend(), "framework of Keras")

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from layerprobe.errors import LayerprobeError, ResourceError, UnrecordableLayerError, UsageError
+from layerprobe.engines.device import find_gpu
+from layerprobe.engines.tracing import (
+    Trace,
+    as_the_model_takes_them,
+    fixed_batch_size,
+    padded,
+    seeded,
+)
+from layerprobe.errors import (
+    LayerprobeError,
+    ResourceError,
+    UnavailableError,
+    UnrecordableLayerError,
+    UsageError,
+)
 from layerprobe.loading.layers import first_line
-from layerprobe.records import MAX_MEMORY, Tap, TensorSpec
-from layerprobe.taps import Recording, find_layers, variables_unchanged
+from layerprobe.records import INFERENCE, MAX_MEMORY, Computing, Tap, TensorSpec
+from layerprobe.taps import Recording, variables_unchanged
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Collect
@@ -30,14 +44,14 @@ class KerasTensorFlowEngine:
         taps: What to record, in order.
         inputs: One spec per input of the model, in the model's order, with every size known.
         batch_size: B; None takes any number of rows and pads nothing.
-        training: Whether dropout and batch normalisation run as in training. Nothing is padded then, since
-            the rows of a batch influence each other.
-        seed: Of every random layer, with `training`; drawn when None.
-
+        how: What it computes. In the training phase nothing is padded, since the rows of a batch influence
+            each other.
+        device: See `device.check_device`.
         max_memory: Bytes that one tensor of one row may have.
 
     Raises:
         ResourceError: A tensor is larger than that.
+        UnavailableError: There is no such device.
         UnrecordableLayerError: A tap's values live inside a loop or have no batch axis.
         UsageError: The inputs do not fit the model.
     """
@@ -49,176 +63,169 @@ class KerasTensorFlowEngine:
         *,
         inputs: Sequence[TensorSpec],
         batch_size: int | None,
-        training: bool = False,
-        seed: int | None = None,
+        how: Computing = INFERENCE,
+        device: str = "auto",
         max_memory: int = MAX_MEMORY,
     ) -> None:
-        self._model = model
-        self._taps = taps
-        self._training = training
-        self.seed = secrets.randbits(31) if training and seed is None else seed
+        self.prepare(device)
+        self._model, self._taps, self._how = model, taps, how
+        self.finish = how.finish
+        self.overflowed: dict[str, int] = {}
         self.batch_size = batch_size or 1
-        self._padded = None if training else batch_size
-        if training:
-            self._seed_random_layers()
+        self._padded = None if how.training else batch_size
+        self.seed = seeded(model, how)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="layerprobe-compute")
-        self._compiled, found = self._trace(inputs)
+        self._trace = Trace(model, taps, how, _refuse)
+        self._compiled = self._compile(self._trace, inputs)
         _refuse_oversized(self._compiled, max_memory)
-        self.outputs = self._specs(found, inputs)
+        self.outputs = self._sized(self._trace.outputs, inputs)
+
+    @staticmethod
+    def gpus() -> list[str]:
+        """The GPUs that TensorFlow has, by name."""
+        return [gpu.name for gpu in tf.config.list_physical_devices("GPU")]
+
+    @staticmethod
+    def prepare(device: str) -> None:
+        """Have TensorFlow use one device, and take no more of its memory than it needs.
+
+        Args:
+            device: See `device.check_device`.
+
+        Raises:
+            UnavailableError: There is no such GPU, or TensorFlow already computes on others.
+        """
+        gpus = tf.config.list_physical_devices("GPU")
+        number = find_gpu(device, [gpu.name for gpu in gpus])
+        chosen = [] if number is None else [gpus[number]]
+        try:
+            if chosen != tf.config.get_visible_devices("GPU"):
+                tf.config.set_visible_devices(chosen, "GPU")
+        except RuntimeError as error:
+            if device != "auto":
+                raise UnavailableError(
+                    f"device {device} cannot be had: TensorFlow already computes on others in this process."
+                ) from error
+        for gpu in chosen:
+            try:
+                tf.config.experimental.set_memory_growth(gpu, True)
+            except RuntimeError:  # It computes already, with the memory that it has.
+                return
+
+    @staticmethod
+    def output_shapes(
+        model: keras.Model, addresses: Sequence[str], inputs: Sequence[TensorSpec]
+    ) -> dict[str, tuple[tuple[int | None, ...], ...]]:
+        """Shapes of one row of each layer's outputs, all calls together; without layers that do not run."""
+        recording = Recording(model, [Tap(address) for address in addresses])
+
+        def traced(*values: tf.Tensor) -> None:
+            with recording.active():
+                model(as_the_model_takes_them(model, values), training=False)
+
+        specs = [tf.TensorSpec((fixed_batch_size(model), *spec.shape), spec.dtype) for spec in inputs]
+        tf.function(traced, autograph=False).get_concrete_function(*specs)
+        return {
+            address: tuple(tuple(tensor.shape[1:]) for tensor in tensors)
+            for address, tensors in recording.seen().items()
+        }
 
     def run(self, inputs: Sequence[Array]) -> dict[str, Array]:
         """See `protocols.Engine`: the last batch is padded, so that every row is computed alike."""
-        rows = len(inputs[0])
-        fed = [tf.constant(_padded(array, self._padded)) for array in inputs]
-        try:
-            results = self._compiled(*fed)
-        except tf.errors.ResourceExhaustedError as error:
-            raise ResourceError(
-                f"not enough memory for a batch of {len(fed[0])} rows: give a smaller --batch-size."
-            ) from error
-        except tf.errors.InvalidArgumentError as error:
-            raise UsageError(f"the model cannot compute with these inputs: {first_line(error)}.") from error
-        return {spec.name: value.numpy()[:rows] for spec, value in zip(self.outputs, results, strict=True)}
+        found, self.overflowed = self._computed(inputs)
+        return found
 
     @property
     def trace(self) -> Any:
-        """The concrete function that takes the inputs and gives the outputs, for what converts it."""
+        """The concrete function behind `run`, for what converts it."""
         return self._compiled
 
     def start(self, inputs: Sequence[Array]) -> Collect:
         """See `protocols.Engine`: in a thread, so that the caller can store what was computed before."""
-        return self._thread.submit(self.run, inputs).result
+        computing = self._thread.submit(self._computed, inputs)
+
+        def collect() -> dict[str, Array]:
+            found, self.overflowed = computing.result()
+            return found
+
+        return collect
+
+    def _computed(self, inputs: Sequence[Array]) -> tuple[dict[str, Array], dict[str, int]]:
+        rows = len(inputs[0])
+        with _told_at_run(rows):
+            results = self._compiled(*(tf.constant(padded(array, self._padded)) for array in inputs))
+            return self._trace.read(results, rows)
 
     def describe(self) -> dict[str, Any]:
         """Name, device and precision, for the provenance."""
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        return {"name": "keras", "backend": "tensorflow", "device": devices[0].name, "precision": "float32"}
+        return {
+            "name": "keras",
+            "backend": "tensorflow",
+            "device": devices[0].name,
+            "precision": self._how.precision,
+        }
 
-    def _trace(self, inputs: Sequence[TensorSpec]) -> tuple[Any, tuple[Tap, ...]]:
-        """Compile the model for one batch shape; also gives the tap behind each result."""
-        found: list[Tap] = []
+    def _compile(self, trace: Trace, inputs: Sequence[TensorSpec]) -> Any:
+        """Compile the model for one batch shape."""
 
         def traced(*values: tf.Tensor) -> list[tf.Tensor]:
-            recording = Recording(self._model, self._taps)
-            fed = _as_the_model_takes_them(self._model, values)
-            with recording.active(), variables_unchanged([self._model]):
-                outputs = self._model(fed, training=self._training)
-            tensors = recording.tensors(outputs)
-            for tap, tensor in tensors.items():
-                _refuse_unless_rows(tap.name, tensor, values[0].shape[0])
-            found[:] = tensors
-            return [tf.convert_to_tensor(tensor) for tensor in tensors.values()]
+            with variables_unchanged([self._model]):
+                return trace(values)
 
         specs = [tf.TensorSpec((self._padded, *spec.shape), spec.dtype) for spec in inputs]
-        try:
-            compiled = tf.function(traced, autograph=False).get_concrete_function(*specs)
-        except LayerprobeError:
-            raise
-        except tf.errors.ResourceExhaustedError as error:
-            raise ResourceError(f"not enough memory to build the model: {first_line(error)}.") from error
-        except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
-            shapes = ", ".join(str(("rows", *spec.shape)) for spec in inputs)
-            raise UsageError(
-                f"the model cannot take inputs of shape {shapes}: {first_line(error)}."
-            ) from error
-        return compiled, tuple(found)
+        with _told_at_trace(inputs):
+            return tf.function(traced, autograph=False).get_concrete_function(*specs)
 
-    def _specs(self, found: Sequence[Tap], inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-        results = self._compiled.structured_outputs
-        shapes = [tuple(tensor.shape[1:]) for tensor in results]
-        if any(None in shape for shape in shapes):
-            # Sizes that the trace leaves open are learnt by running it once.
-            zeros = [tf.zeros((self._padded or 1, *spec.shape), spec.dtype) for spec in inputs]
-            shapes = [tuple(tensor.shape[1:]) for tensor in self._compiled(*zeros)]
-        layers = find_layers(self._model)
+    def _sized(self, outputs: tuple[TensorSpec, ...], inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+        """The outputs with every size known; what the trace leaves open is learnt by running it once."""
+        if not any(None in spec.shape for spec in outputs):
+            return outputs
+        plain = dataclasses.replace(self._how, finish=None)
+        compiled = self._compile(Trace(self._model, self._taps, plain, _refuse), inputs)
+        zeros = [tf.zeros((self._padded or 1, *spec.shape), spec.dtype) for spec in inputs]
+        results = compiled(*zeros)
         return tuple(
-            TensorSpec(
-                tap.name,
-                shape,
-                tensor.dtype.name,
-                _channel_axis(layers.get(tap.address), shape),
-                tap.address or _layer_behind(self._model, tap.output or 0),
-            )
-            for tap, shape, tensor in zip(found, shapes, results, strict=True)
+            dataclasses.replace(spec, shape=tuple(tensor.shape[1:]))
+            for spec, tensor in zip(outputs, results, strict=True)
         )
 
-    def _seed_random_layers(self) -> None:
-        """Give every random layer its own stream, so that equal seeds give equal runs."""
-        for number, layer in enumerate(find_layers(self._model).values()):
-            for name, generator in vars(layer).items():
-                if isinstance(generator, keras.random.SeedGenerator) and not name.startswith("__"):
-                    generator.state.assign(np.array([self.seed, number], generator.state.dtype))
+
+@contextmanager
+def _told_at_run(rows: int) -> Iterator[None]:
+    """What TensorFlow raises while it computes a batch, as the error that it is to the user."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise ResourceError(
+            f"not enough memory for a batch of {rows} rows: give a smaller --batch-size."
+        ) from error
+    except tf.errors.InvalidArgumentError as error:
+        raise UsageError(f"the model cannot compute with these inputs: {first_line(error)}.") from error
 
 
-def model_inputs(model: keras.Model) -> tuple[TensorSpec, ...] | None:
-    """The inputs of a model, with None for free sizes; of a subclassed one the shapes it was built with.
-
-    None when only a call can tell.
-    """
-    symbolic = getattr(model, "inputs", None)
-    if symbolic:
-        return tuple(TensorSpec(tensor.name, tuple(tensor.shape[1:]), tensor.dtype) for tensor in symbolic)
-    shapes = _shapes_within(getattr(model, "_build_shapes_dict", None) or {})
-    names = ["input"] if len(shapes) == 1 else [f"input_{number}" for number in range(len(shapes))]
-    return (
-        tuple(TensorSpec(name, shape[1:], "float32") for name, shape in zip(names, shapes, strict=True))
-        or None
-    )
+@contextmanager
+def _told_at_trace(inputs: Sequence[TensorSpec]) -> Iterator[None]:
+    """The same, while a model is traced."""
+    try:
+        yield
+    except LayerprobeError:
+        raise
+    except tf.errors.ResourceExhaustedError as error:
+        raise ResourceError(f"not enough memory to build the model: {first_line(error)}.") from error
+    except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+        shapes = ", ".join(str(("rows", *spec.shape)) for spec in inputs)
+        raise UsageError(f"the model cannot take inputs of shape {shapes}: {first_line(error)}.") from error
 
 
-def _shapes_within(structure: Any) -> list[tuple[int | None, ...]]:
-    """Every shape in the nested lists and dicts of shapes that a subclassed model was built with."""
-    if isinstance(structure, dict):
-        return [shape for value in structure.values() for shape in _shapes_within(value)]
-    if all(size is None or isinstance(size, int) for size in structure):
-        return [tuple(structure)]
-    return [shape for value in structure for shape in _shapes_within(value)]
-
-
-def fixed_batch_size(model: keras.Model) -> int | None:
-    """The batch size that the model was built for, where it is part of its input's shape."""
-    sizes = {tensor.shape[0] for tensor in getattr(model, "inputs", None) or ()} - {None}
-    return sizes.pop() if sizes else None
-
-
-def output_shapes(
-    model: keras.Model, addresses: Sequence[str], inputs: Sequence[TensorSpec]
-) -> dict[str, tuple[tuple[int | None, ...], ...]]:
-    """Shapes of one row of each layer's outputs, all calls together; layers that do not run are left out."""
-    recording = Recording(model, [Tap(address) for address in addresses])
-
-    def traced(*values: tf.Tensor) -> None:
-        with recording.active():
-            model(_as_the_model_takes_them(model, values), training=False)
-
-    specs = [tf.TensorSpec((fixed_batch_size(model), *spec.shape), spec.dtype) for spec in inputs]
-    tf.function(traced, autograph=False).get_concrete_function(*specs)
-    return {
-        address: tuple(tuple(tensor.shape[1:]) for tensor in tensors)
-        for address, tensors in recording.seen().items()
-    }
-
-
-def _as_the_model_takes_them(model: keras.Model, values: Sequence[tf.Tensor]) -> Any:
-    structure = getattr(model, "_inputs_struct", None)
-    if structure is not None:
-        return keras.tree.pack_sequence_as(structure, list(values))
-    return values[0] if len(values) == 1 else list(values)
-
-
-def _refuse_unless_rows(name: str, tensor: Any, batch_size: int | None) -> None:
-    """Raise unless the tensor belongs to the traced model itself and has one value per row."""
+def _refuse(name: str, tensor: Any, _: Any) -> None:
+    """Raise unless the tensor is dense and belongs to the traced model itself."""
     if isinstance(tensor, tf.SparseTensor | tf.RaggedTensor):
         raise UnrecordableLayerError(f"{name!r} cannot be recorded: its values are sparse or ragged.")
     graph = getattr(tensor, "graph", None)
     if graph is not None and graph is not tf.compat.v1.get_default_graph():
         raise UnrecordableLayerError(
             f"{name!r} cannot be recorded: it is computed once per step of a loop; name the layer around it."
-        )
-    shape = tensor.shape
-    if shape.rank == 0 or (shape.rank and batch_size and shape[0] not in (None, batch_size)):
-        raise UnrecordableLayerError(
-            f"{name!r} cannot be recorded: its shape {tuple(shape)} has no batch axis, so no value per row."
         )
 
 
@@ -240,22 +247,3 @@ def _refuse_oversized(compiled: Any, max_memory: int) -> None:
                     f"{operation.name!r} would need {needed / 2**30:.1f} GiB per image, more than "
                     f"{max_memory / 2**30:.1f}: allow more with --max-memory, or name a layer before it."
                 )
-
-
-def _layer_behind(model: keras.Model, output: int) -> str:
-    """The layer that gives one of a functional model's outputs; "" for a subclassed model."""
-    outputs = getattr(model, "outputs", None)
-    return outputs[output]._keras_history.operation.name if outputs else ""
-
-
-def _channel_axis(layer: Any, shape: Sequence[int]) -> int:
-    """Which axis of one row holds the channels."""
-    first = getattr(layer, "data_format", None) == "channels_first"
-    return 0 if first and len(shape) > 1 else -1
-
-
-def _padded(array: Array, rows: int | None) -> Array:
-    """Repeat the last row until there are `rows`: real values, so that nothing overflows."""
-    if rows is None or len(array) == rows:
-        return array
-    return np.concatenate([array, np.repeat(array[-1:], rows - len(array), axis=0)])

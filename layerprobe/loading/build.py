@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from layerprobe.errors import LayerprobeError, ModelError, UnknownLayerError, UsageError
+from layerprobe.errors import LayerprobeError, ModelError, UnavailableError, UnknownLayerError, UsageError
 from layerprobe.loading.assign import assign
 from layerprobe.loading.layers import BoundedZeros, fill_in, first_line, make_layer, pieces
 from layerprobe.loading.subclassed import load_subclassed
@@ -95,6 +95,11 @@ def _load_graph(file: ModelFile, keep: Collection[str] | None) -> keras.Model:
         found = problems(graph, (), sizes)
         obstacles = remaining_problems(archive.savedmodel, graph, found, (), sizes) if found else {}
         if not whole.layers or (found and not obstacles):
+            if keras.config.backend() != "tensorflow":
+                raise UnavailableError(
+                    f"{archive.path} holds a graph that only TensorFlow runs: set KERAS_BACKEND=tensorflow. "
+                    f"Received: {keras.config.backend()}"
+                )
             # Imported here: nothing else needs TensorFlow itself, whatever runs Keras.
             from layerprobe.loading.served import load_served
 

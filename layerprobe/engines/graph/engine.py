@@ -50,6 +50,8 @@ class GraphEngine:
         precision: str = "float32",
         max_memory: int = MAX_MEMORY,
     ) -> None:
+        self.finish = None  # What it gives lies in memory already.
+        self.overflowed: dict[str, int] = {}
         self.batch_size = batch_size or 1
         self._padded = batch_size
         self._precision = precision

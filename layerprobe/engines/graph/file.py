@@ -11,7 +11,7 @@ from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.openvino_import import import_openvino
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.reach import keep_ancestors, problems
-from layerprobe.records import Tap, TensorSpec
+from layerprobe.records import Computing, Tap, TensorSpec
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Engine
@@ -52,7 +52,7 @@ class GraphFile:
         self.fixed_batch_size: int | None = sizes.pop() if sizes else None
         """The batch size that is part of the model's input shape, if one is."""
 
-    def engine(self, inputs: Sequence[TensorSpec], batch_size: int | None, precision: str) -> Engine:
+    def engine(self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing) -> Engine:
         """Build the engine for inputs with every size known.
 
         Raises:
@@ -65,7 +65,7 @@ class GraphFile:
             self._taps,
             inputs=inputs,
             batch_size=batch_size,
-            precision=precision,
+            precision=how.precision,
             max_memory=self._file.options.max_memory,
         )
         return engine
