@@ -113,7 +113,7 @@ def test_one_conversion_serves_every_batch_size(saved, cache, monkeypatch):
     Probe(path, names, engine="converted")(batch)
     leave_only_the_cache(monkeypatch)
     for size in (1, 4, 5, 8):
-        probed = ProbedModel(path, names, ModelOptions(), "converted", Cache(str(cache)))
+        probed = ProbedModel(path, names, ModelOptions(), "converted", cache=Cache(str(cache)))
         rows = min(size, 3)
         found = probed.engine(probed.inputs, batch_size=size).run([array[:rows] for array in arrays])
         for name, wanted in expected.items():
