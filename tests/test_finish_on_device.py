@@ -116,3 +116,18 @@ def test_bfloat16_computes_near_float32_and_leaves_the_model_as_it_was():
     assert "bfloat16" in {
         tensor.dtype.name for op in engine._compiled.graph.get_operations() for tensor in op.outputs
     }
+
+
+def test_indices_are_watched_where_the_device_lets_them_pass(monkeypatch):
+    from layerprobe.engines import keras_tensorflow as module
+
+    x = keras.Input((3,), dtype="int32", name="x")
+    model = keras.Model(x, keras.layers.Embedding(5, 2, name="seen")(x))
+    monkeypatch.setattr(module.tf.config, "get_visible_devices", lambda kind: ["a GPU"])
+    monkeypatch.setattr(module.KerasTensorFlowEngine, "prepare", lambda self, device: None)
+    engine = engine_of(model, Finish(dtype="float16"))
+    good = np.array([[0, 4, 1]], "int32")
+    np.testing.assert_allclose(engine.run([good])["seen"], model.predict(good, verbose=0), rtol=1e-3)
+    assert engine._compiled.outputs[-1].shape == (2,)
+    with pytest.raises(UsageError, match="layer 'seen' cannot look up index 7: its table has 5 entries"):
+        engine._trace.read([np.zeros((4, 3, 2)), np.zeros(4), np.array([0, 7])], 1)

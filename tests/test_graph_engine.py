@@ -90,29 +90,6 @@ def test_what_the_graph_engine_lacks_is_named_and_goes_to_keras(tmp_path):
     assert "ConvLSTM2D (layer 'both')" in probe._probed.note
 
 
-def test_masks_go_to_keras_where_they_matter(tmp_path):
-    x = keras.Input((5,), name="x")
-    y = L.Embedding(9, 3, mask_zero=True, name="words")(x)
-    model = keras.Model(x, L.LSTM(2, name="lstm")(L.Dropout(0.5)(y)))
-    model.save(tmp_path / "m.keras")
-    words = np.array([[1, 2, 0, 0, 0]], "float32")
-    found = Probe(tmp_path / "m.keras", ["words"], engine="graph")(words)["words"]
-    assert relative_error(found, np.asarray(model.get_layer("words")(words))) < 1e-6
-    with pytest.raises(UnavailableError, match=r"LSTM \(layer 'lstm'\): a mask"):
-        Probe(tmp_path / "m.keras", ["lstm"], engine="graph")(words)
-    wanted = np.asarray(model(words))
-    assert relative_error(Probe(tmp_path / "m.keras", ["lstm"])(words)["lstm"], wanted) < 1e-6
-
-
-def test_a_product_of_masked_values_goes_to_keras(tmp_path):
-    x = keras.Input((5,), name="x")
-    y = L.Embedding(9, 3, mask_zero=True)(x)
-    keras.Model(x, L.Multiply(name="product")([y, L.Dense(3)(y)])).save(tmp_path / "m.keras")
-    words = np.array([[1, 2, 0, 0, 0]], "float32")
-    with pytest.raises(UnavailableError, match=r"Multiply \(layer 'product'\): a mask"):
-        Probe(tmp_path / "m.keras", ["product"], engine="graph")(words)
-
-
 def test_training_and_live_models_are_keras_s_alone(tmp_path, samples):
     x = keras.Input((3,), name="x")
     model = keras.Model(x, L.Dropout(0.5, name="d")(x))

@@ -100,6 +100,16 @@ def test_without_a_batch_size_any_number_of_rows_runs_without_tracing_again(dens
         np.testing.assert_allclose(engine.run([x])["output"], expected, atol=1e-6)
 
 
+def test_what_run_gives_is_the_callers(dense):
+    x = np.ones((2, 6), "float32")
+    engine = engine_of(dense)
+    mine = engine.run([x])["output"]
+    kept = mine.copy()
+    engine.run([2 * x])
+    np.testing.assert_array_equal(mine, kept)
+    mine += 1
+
+
 def test_changed_weights_are_seen(dense):
     engine = engine_of(dense)
     x = np.ones((1, 6), "float32")

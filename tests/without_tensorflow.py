@@ -152,6 +152,7 @@ def test_a_short_batch_gives_the_same_numbers_as_a_full_one():
     np.testing.assert_array_equal(engine.run([x[:1]])["d"], engine.run([x])["d"][:1])
     assert len(engine._compiled) == 1
     before = engine.run([x])["d"]
+    assert before.flags.writeable
     model.get_layer("d").bias.assign(np.ones(40))
     np.testing.assert_allclose(engine.run([x])["d"], before + 1, atol=1e-6)
     free = engine_of(model, ["d"], rows=None)
@@ -263,3 +264,36 @@ def test_free_sizes_stay_free_in_the_shapes_of_layers(tmp_path):
 def test_function_says_that_it_needs_tensorflow():
     with pytest.raises(UnavailableError, match=r"function\(\) needs TensorFlow"):
         _ = layerprobe.function
+
+
+def test_an_index_outside_its_table_is_told_as_the_graph_engine_does():
+    x = keras.Input((3,), dtype="int32", name="x")
+    model = keras.Model(x, layers.Embedding(5, 2, name="words")(x))
+    engine = engine_of(model, ["words"], how=Computing(finish=Finish(dtype="float16")))
+    table = model.get_layer("words").get_weights()[0]
+    good = np.array([[0, 4, 1], [2, 3, -1]], "int32")
+    np.testing.assert_allclose(engine.run([good])["words"], table[good], rtol=1e-3)
+    for index in (5, -6):
+        with pytest.raises(UsageError, match=rf"layer 'words' cannot look up index {index}: its table has 5"):
+            engine.run([np.array([[0, 1, 2], [0, index, 0]], "int32")])
+
+
+def test_a_table_inside_a_loop_is_looked_up_unwatched():
+    x = keras.Input((4, 3), dtype="int32", name="x")
+    model = keras.Model(x, layers.TimeDistributed(layers.Embedding(5, 2, name="words"), name="each")(x))
+    data = RANDOM.integers(0, 5, (2, 4, 3)).astype("int32")
+    assert_close(engine_of(model, ["each"]).run([data])["each"], model.predict(data, verbose=0))
+
+
+def test_too_little_memory_for_the_weights_is_told(monkeypatch):
+    import jax
+
+    def exhausted(*_):
+        raise jax.errors.JaxRuntimeError(
+            "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes."
+        )
+
+    monkeypatch.setattr(keras.Variable, "assign", exhausted)
+    probe = layerprobe.Probe(SAMPLES / "vgg_shapes.h5", ["conv5_3"], engine="keras")
+    with pytest.raises(ResourceError, match="not enough memory to build the model"):
+        probe(np.zeros((1, 112, 112, 3)))

@@ -74,7 +74,7 @@ class KerasJaxEngine:
         self.batch_size = batch_size or 1
         self._padded = None if how.training else batch_size
         self.seed = seeded(model, how)
-        self._trace = Trace(model, taps, how, _refuse)
+        self._trace = Trace(model, taps, how, _refuse, watch=True)
         self._moving: list[Any] = []
         self._compiled: dict[int, Any] = {}
         # Where any number of rows is taken, two are enough to see which axis is theirs.
@@ -104,6 +104,11 @@ class KerasJaxEngine:
             jax.config.update("jax_platforms", "cpu")
         elif device != "auto":
             find_gpu(device, list(map(str, _gpus())))
+
+    @staticmethod
+    def is_out_of_memory(error: BaseException | None) -> bool:
+        """Whether JAX says by this error that memory is exhausted."""
+        return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
 
     @staticmethod
     def output_shapes(
@@ -226,7 +231,7 @@ def _told_at_run(rows: int) -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" in str(error):
+        if KerasJaxEngine.is_out_of_memory(error):
             raise ResourceError(
                 f"not enough memory for a batch of {rows} rows: give a smaller --batch-size."
             ) from error
@@ -241,7 +246,7 @@ def _told_at_trace(inputs: Sequence[TensorSpec]) -> Iterator[None]:
     except LayerprobeError:
         raise
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not KerasJaxEngine.is_out_of_memory(error):
             raise
         raise ResourceError(f"not enough memory to build the model: {first_line(error)}.") from error
     except (ValueError, TypeError) as error:

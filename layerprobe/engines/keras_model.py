@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from layerprobe import registry
 from layerprobe.engines.device import keras_backend, may_have_gpu
-from layerprobe.errors import UnavailableError
+from layerprobe.errors import ResourceError, UnavailableError
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.records import INFERENCE, Computing, Tap, TensorSpec
 
@@ -85,12 +85,19 @@ def load(file: ModelFile, keep: set[str] | None, device: str = "auto") -> keras.
 
     Raises:
         UnavailableError: Keras cannot run here, or not on that device.
+        ResourceError: The device has not the memory for its weights.
         ModelError: It cannot be built.
     """
-    _engine_class().prepare(device)
+    engine_class = _engine_class()
+    engine_class.prepare(device)
     from layerprobe.loading.build import load_file
 
-    return load_file(file, keep)
+    try:
+        return load_file(file, keep)
+    except Exception as error:
+        if engine_class.is_out_of_memory(error) or engine_class.is_out_of_memory(error.__cause__):
+            raise ResourceError("not enough memory to build the model: give another --device.") from error
+        raise
 
 
 def output_shapes(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -75,7 +76,9 @@ class KerasTensorFlowEngine:
         self._padded = None if how.training else batch_size
         self.seed = seeded(model, how)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="layerprobe-compute")
-        self._trace = Trace(model, taps, how, _refuse)
+        # On a GPU TensorFlow gives zeros for an index that a table lacks; on a processor it stops.
+        watch = bool(tf.config.get_visible_devices("GPU"))
+        self._trace = Trace(model, taps, how, _refuse, watch=watch)
         self._compiled = self._compile(self._trace, inputs)
         _refuse_oversized(self._compiled, max_memory)
         self.outputs = self._sized(self._trace.outputs, inputs)
@@ -113,6 +116,11 @@ class KerasTensorFlowEngine:
                 return
 
     @staticmethod
+    def is_out_of_memory(error: BaseException | None) -> bool:
+        """Whether TensorFlow says by this error that memory is exhausted."""
+        return isinstance(error, tf.errors.ResourceExhaustedError)
+
+    @staticmethod
     def output_shapes(
         model: keras.Model, addresses: Sequence[str], inputs: Sequence[TensorSpec]
     ) -> dict[str, tuple[tuple[int | None, ...], ...]]:
@@ -132,8 +140,8 @@ class KerasTensorFlowEngine:
 
     def run(self, inputs: Sequence[Array]) -> dict[str, Array]:
         """See `protocols.Engine`: the last batch is padded, so that every row is computed alike."""
-        found, self.overflowed = self._computed(inputs)
-        return found
+        found = self._collected(len(inputs[0]), partial(self._results, inputs))
+        return {name: array.copy() for name, array in found.items()}
 
     @property
     def trace(self) -> Any:
@@ -141,20 +149,20 @@ class KerasTensorFlowEngine:
         return self._compiled
 
     def start(self, inputs: Sequence[Array]) -> Collect:
-        """See `protocols.Engine`: in a thread, so that the caller can store what was computed before."""
-        computing = self._thread.submit(self._computed, inputs)
+        """See `protocols.Engine`: in a thread, which goes on while results are copied from the device."""
+        computing = self._thread.submit(self._results, inputs)
+        return partial(self._collected, len(inputs[0]), computing.result)
 
-        def collect() -> dict[str, Array]:
-            found, self.overflowed = computing.result()
-            return found
+    def _results(self, inputs: Sequence[Array]) -> list[tf.Tensor]:
+        results: list[tf.Tensor] = self._compiled(
+            *(tf.constant(padded(array, self._padded)) for array in inputs)
+        )
+        return results
 
-        return collect
-
-    def _computed(self, inputs: Sequence[Array]) -> tuple[dict[str, Array], dict[str, int]]:
-        rows = len(inputs[0])
+    def _collected(self, rows: int, results: Callable[[], list[tf.Tensor]]) -> dict[str, Array]:
         with _told_at_run(rows):
-            results = self._compiled(*(tf.constant(padded(array, self._padded)) for array in inputs))
-            return self._trace.read(results, rows)
+            found, self.overflowed = self._trace.read(results(), rows)
+        return found
 
     def describe(self) -> dict[str, Any]:
         """Name, device and precision, for the provenance."""
@@ -182,7 +190,7 @@ class KerasTensorFlowEngine:
         if not any(None in spec.shape for spec in outputs):
             return outputs
         plain = dataclasses.replace(self._how, finish=None)
-        compiled = self._compile(Trace(self._model, self._taps, plain, _refuse), inputs)
+        compiled = self._compile(Trace(self._model, self._taps, plain, _refuse, watch=False), inputs)
         zeros = [tf.zeros((self._padded or 1, *spec.shape), spec.dtype) for spec in inputs]
         results = compiled(*zeros)
         return tuple(

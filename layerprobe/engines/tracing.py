@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from layerprobe.engines.lookups import Lookups
 from layerprobe.errors import UnrecordableLayerError
 from layerprobe.records import Computing, Finish, Tap, TensorSpec
 from layerprobe.reductions import finished
@@ -32,10 +33,14 @@ class Trace:
         taps: What to record, in order.
         how: How it computes.
         refuse: What else the framework cannot give.
+        watch: Whether the device itself lets an index outside an embedding's table pass.
     """
 
-    def __init__(self, model: keras.Model, taps: Sequence[Tap], how: Computing, refuse: Refuse) -> None:
+    def __init__(
+        self, model: keras.Model, taps: Sequence[Tap], how: Computing, refuse: Refuse, *, watch: bool
+    ) -> None:
         self._model, self._taps, self._how, self._refuse = model, taps, how, refuse
+        self._lookups = Lookups(model) if watch else None
         self.outputs: tuple[TensorSpec, ...] = ()
         """What the layers give, not finished; sizes that the tracer leaves open are None."""
         self.counted: tuple[str, ...] = ()
@@ -49,10 +54,11 @@ class Trace:
 
         Returns:
             The finished tensors, in the order of `outputs`; after them, for each of `counted`, how many
-            values of each row the cast made infinite, (B,).
+            values of each row the cast made infinite, (B,); and then what `Lookups` wants to know.
         """
         recording = Recording(self._model, self._taps)
-        with recording.active(), computing_in(self._model, self._how.precision):
+        watching = self._lookups.active() if self._lookups is not None else nullcontext()
+        with recording.active(), watching, computing_in(self._model, self._how.precision):
             outputs = self._model(as_the_model_takes_them(self._model, values), training=self._how.training)
         tensors = recording.tensors(outputs)
         for tap, tensor in tensors.items():
@@ -76,7 +82,10 @@ class Trace:
             if count is not None
         }
         self.counted = tuple(lost)
-        return [*(stored for stored, _ in pairs), *lost.values()]
+        watched: list[Any] = []
+        if self._lookups is not None:
+            watched = self._lookups.ranges(lambda name, tensor: self._refuse(name, tensor, values[0]))
+        return [*(stored for stored, _ in pairs), *lost.values(), *watched]
 
     def read(self, results: Sequence[Any], rows: int) -> tuple[dict[str, Array], dict[str, int]]:
         """Copy what the compiled function gave for a batch from the device.
@@ -87,13 +96,17 @@ class Trace:
 
         Returns:
             (rows, ...) arrays by name; and how many of their values the cast made infinite, where any.
+
+        Raises:
+            UsageError: An index was looked up that its table does not have.
         """
         names = [spec.name for spec in self.outputs]
-        arrays = [np.asarray(result)[:rows] for result in results]
-        counts = {
-            name: int(each.sum()) for name, each in zip(self.counted, arrays[len(names) :], strict=True)
-        }
-        found = dict(zip(names, arrays[: len(names)], strict=True))
+        arrays = [np.asarray(result) for result in results]
+        if self._lookups is not None:
+            self._lookups.check(arrays[len(names) + len(self.counted) :])
+        found = {name: array[:rows] for name, array in zip(names, arrays, strict=False)}
+        lost = zip(self.counted, arrays[len(names) :], strict=False)
+        counts = {name: int(each[:rows].sum()) for name, each in lost}
         return found, {name: count for name, count in counts.items() if count}
 
     def _specs(self, taps: Sequence[Tap], tensors: Sequence[Any]) -> tuple[TensorSpec, ...]:

@@ -18,7 +18,6 @@ from layerprobe.loading.subclassed import load_subclassed
 from layerprobe.modelfile.graph import Graph, LayerNode, Reference, walk
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.reach import keep_ancestors, problems
-from layerprobe.modelfile.saved import read_version
 from layerprobe.modelfile.served_layers import remaining_problems
 from layerprobe.records import MAX_MEMORY, ModelOptions
 
@@ -108,8 +107,7 @@ def _load_graph(file: ModelFile, keep: Collection[str] | None) -> keras.Model:
         obstacles = problems(graph, given, sizes)
     for address, obstacle in obstacles.items():
         raise ModelError(f"layer {address!r} cannot be built: {obstacle}.")
-    masked_states = read_version(archive.keras_version, archive.config()) < (3, 0)
-    builder = Builder(given, stored.total(), masked_states)
+    builder = Builder(given, stored.total(), file.masks_with_states)
     model = builder.model(graph)
     _build_activations(builder.layers)
     assign(builder.layers, stored, archive.hdf5())
@@ -132,19 +130,19 @@ def _build_activations(layers: Mapping[str, tuple[LayerNode, keras.Operation]]) 
 class Builder:
     """Builds Keras models from graphs; remembers every layer by its address, with its node."""
 
-    def __init__(self, custom_objects: Mapping[str, Any], stored: int, masked_states: bool) -> None:
+    def __init__(self, custom_objects: Mapping[str, Any], stored: int, masks_with_states: bool) -> None:
         """Begin.
 
         Args:
             custom_objects: The user's own classes and functions by name.
             stored: Numbers in all weights of the file; no weight can have more.
-            masked_states: Whether a mask reaches a recurrent layer that is given its first state, as it did
-                before Keras 3, which drops it.
+            masks_with_states: Whether a mask reaches a recurrent layer that is given its first state, as it
+                did before Keras 3, which drops it.
         """
         self.layers: dict[str, tuple[LayerNode, keras.Operation]] = {}
         self._custom_objects = custom_objects
         self._zeros = BoundedZeros(stored)
-        self._masked_states = masked_states
+        self._masks_with_states = masks_with_states
 
     def model(self, graph: Graph, prefix: str = "") -> keras.Model:
         """Build a model and all within it.
@@ -177,7 +175,7 @@ class Builder:
 
     def _functional(self, graph: Graph, prefix: str) -> keras.Model:
         layers = {node.name: self._layer(node, prefix) for node in graph.layers}
-        results = _call_all(graph, layers, self._masked_states)
+        results = _call_all(graph, layers, self._masks_with_states)
 
         def tensor(reference: Reference) -> Any:
             return results[reference.layer, reference.call][reference.output]
@@ -213,7 +211,7 @@ class Builder:
 
 
 def _call_all(
-    graph: Graph, layers: Mapping[str, keras.Operation], masked_states: bool
+    graph: Graph, layers: Mapping[str, keras.Operation], masks_with_states: bool
 ) -> dict[tuple[str, int], list[Any]]:
     """Make every call of a functional graph once what goes into it is there; the tensors of each call."""
     results: dict[tuple[str, int], list[Any]] = {}
@@ -225,7 +223,7 @@ def _call_all(
                 call = waiting[node.name]
                 if node.is_input:
                     results[node.name, call] = [layers[node.name].output]
-                elif not _call(node, call, layers[node.name], results, masked_states):
+                elif not _call(node, call, layers[node.name], results, masks_with_states):
                     break
                 waiting[node.name] += 1
                 if waiting[node.name] >= len(node.calls):
@@ -242,7 +240,7 @@ def _call(
     number: int,
     layer: keras.Operation,
     results: dict[tuple[str, int], list[Any]],
-    masked_states: bool,
+    masks_with_states: bool,
 ) -> bool:
     """Call a layer; False where what goes in is not there yet."""
     if not node.calls:
@@ -257,7 +255,7 @@ def _call(
     arguments = fill_in(call.arguments, tensor)
     keywords = fill_in(dict(call.keywords), tensor)
     mask = getattr(arguments[0], "_keras_mask", None) if arguments else None
-    if masked_states and mask is not None and "initial_state" in keywords:
+    if masks_with_states and mask is not None and "initial_state" in keywords:
         keywords.setdefault("mask", mask)
     result = layer(*arguments, **keywords)
     results[node.name, number] = keras.tree.flatten(result)

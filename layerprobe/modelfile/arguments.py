@@ -76,6 +76,9 @@ NEUTRAL: dict[str, Callable[[Any], bool]] = {
 }
 """Arguments that Keras 3 does not take and that change nothing, at the values for which that is so."""
 
+_NONE_SAYS = ("merge_mode", "scaling", "split", "standardize", "top_db", "window")
+"""Arguments at which None is a choice of its own, not the default."""
+
 ReadLayer = Callable[[Mapping[str, Any], str], LayerNode]
 
 
@@ -109,7 +112,8 @@ def complete(
         else:
             problem = f"its argument {name}={str(value)[:60]!r} is not known to Keras 3"
     for name, default in known.items():
-        if arguments.get(name) is None and default is not None and default != REQUIRED:
+        absent = name not in arguments or (arguments[name] is None and name not in _NONE_SAYS)
+        if absent and default is not None and default != REQUIRED:
             arguments[name] = default
         elif name not in arguments:
             arguments[name] = None

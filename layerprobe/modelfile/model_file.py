@@ -11,6 +11,7 @@ from layerprobe.modelfile.config import read_graph
 from layerprobe.modelfile.graph import Graph
 from layerprobe.modelfile.safety import inspect, refuse
 from layerprobe.modelfile.safety.sizes import oversized
+from layerprobe.modelfile.saved import read_version
 from layerprobe.modelfile.weights import Weights
 from layerprobe.records import ModelOptions
 
@@ -73,6 +74,11 @@ class ModelFile:
             ModelError: They are damaged, or those of another model.
         """
         return Weights(self.archive, self.graph)
+
+    @cached_property
+    def masks_with_states(self) -> bool:
+        """Whether a mask reaches a recurrent layer that is given its first state: Keras 3 drops it."""
+        return read_version(self.archive.keras_version, self.archive.config()) < (3, 0)
 
     @cached_property
     def oversized(self) -> dict[str, str]:

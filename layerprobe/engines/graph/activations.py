@@ -14,8 +14,12 @@ from layerprobe.engines.graph.values import (
     along,
     axis_of,
     constant,
+    dims,
+    in_keras_order,
     known,
     only_float,
+    value,
+    whole,
 )
 from layerprobe.modelfile.graph import LayerNode
 
@@ -40,7 +44,7 @@ def apply_named(name: str | None, tensor: Value) -> Value:
         node = ELEMENTWISE[name](tensor.node)
     else:
         raise Unsupported(f"the activation {name}")
-    return Value(node.output(0), tensor.turned, tensor.masked)
+    return Value(node.output(0), tensor.turned)
 
 
 def rectified(x: Node, negative_slope: float, max_value: float | None, threshold: float) -> Node:
@@ -136,7 +140,7 @@ _ALONG_CHANNELS: dict[str | None, Callable[[Node, int], Node]] = {
 def _elementwise(function: Callable[[Layer, Node], Node]) -> BuildLayer:
     def build(layer: Layer, inputs: Sequence[Value]) -> Value:
         (tensor,) = inputs
-        return Value(function(layer, only_float(tensor).node).output(0), tensor.turned, tensor.masked)
+        return Value(function(layer, only_float(tensor).node).output(0), tensor.turned)
 
     return build
 
@@ -152,11 +156,23 @@ def _relu(layer: Layer, x: Node) -> Node:
 
 
 def _softmax(layer: Layer, inputs: Sequence[Value]) -> Value:
+    """Along one axis or several; what a mask leaves out has next to no share."""
     (tensor,) = inputs
     axis = layer.config["axis"]
-    if not isinstance(axis, int):
-        raise Unsupported("softmax over several axes")
-    return Value(op.softmax(only_float(tensor).node, axis_of(tensor, axis)).output(0), tensor.turned)
+    if layer.mask is not None:
+        tensor = value(_hidden(in_keras_order(tensor), layer.mask))
+    x = only_float(tensor).node
+    if isinstance(axis, int):
+        return Value(op.softmax(x, axis_of(tensor, axis)).output(0), tensor.turned)
+    axes = whole([axis_of(tensor, one) for one in axis])
+    shares = op.exp(op.subtract(x, op.reduce_max(x, axes, True)))
+    return Value(op.divide(shares, op.reduce_sum(shares, axes, True)).output(0), tensor.turned)
+
+
+def _hidden(x: Node, mask: Node) -> Node:
+    if len(dims(mask)) != len(dims(x)):
+        raise Unsupported("a mask with fewer axes")
+    return op.select(mask, x, constant(-1e9))
 
 
 def _prelu(layer: Layer, inputs: Sequence[Value]) -> Value:
@@ -168,7 +184,7 @@ def _prelu(layer: Layer, inputs: Sequence[Value]) -> Value:
     slope = along(tensor, range(1, tensor.rank), alpha)
     x = only_float(tensor).node
     node = op.subtract(op.relu(x), op.multiply(slope, op.relu(op.negative(x))))
-    return Value(node.output(0), tensor.turned, tensor.masked)
+    return Value(node.output(0), tensor.turned)
 
 
 LAYERS: dict[str, BuildLayer] = {

@@ -11,8 +11,9 @@ from openvino import opset13 as op
 from layerprobe.engines.graph.embedding import Lookup
 from layerprobe.engines.graph.expressions import operation
 from layerprobe.engines.graph.layer import Layer
+from layerprobe.engines.graph.masks import handed_on, masks_of, takes_mask, with_masks
 from layerprobe.engines.graph.structure import fill, flat
-from layerprobe.engines.graph.tables import KEYWORDS, LAYERS, MASK_READERS, OTHER_TYPES
+from layerprobe.engines.graph.tables import KEYWORDS, LAYERS, OTHER_TYPES
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import Value
 from layerprobe.engines.openvino_cpu import last_line
@@ -35,10 +36,15 @@ class Builder:
         weights: Of the model.
         wanted: The places whose tensors are to be remembered.
         max_memory: Bytes that one tensor of one row may have.
+        masks_with_states: Whether a mask reaches a recurrent layer that is given its first state, as it did
+            before Keras 3, which drops it.
     """
 
-    def __init__(self, weights: Weights, wanted: Collection[Place], max_memory: int) -> None:
+    def __init__(
+        self, weights: Weights, wanted: Collection[Place], max_memory: int, masks_with_states: bool
+    ) -> None:
         self._weights = weights
+        self._masks_with_states = masks_with_states
         self._max_memory = max_memory
         self.seen: dict[Place, Seen] = {place: {} for place in wanted}
         self.lookups: list[Lookup] = []
@@ -82,7 +88,7 @@ class Builder:
         call = Call(
             call.arguments, {key: item for key, item in call.keywords.items() if not _neutral(key, item)}
         )
-        leaves = [*flat(call.arguments), *flat(call.keywords)]
+        leaves = [*flat(call.arguments), *flat(_without_mask(call.keywords))]
         tensors = [leaf for leaf in leaves if isinstance(leaf, Value)]
         self._note((address, "input"), path, tensors)
         try:
@@ -103,17 +109,16 @@ class Builder:
             raise _at(Unsupported(last_line(error)), node, address) from error
         if any(4 * math.prod(size or 1 for size in tensor.shape[1:]) > self._max_memory for tensor in made):
             raise Unsupported(f"the memory for what layer {address!r} gives")
-        if any(tensor.masked for tensor in tensors):
-            # What comes of masked tensors may be masked: Keras hands most masks on.
-            made = [Value(tensor.node, tensor.turned, masked=True) for tensor in made]
         self._note((address, "output"), path, made)
         return made
 
     def _nested(self, node: LayerNode, address: str, path: Path, call: Call) -> list[Value]:
         assert node.inner is not None
-        if call.keywords or len(call.arguments) != 1:
+        if _without_mask(call.keywords) or len(call.arguments) != 1:
             raise Unsupported(f"a call with {', '.join(call.keywords) or 'several arguments'}")
         within = _by_name(node.inner, call.arguments[0])
+        if "mask" in call.keywords:
+            within = dict(zip(within, with_masks(list(within.values()), masks_of(call, False)), strict=True))
         return flat(self.model(node.inner, within, address + "/", path))
 
     def _layer(self, node: LayerNode, address: str, path: Path, call: Call) -> list[Value]:
@@ -121,9 +126,8 @@ class Builder:
             raise Unsupported("a class that it does not have")
         if node.config["dtype"] not in ("float32", *OTHER_TYPES.get(node.class_name, ())):
             raise Unsupported(f"dtype {node.config['dtype']}")
-        if node.class_name in MASK_READERS and any(tensor.masked for tensor in flat(call.arguments)):
-            raise Unsupported("a mask")
-        unknown = [name for name in call.keywords if name not in KEYWORDS.get(node.class_name, ())]
+        known = (*KEYWORDS.get(node.class_name, ()), *(("mask",) if takes_mask(node) else ()))
+        unknown = [name for name in call.keywords if name not in known]
         if unknown:
             raise Unsupported(f"a call with {', '.join(unknown)}")
 
@@ -134,10 +138,18 @@ class Builder:
             self._note((address, "preactivation"), path, [tensor])
 
         layer = Layer(
-            node, address, self._weights, build, note, self.lookups.append, call.arguments, call.keywords
+            node,
+            address,
+            self._weights,
+            build,
+            note,
+            self.lookups.append,
+            call.arguments,
+            _without_mask(call.keywords),
+            masks_of(call, self._masks_with_states) if takes_mask(node) else (),
         )
         made = LAYERS[node.class_name](layer, flat(call.arguments))
-        return made if isinstance(made, list) else [made]
+        return handed_on(node, call, made if isinstance(made, list) else [made])
 
     def _note(self, place: Place, path: Path, tensors: list[Value]) -> None:
         if place in self.seen:
@@ -178,6 +190,10 @@ def _neutral(name: str, value: Any) -> bool:
     return value is None or (name == "training" and isinstance(value, bool))
 
 
+def _without_mask(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: item for name, item in keywords.items() if name != "mask"}
+
+
 def _by_name(graph: Graph, given: Any) -> dict[str, Value]:
     """What goes into a nested model, by the names of its InputLayers."""
     wanted, values = flat(graph.inputs), flat(given)
@@ -210,7 +226,7 @@ def fitted(node: LayerNode, tensor: Value) -> Value:
     if tensor.dtype == config["dtype"]:
         return tensor
     if tensor.dtype in ("float32", "int32", "int64") and config["dtype"] == "float32":
-        return Value(op.convert(tensor.node, "f32").output(0), tensor.turned, tensor.masked)
+        return Value(op.convert(tensor.node, "f32").output(0), tensor.turned, tensor.mask)
     raise Unsupported(f"input {node.name!r} of type {config['dtype']}, which gets {tensor.dtype}")
 
 

@@ -57,7 +57,9 @@ def _embedding(layer: Layer, inputs: Sequence[Value]) -> Value:
     given = in_keras_order(tensor)
     layer.watch(Lookup(layer.address, size, given))
     node = op.gather(constant(table), op.convert(given, "i32"), constant(0, np.int32))
-    return Value(node.output(0), masked=tensor.masked or bool(layer.config["mask_zero"]))
+    zero = constant(0, tensor.dtype)
+    mask = op.not_equal(given, zero).output(0) if layer.config["mask_zero"] else None
+    return Value(node.output(0), mask=mask)
 
 
 LAYERS: dict[str, BuildLayer] = {"Embedding": _embedding}

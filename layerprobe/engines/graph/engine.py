@@ -34,6 +34,8 @@ class GraphEngine:
         batch_size: B; None takes any number of rows and pads nothing.
         precision: "float32" or "bfloat16".
         max_memory: Bytes that one tensor of one row may have.
+        masks_with_states: Whether a mask reaches a recurrent layer that is given its first state, as it did
+            before Keras 3, which drops it.
 
     Raises:
         Unsupported: The taps need something that the graph engine cannot build as Keras does.
@@ -49,13 +51,14 @@ class GraphEngine:
         batch_size: int | None,
         precision: str = "float32",
         max_memory: int = MAX_MEMORY,
+        masks_with_states: bool = False,
     ) -> None:
         self.finish = None  # What it gives lies in memory already.
         self.overflowed: dict[str, int] = {}
         self.batch_size = batch_size or 1
         self._padded = batch_size
         self._precision = precision
-        builder = Builder(weights, {(tap.address, tap.kind) for tap in taps}, max_memory)
+        builder = Builder(weights, {(tap.address, tap.kind) for tap in taps}, max_memory, masks_with_states)
         parameters, found = _build(builder, graph, taps, inputs, batch_size)
         nodes = [in_keras_order(tensor) for tensor in found.values()]
         self.outputs = _specs(found, nodes, dict(walk(graph)), batch_size)

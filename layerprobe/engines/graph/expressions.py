@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,10 @@ def _lambda(layer: Layer, inputs: Sequence[Value]) -> list[Value]:
     nodes = tuple(in_keras_order(tensor) for tensor in inputs)
     (argument,) = layer.arguments
     x = nodes if isinstance(argument, list | tuple) else nodes[0]
-    return _results(evaluate(expression, x, FUNCTIONS))
+    made = _results(evaluate(expression, x, FUNCTIONS))
+    # A Lambda hands no mask on, but what goes through it unchanged keeps its own.
+    masks = {id(node): tensor.mask for node, tensor in zip(nodes, inputs, strict=True)}
+    return [dataclasses.replace(tensor, mask=masks.get(id(tensor.node))) for tensor in made]
 
 
 def operation(node: LayerNode, call: Call) -> list[Value]:
@@ -79,9 +83,9 @@ def _results(result: Any) -> list[Value]:
 _SAME = (
     "Abs Add All Any Cast Ceil Clip Concatenate Cos Divide Dot Equal Exp ExpandDims Flip Floor Greater "
     "GreaterEqual HardSigmoid Less LessEqual Log Log1p LogSoftmax LogicalAnd LogicalNot LogicalOr Logsumexp "
-    "Matmul Max Maximum Mean Min Minimum Mod Multiply Negative NotEqual Pad Power Prod Relu Relu6 Repeat "
-    "Reshape Round Rsqrt Selu Sigmoid Sign Silu Sin Softmax Softplus Softsign Sqrt Square Squeeze Stack Std "
-    "Subtract Sum Tan Tanh Tile Transpose Var Where"
+    "Matmul Max Maximum Mean Min Minimum Mod Multiply Negative NotEqual OnesLike Pad Power Prod Relu Relu6 "
+    "Repeat Reshape Round Rsqrt Selu Sigmoid Sign Silu Sin Softmax Softplus Softsign Sqrt Square Squeeze "
+    "Stack Std Subtract Sum Tan Tanh Tile Transpose Var Where ZerosLike"
 )
 
 

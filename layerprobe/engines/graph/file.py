@@ -67,5 +67,6 @@ class GraphFile:
             batch_size=batch_size,
             precision=how.precision,
             max_memory=self._file.options.max_memory,
+            masks_with_states=self._file.masks_with_states,
         )
         return engine

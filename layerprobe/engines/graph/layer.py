@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layerprobe.engines.graph.unsupported import Unsupported
-from layerprobe.engines.graph.values import Value, value
+from layerprobe.engines.graph.values import Mask, Value, value
 from layerprobe.modelfile.graph import Call, LayerNode
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ class Layer:
     arguments: Sequence[Any] = ()
     """The positional arguments of the call, their tensors as `Value`s."""
     keywords: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of the call beside the inputs; tensors among them are `Value`s."""
+    """Arguments of the call beside the inputs and masks; tensors among them are `Value`s."""
+    masks: Sequence[Mask] = ()
+    """What the call computes with: one per input, or none at all."""
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -50,6 +52,11 @@ class Layer:
     def is_channels_first(self) -> bool:
         """Whether Keras's own order of this layer's tensors is (B, C, ...)."""
         return self.config.get("data_format") == "channels_first"
+
+    @property
+    def mask(self) -> Mask:
+        """The mask of a layer with one input."""
+        return self.masks[0] if self.masks else None
 
     def arrays(self, **shapes: tuple[int, ...]) -> dict[str, Array]:
         """Read the layer's weights as float32.

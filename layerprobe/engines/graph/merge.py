@@ -10,6 +10,7 @@ from openvino import opset13 as op
 from layerprobe.engines.graph.layer import BuildLayer, Layer
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import (
+    Mask,
     Node,
     Value,
     axis_of,
@@ -44,6 +45,52 @@ def _merge(combine: Callable[[list[Node]], Node]) -> BuildLayer:
         return value(combine(nodes), turned)
 
     return build
+
+
+def _masked(plain: BuildLayer, combine: Callable[[list[Node], list[Mask]], Node]) -> BuildLayer:
+    """A merge whose values depend on masks; Keras loses those of inputs that it has to lengthen."""
+
+    def build(layer: Layer, inputs: Sequence[Value]) -> Value | list[Value]:
+        longest = max(tensor.rank for tensor in inputs)
+        masks = [tensor.mask if tensor.rank == longest else None for tensor in inputs]
+        if all(mask is None for mask in masks):
+            return plain(layer, inputs)
+        nodes, _ = aligned([value(in_keras_order(only_float(tensor))) for tensor in inputs])
+        spread = [None if mask is None else op.unsqueeze(mask, whole([-1])).output(0) for mask in masks]
+        return value(combine(nodes, spread))
+
+    return build
+
+
+def _product(nodes: list[Node], masks: list[Mask]) -> Node:
+    """What a mask leaves out counts as 1, and where all masks leave it out the product is 0."""
+    factors = [
+        node if mask is None else op.select(mask, node, constant(1.0))
+        for node, mask in zip(nodes, masks, strict=True)
+    ]
+    product = functools.reduce(op.multiply, factors)
+    known = [mask for mask in masks if mask is not None]
+    if len(known) < len(masks):
+        return product
+    return op.select(functools.reduce(op.logical_or, known), product, constant(0.0))
+
+
+def _extreme(choose: Callable[[Node, Node], Node]) -> Callable[[list[Node], list[Mask]], Node]:
+    """What a mask leaves out is taken from the other side, as long as one has a mask there."""
+
+    def combine(nodes: list[Node], masks: list[Mask]) -> Node:
+        result, counted = nodes[0], masks[0]
+        for node, mask in zip(nodes[1:], masks[1:], strict=True):
+            if mask is not None:
+                node = op.select(mask, node, result)
+            if counted is not None:
+                result = op.select(counted, result, node)
+            both = mask is not None and counted is not None
+            counted = op.logical_or(counted, mask).output(0) if both else None
+            result = choose(result, node)
+        return result
+
+    return combine
 
 
 def _subtract(nodes: list[Node]) -> Node:
@@ -100,8 +147,8 @@ LAYERS: dict[str, BuildLayer] = {
     "Average": _merge(_average),
     "Concatenate": _concatenate,
     "Dot": _dot,
-    "Maximum": _merge(lambda nodes: functools.reduce(op.maximum, nodes)),
-    "Minimum": _merge(lambda nodes: functools.reduce(op.minimum, nodes)),
-    "Multiply": _merge(lambda nodes: functools.reduce(op.multiply, nodes)),
+    "Maximum": _masked(_merge(lambda nodes: functools.reduce(op.maximum, nodes)), _extreme(op.maximum)),
+    "Minimum": _masked(_merge(lambda nodes: functools.reduce(op.minimum, nodes)), _extreme(op.minimum)),
+    "Multiply": _masked(_merge(lambda nodes: functools.reduce(op.multiply, nodes)), _product),
     "Subtract": _merge(_subtract),
 }

@@ -39,7 +39,7 @@ def _scaled(layer: Layer, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
 def _affine(tensor: Value, axes: Sequence[int], scale: np.ndarray, shift: np.ndarray) -> Value:
     x = as_float(tensor)
     node = op.add(op.multiply(x.node, along(x, axes, scale)), along(x, axes, shift))
-    return Value(node.output(0), tensor.turned, tensor.masked)
+    return Value(node.output(0), tensor.turned)
 
 
 def _batch_normalization(layer: Layer, inputs: Sequence[Value]) -> Value:
@@ -73,7 +73,7 @@ def _layer_normalization(layer: Layer, inputs: Sequence[Value]) -> Value:
         node = op.multiply(node, along(tensor, axes, arrays["gamma"]))
     if "beta" in arrays:
         node = op.add(node, along(tensor, axes, arrays["beta"]))
-    return Value(node.output(0), tensor.turned, tensor.masked)
+    return Value(node.output(0), tensor.turned)
 
 
 def _rms_normalization(layer: Layer, inputs: Sequence[Value]) -> Value:
@@ -84,7 +84,7 @@ def _rms_normalization(layer: Layer, inputs: Sequence[Value]) -> Value:
     places = whole([axis_of(tensor, axis) for axis in axes])
     mean_square = op.reduce_mean(op.multiply(x, x), places, True)
     node = op.divide(x, op.sqrt(op.add(mean_square, constant(layer.config["epsilon"]))))
-    return Value(op.multiply(node, along(tensor, axes, scale)).output(0), tensor.turned, tensor.masked)
+    return Value(op.multiply(node, along(tensor, axes, scale)).output(0), tensor.turned)
 
 
 def _group_normalization(layer: Layer, inputs: Sequence[Value]) -> Value:
@@ -116,7 +116,7 @@ def _unit_normalization(layer: Layer, inputs: Sequence[Value]) -> Value:
     axes = whole([axis_of(tensor, axis) for axis in _axes(layer, tensor)])
     total = op.reduce_sum(op.multiply(x, x), axes, True)
     node = op.divide(x, op.sqrt(op.maximum(total, constant(1e-12))))
-    return Value(node.output(0), tensor.turned, tensor.masked)
+    return Value(node.output(0), tensor.turned)
 
 
 def _normalization(layer: Layer, inputs: Sequence[Value]) -> Value:
@@ -136,7 +136,7 @@ def _normalization(layer: Layer, inputs: Sequence[Value]) -> Value:
         node = op.add(mean_node, op.multiply(x.node, deviation_node))
     else:
         node = op.divide(op.subtract(x.node, mean_node), deviation_node)
-    return Value(node.output(0), tensor.turned, tensor.masked)
+    return Value(node.output(0), tensor.turned)
 
 
 def _spread(given: object, shape: tuple[int, ...]) -> np.ndarray:
@@ -156,14 +156,14 @@ def _rescaling(layer: Layer, inputs: Sequence[Value]) -> Value:
         if numbers.ndim > 1:
             raise Unsupported(f"{argument} with {numbers.ndim} axes")
         node = combine(node, along(x, [-1], numbers) if numbers.ndim else constant(numbers))
-    return Value(node.output(0), tensor.turned, tensor.masked)
+    return Value(node.output(0), tensor.turned)
 
 
 def _layer_scale(layer: Layer, inputs: Sequence[Value]) -> Value:
     (tensor,) = inputs
     gamma = layer.arrays(gamma=(layer.config["projection_dim"],))["gamma"]
     node = op.multiply(only_float(tensor).node, along(tensor, [-1], gamma))
-    return Value(node.output(0), tensor.turned, tensor.masked)
+    return Value(node.output(0), tensor.turned)
 
 
 LAYERS: dict[str, BuildLayer] = {

@@ -11,7 +11,17 @@ from layerprobe.engines.graph.convolution import channels_first_input, each, sam
 from layerprobe.engines.graph.layer import BuildLayer, Layer
 from layerprobe.engines.graph.rearranging import cut
 from layerprobe.engines.graph.unsupported import Unsupported
-from layerprobe.engines.graph.values import Node, Value, dims, known, only_float, value, whole
+from layerprobe.engines.graph.values import (
+    Node,
+    Value,
+    constant,
+    dims,
+    in_keras_order,
+    known,
+    only_float,
+    value,
+    whole,
+)
 
 
 def _windows(layer: Layer, x: ov.Output) -> tuple[tuple[int, ...], list[int], list[int], tuple[int, ...]]:
@@ -69,6 +79,21 @@ def _adaptive(reduce: Callable[..., ov.Node]) -> BuildLayer:
     return build
 
 
+def _average_of_steps(layer: Layer, inputs: Sequence[Value]) -> Value | list[Value]:
+    """The mean over time of the steps that count; NaN, as in Keras, where none does."""
+    if layer.mask is None:
+        return _global_average(layer, inputs)
+    (tensor,) = inputs
+    axis = 2 if layer.is_channels_first else 1
+    if len(dims(layer.mask)) != 2:
+        raise Unsupported("a mask with more axes than batch and time")
+    counts = opset13.unsqueeze(layer.mask, whole([3 - axis]))
+    kept = opset13.select(counts, in_keras_order(only_float(tensor)), constant(0.0))
+    keep, time = bool(layer.config["keepdims"]), whole([axis])
+    number = opset13.reduce_sum(opset13.convert(counts, "f32"), time, keep)
+    return value(opset13.divide(opset13.reduce_sum(kept, time, keep), number))
+
+
 _adaptive_average = _adaptive(opset13.reduce_mean)
 _adaptive_maximum = _adaptive(opset13.reduce_max)
 _global_average = _global(opset13.reduce_mean)
@@ -78,7 +103,8 @@ LAYERS: dict[str, BuildLayer] = {
     **{f"AdaptiveAveragePooling{rank}D": _adaptive_average for rank in (1, 2, 3)},
     **{f"AdaptiveMaxPooling{rank}D": _adaptive_maximum for rank in (1, 2, 3)},
     **{f"AveragePooling{rank}D": _average for rank in (1, 2, 3)},
-    **{f"GlobalAveragePooling{rank}D": _global_average for rank in (1, 2, 3)},
+    **{f"GlobalAveragePooling{rank}D": _global_average for rank in (2, 3)},
+    "GlobalAveragePooling1D": _average_of_steps,
     **{f"GlobalMaxPooling{rank}D": _global_maximum for rank in (1, 2, 3)},
     **{f"MaxPooling{rank}D": _maximum for rank in (1, 2, 3)},
 }

@@ -10,11 +10,13 @@ from layerprobe.engines.graph import (
     embedding,
     expressions,
     images,
+    masks,
     merge,
     normalisation,
     pooling,
     recurrent,
     shape,
+    wrappers,
 )
 from layerprobe.engines.graph.layer import BuildLayer
 
@@ -26,27 +28,19 @@ LAYERS: dict[str, BuildLayer] = {
     **embedding.LAYERS,
     **expressions.LAYERS,
     **images.LAYERS,
+    **masks.LAYERS,
     **merge.LAYERS,
     **normalisation.LAYERS,
     **pooling.LAYERS,
     **recurrent.LAYERS,
     **shape.LAYERS,
+    **wrappers.LAYERS,
 }
 
-MASK_READERS = (
-    "Bidirectional",
-    "GRU",
-    "GlobalAveragePooling1D",
-    "LSTM",
-    "Multiply",
-    "SimpleRNN",
-    "Softmax",
-    "TimeDistributed",
+KEYWORDS: dict[str, tuple[str, ...]] = dict.fromkeys(
+    ("Bidirectional", "GRU", "LSTM", "RNN", "SimpleRNN"), ("initial_state",)
 )
-"""The classes whose values depend on a mask, as far as they are among `LAYERS`."""
-
-KEYWORDS: dict[str, tuple[str, ...]] = dict.fromkeys(("GRU", "LSTM", "SimpleRNN"), ("initial_state",))
-"""The classes whose calls take more than inputs, and what."""
+"""The classes whose calls take more than inputs and masks, and what."""
 
 OTHER_TYPES: dict[str, tuple[str, ...]] = {"IntegerLookup": ("int64",)}
 """The classes whose own type may be another than float32, and which."""

@@ -20,6 +20,9 @@ from layerprobe.engines.graph.unsupported import Unsupported
 Node: TypeAlias = ov.Node | ov.Output
 """What OpenVINO's operations take and give."""
 
+Mask: TypeAlias = ov.Output | None
+"""A boolean node, or none where all steps count."""
+
 FLOATS = "float32"
 _LARGE = 1 << 12
 """Bytes of a constant that are worth a reference rather than a copy."""
@@ -33,8 +36,8 @@ class Value:
     node: ov.Output
     turned: bool = False
     """Whether the node's axes are (B, C, ...) where Keras's are (B, ..., C)."""
-    masked: bool = False
-    """Whether Keras may have attached a mask to it."""
+    mask: Mask = None
+    """Which steps of it count, in Keras's order of axes; see `masks`."""
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -140,7 +143,7 @@ def as_float(tensor: Value) -> Value:
         return tensor
     if tensor.dtype not in INTEGERS:
         raise Unsupported(f"values of type {tensor.dtype}")
-    return Value(converted(tensor.node, FLOATS).output(0), tensor.turned, tensor.masked)
+    return Value(converted(tensor.node, FLOATS).output(0), tensor.turned, tensor.mask)
 
 
 def only_float(tensor: Value) -> Value:
