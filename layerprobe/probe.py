@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from layerprobe.records import Array
 
 
+KEPT_ENGINES = 16
+"""How many input shapes a model stays compiled for; each holds what the layers need of the weights."""
+
+
 class Probe:
-    """Computes the activations of some layers; loads and compiles once, at the first batch.
+    """Computes the activations of some layers; loads once, and compiles at the first batch of each shape.
 
     ::
 
@@ -90,6 +94,8 @@ class Probe:
         arrays = self._arrays(batch)
         shapes = tuple(array.shape[1:] for array in arrays)
         if shapes not in self._engines:
+            if len(self._engines) >= KEPT_ENGINES:
+                del self._engines[next(iter(self._engines))]
             specs = [
                 TensorSpec(spec.name, array.shape[1:], spec.dtype)
                 for spec, array in zip(self._specs(arrays), arrays, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -172,6 +173,15 @@ class ProbedModel:
             "class_name": self.info.class_name,
         }
 
+    def signature(self) -> dict[str, Any]:
+        """What of the model decides its values; custom code counts by its names alone."""
+        return {
+            "model": self._file.archive.sha256() if self._file is not None else None,
+            "weights": _file_sha256(self._options.weights) if self._options.weights else None,
+            "lambdas": dict(self._options.lambdas),
+            "custom_objects": sorted(self._options.custom_objects),
+        }
+
     def _first_engine(self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing) -> Engine:
         """The first engine in the order that can be built."""
         while True:
@@ -253,6 +263,11 @@ class ProbedModel:
             )
         if self._engines != ["keras"]:
             self._engines, self._runnable = ["keras"], None
+
+
+def _file_sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _describe_live(model: keras.Model, info: ModelInfo | None = None) -> ModelInfo:

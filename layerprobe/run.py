@@ -7,6 +7,7 @@ import datetime
 import itertools
 import os
 import platform
+import secrets
 import sys
 import time
 from collections import deque
@@ -14,23 +15,29 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import cached_property
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from layerprobe.batches import batches
+from layerprobe.batches import batches, changed_batches
 from layerprobe.bottleneck import bound_by
-from layerprobe.errors import AllInputsFailedError, UsageError
+from layerprobe.errors import AllInputsFailedError, StoppedError, UsageError
 from layerprobe.feeds import Clock, Feeds
+from layerprobe.identity import signature
+from layerprobe.journal import Entry, Head, Journal
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import Batch, ExtractOptions, Failure, Finish, Provenance, RunReport, TensorSpec
+from layerprobe.resume import failures_of
 from layerprobe.storing import Storing
 from layerprobe.version import __version__
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Collect, Engine, Writer
+    from layerprobe.protocols import Collect, Engine, Reader, Writer
     from layerprobe.records import Array
 
 Progress = Callable[[int, int, int], None]
 """Called with rows done, rows in all, and failed rows, after each batch."""
+
+Stop = Callable[[], bool]
+"""Whether the run shall end after the batch in hand."""
 
 KEPT_FAILURES = 1000
 """So many failures are kept for the report; the output's `error` has them all."""
@@ -50,33 +57,91 @@ class Run:
     def __init__(
         self, probed: ProbedModel, feeds: Feeds, engine: Engine, how: ExtractOptions, clock: Clock
     ) -> None:
-        self._probed, self._feeds, self._engine = probed, feeds, engine
+        self._probed, self.feeds, self.engine = probed, feeds, engine
         self._how, self._clock = how, clock
-        self._storing = Storing(engine, Finish(how.pool, how.dtype))
+        self.storing = Storing(engine, Finish(how.pool, how.dtype))
         self._failures: dict[int, Failure] = {}
+        self._done: set[int] = set()
+        """First rows of the batches that are in the output."""
+        self._id = secrets.token_hex(8)
         self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
     @property
     def stored(self) -> tuple[TensorSpec, ...]:
         """What is stored of each of the engine's outputs, in the same order."""
-        return self._storing.specs
+        return self.storing.specs
 
-    def fill(self, writer: Writer, progress: Progress | None = None) -> None:
-        """Compute every row and hand it to the writer, in order.
+    def adopt(self, writer: Writer, journal: Journal) -> None:
+        """Take the batches of an earlier run as they are, but for those of which a file was changed since."""
+        assert journal.head is not None
+        self._id, self._started = journal.head.run, journal.head.started
+        entries = {entry.block.start: entry for entry in journal.entries}
+        changed = changed_batches(
+            self.feeds, self.engine.batch_size, {start: entry.files for start, entry in entries.items()}
+        )
+        for start in sorted(entries.keys() - changed):
+            writer.adopt(entries[start].block)
+            self._failures.update((failure.index, failure) for failure in entries[start].failures)
+            self._done.add(start)
+
+    def fill(
+        self,
+        writer: Writer,
+        progress: Progress | None = None,
+        journal: Journal | None = None,
+        stop: Stop | None = None,
+    ) -> None:
+        """Compute every row that is not there yet and hand it to the writer, in order.
 
         While batch i is written here, i + 1 is computed and i + 2 decoded. What any of them raises ends the
         run; nothing goes on behind its back.
+
+        Args:
+            writer: Where the rows go.
+            progress: Called before the first batch and after each.
+            journal: Where it is noted now and then which rows are on disk; None: nowhere.
+            stop: Asked after each batch.
+
+        Raises:
+            StoppedError: `stop` said so.
         """
+        done = min(len(self._done) * self.engine.batch_size, len(self.feeds))
+        if progress is not None:
+            progress(done, len(self.feeds), len(self._failures))
         with closing(self._computed()) as computed:
             for batch, results in computed:
                 self._failures.update((failure.index, failure) for failure in batch.failures)
                 now = time.perf_counter()
-                block = self._storing.block(batch, results)
+                block = self.storing.block(batch, results)
                 now = self._clock.add("reduce", now)
-                writer.write(batch.start, block)
+                written = writer.write(batch.start, block)
+                if journal is not None:
+                    journal.add(Entry(written, batch.failures, batch.files))
+                    if journal.due:
+                        self.checkpoint(writer, journal)
                 self._clock.add("write", now)
+                done += batch.size
                 if progress is not None:
-                    progress(batch.start + batch.size, len(self._feeds), len(self._failures))
+                    progress(done, len(self.feeds), len(self._failures))
+                if stop is not None and done < len(self.feeds) and stop():
+                    raise StoppedError(f"stopped after {done} of {len(self.feeds)} rows.")
+
+    def checkpoint(self, writer: Writer, journal: Journal) -> None:
+        """Bring what was written to disk, and into the journal."""
+        if journal.head is None:
+            journal.begin(Head(self._id, self._started, dict(writer.layout), self.signature))
+        writer.sync()
+        journal.flush()
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a later run can do exactly what is left: of a model in a file, with nothing random."""
+        return bool(self._probed.path) and not self._how.training
+
+    @cached_property
+    def signature(self) -> dict[str, Any]:
+        """All that decides what the rows hold."""
+        return signature(self._probed, self.feeds, self.engine, self.stored, self._how)
 
     def _computed(self) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
         """Every batch with its results, which stay as they are until the second batch after is asked for."""
@@ -85,7 +150,7 @@ class Run:
             with closing(self._batches()) as taken:
                 for batch in taken:
                     now = time.perf_counter()
-                    pending.append((batch, self._engine.start(batch.inputs) if batch.rows else dict))
+                    pending.append((batch, self.engine.start(batch.inputs) if batch.rows else dict))
                     self._clock.add("compute", now)
                     if len(pending) > 1:
                         yield self._first(pending)
@@ -107,7 +172,7 @@ class Run:
             if self._how.training:  # Rows influence each other then: to leave one out changes the others.
                 raise
             batch = self._without_refused(batch)
-            results = self._engine.run(batch.inputs) if batch.rows else {}
+            results = self.engine.run(batch.inputs) if batch.rows else {}
         pending.popleft()
         self._clock.add("compute", now)
         return batch, results
@@ -115,7 +180,7 @@ class Run:
     def _without_refused(self, batch: Batch) -> Batch:
         reasons = self._refused(batch.inputs, batch.rows)
         failures = [
-            Failure(batch.start + place, self._keys[batch.start + place], "compute", reason)
+            Failure(batch.start + place, self.keys[batch.start + place], "compute", reason)
             for place, reason in reasons.items()
         ]
         kept = [number for number, place in enumerate(batch.rows) if place not in reasons]
@@ -129,7 +194,7 @@ class Run:
     def _refused(self, inputs: Sequence[Array], rows: Sequence[int]) -> dict[int, str]:
         """Why the engine refuses some rows of a batch, by place: it is halved until they are alone."""
         try:
-            self._engine.run(inputs)
+            self.engine.run(inputs)
         except UsageError as error:
             if len(rows) == 1:
                 return {rows[0]: str(error)}
@@ -139,13 +204,14 @@ class Run:
         return {}
 
     @cached_property
-    def _keys(self) -> list[str]:
-        return self._feeds.keys()
+    def keys(self) -> list[str]:
+        """What each row is called."""
+        return self.feeds.keys()
 
     def _batches(self) -> Generator[Batch, None, None]:
-        """Every batch; the time that is spent waiting for them counts as "input"."""
-        workers = self._how.workers or len(os.sched_getaffinity(0))
-        with closing(batches(self._feeds, self._engine.batch_size, workers)) as taken:
+        """Every batch that is not there yet; the time that is spent waiting for them counts as "input"."""
+        workers = worker_threads(self._how)
+        with closing(batches(self.feeds, self.engine.batch_size, workers, self._done)) as taken:
             now = time.perf_counter()
             for batch in taken:
                 self._clock.add("input", now)
@@ -154,7 +220,7 @@ class Run:
 
     def commit(self, writer: Writer) -> None:
         """Give the output its name; raises AllInputsFailedError instead when there is nothing in it."""
-        if len(self._failures) == len(self._feeds):
+        if len(self._failures) == len(self.feeds):
             first = next(iter(self._failures.values()))
             others = f"; {len(self._failures) - 1} more failed too" if len(self._failures) > 1 else ""
             raise AllInputsFailedError(
@@ -169,7 +235,7 @@ class Run:
         """What was done, after `commit`."""
         return RunReport(
             output=path,
-            rows=len(self._feeds),
+            rows=len(self.feeds),
             failures=tuple(itertools.islice(self._failures.values(), KEPT_FAILURES)),
             failed=len(self._failures),
             layers=self.stored,
@@ -178,20 +244,26 @@ class Run:
             notes=tuple(self._notes()),
         )
 
+    def nothing_to_do(self, finished: Reader) -> RunReport:
+        """What is there, instead of `fill` and `commit`, when an earlier run was this one and finished."""
+        self._failures = {failure.index: failure for failure in failures_of(finished)}
+        report = self.report(finished.path)
+        return dataclasses.replace(report, notes=("it was finished already: there was nothing to do",))
+
     def _notes(self) -> Iterator[str]:
         if self._probed.note is not None:
             yield self._probed.note
-        how = self._feeds.preprocessing
+        how = self.feeds.preprocessing
         if how is not None and self._how.preprocess == "auto":
             yield f"preprocess {how.preset}: {how.reason}"
-        if self._feeds.animated:
-            yield f"{self._feeds.animated} of the images have several frames: the first was taken"
-        for name, count in self._storing.overflows.items():
+        if self.feeds.animated:
+            yield f"{self.feeds.animated} of the images have several frames: the first was taken"
+        for name, count in self.storing.overflows.items():
             yield f"{name}: {count} values are too large for float16 and became infinite: use --dtype float32"
 
     def _provenance(self) -> Provenance:
         classes = {layer.address: layer.class_name for layer in self._probed.info.layers}
-        how = self._feeds.preprocessing
+        how = self.feeds.preprocessing
         return Provenance(
             model=self._probed.provenance(),
             layers=[
@@ -206,17 +278,23 @@ class Run:
                 for spec in self.stored
             ],
             inputs={
-                "rows": len(self._feeds),
+                "rows": len(self.feeds),
                 "failed": len(self._failures),
-                "several_frames": self._feeds.animated,
-                "specs": [dataclasses.asdict(spec) for spec in self._feeds.specs],
+                "several_frames": self.feeds.animated,
+                "specs": [dataclasses.asdict(spec) for spec in self.feeds.specs],
             },
             preprocessing=None if how is None else dataclasses.asdict(how),
             options=dataclasses.asdict(self._how),
-            engine={**self._engine.describe(), "batch_size": self._engine.batch_size},
-            versions=_versions(self._engine.describe()),
+            engine={**self.engine.describe(), "batch_size": self.engine.batch_size},
+            versions=_versions(self.engine.describe()),
             started=self._started,
+            run={"id": self._id, "signature": self.signature},
         )
+
+
+def worker_threads(how: ExtractOptions) -> int:
+    """How many threads read, decode and preprocess."""
+    return how.workers or len(os.sched_getaffinity(0))
 
 
 _PACKAGES = {

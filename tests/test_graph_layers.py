@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 from graph_reference import RANDOM, assert_equal_to_keras
 
+from layerprobe.engines.graph.images import IN_TRAINING
+from layerprobe.modelfile.classes import LAYERS as CLASSES
+from layerprobe.modelfile.classes import REQUIRED
+
 pytestmark = pytest.mark.slow
 
 
@@ -233,3 +237,16 @@ def test_images_of_whole_numbers_are_resized_to_whole_numbers(tmp_path):
     model = keras.Model(x, L.Resizing(5, 9, interpolation="bicubic")(x))
     pixels = RANDOM.integers(0, 256, (3, 7, 5, 3)).astype("uint8")
     assert_equal_to_keras(model, tmp_path / "m.keras", [pixels])
+
+
+def test_every_augmentation_leaves_images_alone(tmp_path):
+    arguments = {"factor": 0.5, "height": 6, "width": 8, "height_factor": 0.5, "width_factor": 0.5}
+    x = keras.Input((6, 8, 3), name="x")
+    outputs = []
+    for name in IN_TRAINING:
+        needed = {key: arguments[key] for key, value in CLASSES[name].items() if value == REQUIRED}
+        if name == "RandomPosterization":
+            needed = {"factor": 4}
+        outputs.append(getattr(L, name)(**needed)(x))
+    images = RANDOM.uniform(0, 255, (2, 6, 8, 3)).astype("float32")
+    assert_equal_to_keras(keras.Model(x, outputs), tmp_path / "m.keras", [images])

@@ -150,7 +150,7 @@ def convert(trace: Any, outputs: tuple[TensorSpec, ...]) -> Converted:
     }
 
     def named(**values: Any) -> dict[str, Any]:
-        return {_output(place): value for place, value in enumerate(trace(*values.values()))}
+        return {_output(place): value for place, value in enumerate(trace(*values.values())[: len(outputs)])}
 
     try:
         function = tf.function(named, autograph=False).get_concrete_function(**specs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 _NAMES = {
     "core": """
-        Cast SaturateCast Scatter ScatterUpdate Slice SliceUpdate StopGradient Unstack
+        Cast ConvertToTensor SaturateCast Scatter ScatterUpdate Slice SliceUpdate StopGradient Unstack
     """,
     "image": """
         AffineTransform CropImages ElasticTransform ExtractPatches GaussianBlur HSVToRGB MapCoordinates

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import openvino as ov
 from openvino import opset13 as op
 
 from layerprobe.engines.graph.layer import BuildLayer, Layer
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import (
+    Mask,
     Node,
     Value,
     along,
@@ -156,23 +158,29 @@ def _relu(layer: Layer, x: Node) -> Node:
 
 
 def _softmax(layer: Layer, inputs: Sequence[Value]) -> Value:
-    """Along one axis or several; what a mask leaves out has next to no share."""
+    """Along one axis or several."""
     (tensor,) = inputs
+    only_float(tensor)
     axis = layer.config["axis"]
-    if layer.mask is not None:
-        tensor = value(_hidden(in_keras_order(tensor), layer.mask))
-    x = only_float(tensor).node
-    if isinstance(axis, int):
-        return Value(op.softmax(x, axis_of(tensor, axis)).output(0), tensor.turned)
-    axes = whole([axis_of(tensor, one) for one in axis])
-    shares = op.exp(op.subtract(x, op.reduce_max(x, axes, True)))
-    return Value(op.divide(shares, op.reduce_sum(shares, axes, True)).output(0), tensor.turned)
-
-
-def _hidden(x: Node, mask: Node) -> Node:
-    if len(dims(mask)) != len(dims(x)):
+    axes = [axis] if isinstance(axis, int) else axis
+    if layer.mask is None:
+        shares = softmax(tensor.node, [axis_of(tensor, one) for one in axes])
+        return Value(shares.output(0), tensor.turned)
+    if len(dims(layer.mask)) != tensor.rank:
         raise Unsupported("a mask with fewer axes")
-    return op.select(mask, x, constant(-1e9))
+    return value(softmax(in_keras_order(tensor), [one % tensor.rank for one in axes], layer.mask))
+
+
+def softmax(x: Node, axes: Sequence[int], mask: Mask = None) -> ov.Node:
+    """Shares of 1 over some of a node's own axes together; what a mask leaves out has none."""
+    if mask is not None:
+        x = op.select(mask, x, constant(-1e9))
+    if len(axes) == 1:
+        shares = op.softmax(x, axes[0])
+    else:
+        shares = op.exp(op.subtract(x, op.reduce_max(x, whole(axes), True)))
+        shares = op.divide(shares, op.reduce_sum(shares, whole(axes), True))
+    return shares if mask is None else op.select(mask, shares, constant(0.0))
 
 
 def _prelu(layer: Layer, inputs: Sequence[Value]) -> Value:

@@ -11,9 +11,9 @@ from openvino import opset13 as op
 from layerprobe.engines.graph.embedding import Lookup
 from layerprobe.engines.graph.expressions import operation
 from layerprobe.engines.graph.layer import Layer
-from layerprobe.engines.graph.masks import handed_on, masks_of, takes_mask, with_masks
+from layerprobe.engines.graph.masks import Watch, handed_on, masks_of, takes_mask, with_masks
 from layerprobe.engines.graph.structure import fill, flat
-from layerprobe.engines.graph.tables import KEYWORDS, LAYERS, OTHER_TYPES
+from layerprobe.engines.graph.tables import FLAGS, KEYWORDS, LAYERS, OTHER_TYPES
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import Value
 from layerprobe.engines.openvino_cpu import last_line
@@ -45,6 +45,7 @@ class Builder:
     ) -> None:
         self._weights = weights
         self._masks_with_states = masks_with_states
+        self._watch = Watch()
         self._max_memory = max_memory
         self.seen: dict[Place, Seen] = {place: {} for place in wanted}
         self.lookups: list[Lookup] = []
@@ -88,7 +89,8 @@ class Builder:
         call = Call(
             call.arguments, {key: item for key, item in call.keywords.items() if not _neutral(key, item)}
         )
-        leaves = [*flat(call.arguments), *flat(_without_mask(call.keywords))]
+        beside = {name: item for name, item in _without_mask(call.keywords).items() if name not in FLAGS}
+        leaves = [*flat(call.arguments), *flat(beside)]
         tensors = [leaf for leaf in leaves if isinstance(leaf, Value)]
         self._note((address, "input"), path, tensors)
         try:
@@ -149,7 +151,9 @@ class Builder:
             masks_of(call, self._masks_with_states) if takes_mask(node) else (),
         )
         made = LAYERS[node.class_name](layer, flat(call.arguments))
-        return handed_on(node, call, made if isinstance(made, list) else [made])
+        made = handed_on(node, call, made if isinstance(made, list) else [made])
+        self._watch.taken(node, call, made)
+        return made
 
     def _note(self, place: Place, path: Path, tensors: list[Value]) -> None:
         if place in self.seen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import openvino as ov
 
 from layerprobe.engines.graph.functions import FUNCTIONS
 from layerprobe.engines.graph.layer import BuildLayer, Layer
+from layerprobe.engines.graph.operations import OPERATIONS
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import Value, in_keras_order, value
 from layerprobe.modelfile.expressions import OPERATIONS as KNOWN
@@ -41,10 +43,15 @@ def operation(node: LayerNode, call: Call) -> list[Value]:
     Raises:
         Unsupported: It is not among the operations of expressions, or has other arguments.
     """
+    if node.class_name == "ConvertToTensor" and node.config.get("dtype") is None:
+        return [leaf for leaf in call.arguments if isinstance(leaf, Value)]
     name = _NAMES.get(node.class_name)
+    arguments = [_plain(argument) for argument in call.arguments]
+    if node.class_name in OPERATIONS:
+        keywords = {**node.config, **{key: _plain(item) for key, item in call.keywords.items()}}
+        return _results(_called(node.class_name, arguments, keywords))
     if name is None:
         raise Unsupported(f"the operation {node.class_name}")
-    arguments = [_plain(argument) for argument in call.arguments]
     if name == "index":
         return _results(FUNCTIONS["index"](*arguments))
     parameters = KNOWN[name]
@@ -62,6 +69,16 @@ def operation(node: LayerNode, call: Call) -> list[Value]:
         raise Unsupported(f"the operation {node.class_name} with other arguments")
     bound = [given.get(parameter.name, parameter.default) for parameter in parameters]
     return _results(FUNCTIONS[name](*bound))
+
+
+def _called(class_name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+    given = {key: item for key, item in keywords.items() if item is not None}
+    function = OPERATIONS[class_name]
+    try:
+        bound = inspect.signature(function).bind(*arguments, **given)
+    except TypeError as error:
+        raise Unsupported(f"the operation {class_name} with other arguments ({error})") from error
+    return function(*bound.args, **bound.kwargs)
 
 
 def _plain(argument: Any) -> Any:

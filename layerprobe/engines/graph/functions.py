@@ -110,6 +110,13 @@ def _relu(x: Node, negative_slope: float, max_value: float | None, threshold: fl
     return result if max_value is None else op.minimum(result, constant(max_value))
 
 
+def _log1p(x: Node) -> Node:
+    """log(1 + x), also where 1 + x is nearly 1 (Kahan)."""
+    sum_ = op.add(x, constant(1.0))
+    exact = op.divide(op.multiply(op.log(sum_), x), op.subtract(sum_, constant(1.0)))
+    return op.select(op.equal(sum_, constant(1.0)), x, exact)
+
+
 def _clip(x: Any, x_min: Any, x_max: Any) -> Node:
     dtype = _common_type(x)
     return op.minimum(op.maximum(x, as_node(x_min, dtype)), as_node(x_max, dtype))
@@ -231,7 +238,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "gelu": _unary(lambda x, approximate: op.gelu(x, "tanh" if approximate else "erf")),
     "l2_normalize": _l2_normalize,
     "leaky_relu": _unary(lambda x, slope: op.prelu(x, constant([slope]))),
-    "log1p": _unary(lambda x: op.log(op.add(x, constant(1.0)))),
+    "log1p": _unary(_log1p),
     "log_softmax": _softmax(op.log_softmax),
     "logical_not": lambda x: op.logical_not(as_node(x, "bool")),
     "logsumexp": _reduction(_logsumexp),

@@ -105,7 +105,7 @@ def _center_crop(layer: Layer, inputs: Sequence[Value]) -> Value:
     return layer.result(_at_size(node, wanted, "bilinear"))
 
 
-_IN_TRAINING = (
+IN_TRAINING = (
     "AugMix",
     "CutMix",
     "MixUp",
@@ -135,7 +135,7 @@ _IN_TRAINING = (
 """Layers that change images only while a network is trained."""
 
 LAYERS: dict[str, BuildLayer] = {
-    **dict.fromkeys(_IN_TRAINING, _varied_in_training),
+    **dict.fromkeys(IN_TRAINING, _varied_in_training),
     "CenterCrop": _center_crop,
     "Resizing": _resizing,
 }

@@ -77,11 +77,43 @@ def handed_on(node: LayerNode, call: Call, made: Sequence[Value]) -> list[Value]
     before = masks_of(call, False) if "mask" in call.keywords else _attached(call)
     if not any(mask is not None for mask in before):
         return list(made)
-    after = [*rule(node, flat(call.arguments[0]), before), *[None] * len(made)]
+    after = [*rule(node, flat(call.arguments[:1]), before), *[None] * len(made)]
     return [
         tensor if tensor.mask is not None else dataclasses.replace(tensor, mask=mask)
         for tensor, mask in zip(made, after, strict=False)
     ]
+
+
+class Watch:
+    """Sees to it that nothing depends on when Keras takes masks off.
+
+    A MultiHeadAttention takes those of its inputs off as it runs: what else takes one of these tensors
+    finds it with its mask or without, as Keras's order of calls will have it.
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._bare: set[str] = set()
+
+    def taken(self, node: LayerNode, call: Call, made: Sequence[Value]) -> None:
+        """Note one call of a layer.
+
+        Raises:
+            Unsupported: It shares an input whose mask is taken off.
+        """
+        strips = node.class_name == "MultiHeadAttention"
+        if not strips and ("mask" in call.keywords or node.class_name not in _RULES):
+            return
+        leaves = [*flat(call.arguments), *flat(call.keywords)]
+        masked = {_identity(leaf) for leaf in leaves if isinstance(leaf, Value) and leaf.mask is not None}
+        masked -= {_identity(tensor) for tensor in made}
+        if masked & (self._taken | self._bare if strips else self._bare):
+            raise Unsupported("an input whose mask a MultiHeadAttention takes off while others need it")
+        (self._bare if strips else self._taken).update(masked)
+
+
+def _identity(tensor: Value) -> str:
+    return f"{tensor.node.get_node().get_name()}:{tensor.node.get_index()}"
 
 
 def with_masks(inputs: Sequence[Value], masks: Sequence[Mask]) -> list[Value]:
@@ -109,7 +141,8 @@ def beside(mask: ov.Output, rank: int, shape: Sequence[int | None]) -> ov.Output
 
 
 def _attached(call: Call) -> list[Mask]:
-    return [leaf.mask for leaf in flat(call.arguments[:1]) if isinstance(leaf, Value)]
+    first = call.arguments[:1] or call.keywords.get("query")
+    return [leaf.mask for leaf in flat(first) if isinstance(leaf, Value)]
 
 
 def _boolean(given: object) -> ov.Output:
@@ -170,9 +203,11 @@ _HAND_ON = (
     "GaussianDropout",
     "GaussianNoise",
     "GroupNormalization",
+    "GroupQueryAttention",
     "Identity",
     "LayerNormalization",
     "LeakyReLU",
+    "MultiHeadAttention",
     "Normalization",
     "PReLU",
     "ReLU",

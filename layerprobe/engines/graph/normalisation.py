@@ -31,6 +31,12 @@ def _axes(layer: Layer, tensor: Value) -> list[int]:
     return sorted(number % tensor.rank for number in given)
 
 
+def _stored_shape(layer: Layer, tensor: Value) -> tuple[int, ...]:
+    """Of a weight with the layer's axes, which Keras sorts as they are written: -1 comes before 1."""
+    axis = layer.config["axis"]
+    return known([tensor.shape[number] for number in sorted([axis] if isinstance(axis, int) else axis)])
+
+
 def _scaled(layer: Layer, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     wanted = {"gamma": shape} if layer.config["scale"] else {}
     return wanted | ({"beta": shape} if layer.config["center"] else {})
@@ -66,25 +72,29 @@ def _layer_normalization(layer: Layer, inputs: Sequence[Value]) -> Value:
     (tensor,) = inputs
     axes = _axes(layer, tensor)
     shape = known([tensor.shape[axis] for axis in axes])
-    arrays = layer.arrays(**_scaled(layer, shape))
+    arrays = layer.arrays(**_scaled(layer, _stored_shape(layer, tensor)))
     places = [axis_of(tensor, axis) for axis in axes]
     node = _standardised(only_float(tensor).node, places, layer.config["epsilon"])
     if "gamma" in arrays:
-        node = op.multiply(node, along(tensor, axes, arrays["gamma"]))
+        node = op.multiply(node, along(tensor, axes, arrays["gamma"].reshape(shape)))
     if "beta" in arrays:
-        node = op.add(node, along(tensor, axes, arrays["beta"]))
+        node = op.add(node, along(tensor, axes, arrays["beta"].reshape(shape)))
     return Value(node.output(0), tensor.turned)
 
 
 def _rms_normalization(layer: Layer, inputs: Sequence[Value]) -> Value:
+    """Over the root of the mean square; along whichever axes that is, Keras scales the last ones."""
     (tensor,) = inputs
     axes = _axes(layer, tensor)
-    scale = layer.arrays(scale=known([tensor.shape[axis] for axis in axes]))["scale"]
+    scale = layer.arrays(scale=_stored_shape(layer, tensor))["scale"]
     x = only_float(tensor).node
     places = whole([axis_of(tensor, axis) for axis in axes])
     mean_square = op.reduce_mean(op.multiply(x, x), places, True)
     node = op.divide(x, op.sqrt(op.add(mean_square, constant(layer.config["epsilon"]))))
-    return Value(op.multiply(node, along(tensor, axes, scale)).output(0), tensor.turned)
+    even = Value(node.output(0), tensor.turned)
+    if axes == [tensor.rank - 1]:
+        return Value(op.multiply(node, along(tensor, axes, scale)).output(0), tensor.turned)
+    return value(op.multiply(in_keras_order(even), constant(scale)))
 
 
 def _group_normalization(layer: Layer, inputs: Sequence[Value]) -> Value:

@@ -23,7 +23,8 @@ def _shape(x: Node) -> tuple[int | OpenSize, ...]:
     return (OpenSize() if first is None else first, *known(others)) if dims(x) else ()
 
 
-def _place(axis: int, rank: int) -> int:
+def place_of(axis: int, rank: int) -> int:
+    """An axis counted from the front; raises where there is none."""
     place = axis + rank if axis < 0 else axis
     if not 0 <= place < rank:
         raise Unsupported(f"axis {axis} of a tensor with {rank} axes")
@@ -51,14 +52,14 @@ def _flatten(x: Node) -> Node:
 
 def _transpose(x: Node, axes: Any) -> Node:
     rank = len(dims(x))
-    order = range(rank - 1, -1, -1) if axes is None else [_place(axis, rank) for axis in axes]
+    order = range(rank - 1, -1, -1) if axes is None else [place_of(axis, rank) for axis in axes]
     return op.transpose(x, whole(order))
 
 
 def _expand_dims(x: Node, axis: Any) -> Node:
     axes = [axis] if isinstance(axis, int) else list(axis)
     rank = len(dims(x)) + len(axes)
-    return op.unsqueeze(x, whole([_place(axis, rank) for axis in axes]))
+    return op.unsqueeze(x, whole([place_of(axis, rank) for axis in axes]))
 
 
 def _squeeze(x: Node, axis: Any) -> Node:
@@ -66,7 +67,7 @@ def _squeeze(x: Node, axis: Any) -> Node:
     if axis is None:
         axes = [place for place, size in enumerate(known(sizes)) if size == 1]
     else:
-        axes = [_place(one, len(sizes)) for one in ([axis] if isinstance(axis, int) else axis)]
+        axes = [place_of(one, len(sizes)) for one in ([axis] if isinstance(axis, int) else axis)]
     if any(sizes[place] != 1 for place in axes):
         raise Unsupported("a squeeze of an axis that is longer than 1")
     return op.squeeze(x, whole(axes)) if axes else x
@@ -84,12 +85,12 @@ def _alike(xs: Any) -> list[Node]:
 
 def _concatenate(xs: Any, axis: int) -> Node:
     nodes = _alike(xs)
-    return op.concat(nodes, _place(axis, len(dims(nodes[0]))))
+    return op.concat(nodes, place_of(axis, len(dims(nodes[0]))))
 
 
 def _stack(xs: Any, axis: int) -> Node:
     nodes = _alike(xs)
-    place = _place(axis, len(dims(nodes[0])) + 1)
+    place = place_of(axis, len(dims(nodes[0])) + 1)
     return op.concat([op.unsqueeze(x, whole([place])) for x in nodes], place)
 
 
@@ -98,8 +99,9 @@ def cut(x: Node, place: int, start: int, stop: int) -> Node:
     return op.slice(x, whole([start]), whole([stop]), whole([1]), whole([place]))
 
 
-def _split(x: Node, sections: Any, axis: int) -> tuple[Node, ...]:
-    place = _place(axis, len(dims(x)))
+def split(x: Node, sections: Any, axis: int) -> tuple[Node, ...]:
+    """Into so many equal parts, or at the positions given."""
+    place = place_of(axis, len(dims(x)))
     (size,) = known([dims(x)[place]])
     if isinstance(sections, int):
         if sections < 1 or size % sections:
@@ -115,7 +117,7 @@ def _split(x: Node, sections: Any, axis: int) -> tuple[Node, ...]:
 
 
 def _unstack(x: Node, num: int | None, axis: int) -> tuple[Node, ...]:
-    place = _place(axis, len(dims(x)))
+    place = place_of(axis, len(dims(x)))
     (size,) = known([dims(x)[place]])
     return tuple(op.squeeze(cut(x, place, i, i + 1), whole([place])) for i in range(size))
 
@@ -135,7 +137,7 @@ def taken(x: Node, places: Sequence[int], axis: int) -> Node:
 def _repeat(x: Node, repeats: int, axis: int | None) -> Node:
     if axis is None or type(repeats) is not int:
         raise Unsupported("a repeat of everything")
-    place = _place(axis, len(dims(x)))
+    place = place_of(axis, len(dims(x)))
     (size,) = known([dims(x)[place]])
     return taken(x, [i for i in range(size) for _ in range(repeats)], place)
 
@@ -144,7 +146,7 @@ def _flip(x: Node, axis: Any) -> Node:
     if axis is None:
         raise Unsupported("a flip of all axes")
     for one in [axis] if isinstance(axis, int) else axis:
-        place = _place(one, len(dims(x)))
+        place = place_of(one, len(dims(x)))
         (size,) = known([dims(x)[place]])
         x = taken(x, range(size - 1, -1, -1), place)
     return x
@@ -153,7 +155,7 @@ def _flip(x: Node, axis: Any) -> Node:
 def _take(x: Node, indices: Any, axis: int | None) -> Node:
     if axis is None or not isinstance(indices, int | tuple):
         raise Unsupported("a take by computed indices")
-    place = _place(axis, len(dims(x)))
+    place = place_of(axis, len(dims(x)))
     (size,) = known([dims(x)[place]])
     flat = [indices] if isinstance(indices, int) else list(indices)
     if not all(type(index) is int and -size <= index < size for index in flat):
@@ -220,7 +222,7 @@ def _parts(key: slice) -> tuple[Any, Any, Any]:
 
 def _resize(x: Node, size: Sequence[int], interpolation: str, half_pixel_centers: bool) -> Node:
     for axis, length in zip((-3, -2), size, strict=True):
-        x = resized(x, _place(axis, len(dims(x))), length, interpolation, half_pixel_centers)
+        x = resized(x, place_of(axis, len(dims(x))), length, interpolation, half_pixel_centers)
     return x
 
 
@@ -271,7 +273,7 @@ REARRANGING: dict[str, Callable[..., Any]] = {
     "resize": _resize,
     "shape": _shape,
     "space_to_depth": _space_to_depth,
-    "split": _split,
+    "split": split,
     "squeeze": _squeeze,
     "stack": _stack,
     "take": _take,

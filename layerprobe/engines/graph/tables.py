@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from layerprobe.engines.graph import (
     activations,
+    attention,
     categories,
     convolution,
     dense,
@@ -22,6 +23,7 @@ from layerprobe.engines.graph.layer import BuildLayer
 
 LAYERS: dict[str, BuildLayer] = {
     **activations.LAYERS,
+    **attention.LAYERS,
     **categories.LAYERS,
     **convolution.LAYERS,
     **dense.LAYERS,
@@ -37,10 +39,16 @@ LAYERS: dict[str, BuildLayer] = {
     **wrappers.LAYERS,
 }
 
-KEYWORDS: dict[str, tuple[str, ...]] = dict.fromkeys(
-    ("Bidirectional", "GRU", "LSTM", "RNN", "SimpleRNN"), ("initial_state",)
-)
-"""The classes whose calls take more than inputs and masks, and what."""
+_HEADS = ("query", "value", "key", "query_mask", "value_mask", "key_mask", "attention_mask")
+FLAGS = ("use_causal_mask", "return_attention_scores")
+"""Arguments of calls that are true or false."""
+
+KEYWORDS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("AdditiveAttention", "Attention"), FLAGS),
+    **dict.fromkeys(("GroupQueryAttention", "MultiHeadAttention"), (*_HEADS, *FLAGS)),
+    **dict.fromkeys(("Bidirectional", "GRU", "LSTM", "RNN", "SimpleRNN"), ("initial_state",)),
+}
+"""The classes whose calls take more than inputs and a mask, and what."""
 
 OTHER_TYPES: dict[str, tuple[str, ...]] = {"IntegerLookup": ("int64",)}
 """The classes whose own type may be another than float32, and which."""

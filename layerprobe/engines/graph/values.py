@@ -83,7 +83,8 @@ def known(sizes: Sequence[int | None]) -> tuple[int, ...]:
 def constant(values: Any, dtype: Any = np.float32) -> ov.Node:
     """Numbers as a node, which keeps an array that is large as it is: nobody may write to it afterwards."""
     numbers = np.ascontiguousarray(values, dtype).reshape(np.shape(values))
-    return op.constant(numbers, shared_memory=numbers.nbytes >= _LARGE)
+    # OpenVINO shares no array that Python may not write to; those of SavedModels are such.
+    return op.constant(numbers, shared_memory=numbers.nbytes >= _LARGE and numbers.flags.writeable)
 
 
 def whole(values: Any) -> ov.Node:
