@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -233,3 +234,30 @@ def test_without_a_home_nothing_is_found_or_kept(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(OSError, match="set LAYERPROBE_CACHE"):
         cache.keep("key", ABOUT, PARTS)
     assert os.listdir(tmp_path) == []
+
+
+def test_the_command_shows_and_clears_it(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAYERPROBE_CACHE", str(tmp_path / "cache"))
+    assert command("cache").err.startswith("layerprobe: 0 conversions, 0.0 MiB, in ")
+    cache = Cache(str(tmp_path / "cache"))
+    about = {"model": "/m\x1b.h5", "layers": list("abcdefg"), "kept": "2026-01-01", "refused": None}
+    cache.keep("one", {**about, "agreement": "largest relative difference 2.0e-07"}, PARTS)
+    cache.keep("itself", {"inputs": []}, {})
+    shown = command("cache")
+    assert (
+        shown.out == "/m\\x1b.h5\n  layers   a, b, c, d, e and 2 more\n"
+        "  size     0.0 MiB, used less than a minute ago\n"
+        "  verdict  agrees with Keras: largest relative difference 2.0e-07\n"
+    )
+    listed = json.loads(command("cache", "--json").out)
+    assert listed["folder"] == str(tmp_path / "cache")
+    assert [(entry["key"], entry["layers"]) for entry in listed["entries"]] == [("one", list("abcdefg"))]
+    assert command("cache", "--clear").err.startswith("layerprobe: 2 files removed from ")
+    assert os.listdir(tmp_path / "cache") == []
+
+
+def test_the_command_says_when_there_is_none(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAYERPROBE_CACHE", "")
+    ended = command("cache")
+    assert (ended.code, ended.out) == (2, "")
+    assert "there is no cache" in ended.err
