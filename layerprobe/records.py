@@ -57,7 +57,12 @@ class LayerInfo:
     outputs: int | None = None
     """Tensors one call gives; None when the file does not say."""
     shapes: tuple[tuple[int | None, ...], ...] | None = None
-    """Of one row of each output; None unless the model was loaded to find out."""
+    """Of one row of each output, all calls together; None where that is not known. A size that the inputs
+    decide is None."""
+    row_bytes: int | None = None
+    """Of those outputs for one row, as float32; None where a size is not known."""
+    engine: Literal["graph", "keras"] | None = None
+    """The first engine that can compute it; None where `problem` says why none can, and for live models."""
     problem: str | None = None
     """Why this layer cannot be extracted; None when nothing is in the way."""
 
