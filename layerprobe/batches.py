@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Sequence
+from collections.abc import Container, Generator, Mapping, Sequence
 from contextlib import closing
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from layerprobe.records import Array, Sample
 
 
-def batches(feeds: Feeds, size: int, workers: int) -> Generator[Batch, None, None]:
+def batches(feeds: Feeds, size: int, workers: int, done: Container[int] = ()) -> Generator[Batch, None, None]:
     """Read, decode and preprocess every row; give them `size` at a time, in order.
 
     The threads write each row where the engine will read it. While the caller holds two batches (one being
@@ -28,25 +29,54 @@ def batches(feeds: Feeds, size: int, workers: int) -> Generator[Batch, None, Non
         feeds: The model's inputs, row by row.
         size: B.
         workers: How many threads.
+        done: First rows of batches that are left out.
 
     Yields:
         Batches whose `inputs` stay as they are until the second batch after has been asked for.
     """
     window = max(size, workers)
-    buffers = [feeds.empty(size) for _ in range(min(2 + -(-window // size), -(-len(feeds) // size)))]
+    starts = [start for start in range(0, len(feeds), size) if start not in done]
+    buffers = [feeds.empty(size) for _ in range(min(2 + -(-window // size), len(starts)))]
+    wanted = (samples for row, samples in enumerate(feeds.samples()) if row - row % size not in done)
 
-    def fill(numbered: tuple[int, tuple[Sample, ...]]) -> Failure | None:
-        row, samples = numbered
-        batch, place = divmod(row, size)
-        return feeds.fill(samples, [array[place] for array in buffers[batch % len(buffers)]])
+    def fill(numbered: tuple[int, tuple[Sample, ...]]) -> tuple[Failure | None, bytes]:
+        count, samples = numbered
+        batch, place = divmod(count, size)
+        # Before it is read: if it is changed in between, that shows later.
+        states = feeds.file_states(samples)
+        return feeds.fill(samples, [array[place] for array in buffers[batch % len(buffers)]]), states
 
-    outcomes = ordered_map(fill, enumerate(feeds.samples()), workers=workers, window=window)
+    outcomes = ordered_map(fill, enumerate(wanted), workers=workers, window=window)
     with closing(outcomes):
-        for number, start in enumerate(range(0, len(feeds), size)):
-            yield _batch(start, list(itertools.islice(outcomes, size)), buffers[number % len(buffers)])
+        for number, start in enumerate(starts):
+            taken = list(itertools.islice(outcomes, size))
+            yield _batch(start, taken, buffers[number % len(buffers)])
 
 
-def _batch(start: int, outcomes: Sequence[Failure | None], arrays: Sequence[Array]) -> Batch:
+def changed_batches(feeds: Feeds, size: int, earlier: Mapping[int, str]) -> set[int]:
+    """Find the batches of which a file was changed.
+
+    Args:
+        feeds: The model's inputs.
+        size: B.
+        earlier: First row -> what `Batch.files` was.
+
+    Returns:
+        First rows.
+    """
+    states: dict[int, list[bytes]] = {start: [] for start in earlier}
+    for row, samples in enumerate(feeds.samples()):
+        if (start := row - row % size) in states:
+            states[start].append(feeds.file_states(samples))
+    return {start for start, files in earlier.items() if _digest(states[start]) != files}
+
+
+def _digest(states: Sequence[bytes]) -> str:
+    return sha256(b"\n".join(states)).hexdigest()[:16]
+
+
+def _batch(start: int, taken: Sequence[tuple[Failure | None, bytes]], arrays: Sequence[Array]) -> Batch:
+    outcomes = [failure for failure, _ in taken]
     good = [place for place, failure in enumerate(outcomes) if failure is None]
     whole = len(good) == len(outcomes)
     return Batch(
@@ -55,4 +85,5 @@ def _batch(start: int, outcomes: Sequence[Failure | None], arrays: Sequence[Arra
         rows=good,
         inputs=tuple(array[: len(good)] if whole else array[np.array(good, int)] for array in arrays),
         failures=tuple(failure for failure in outcomes if failure is not None),
+        files=_digest([states for _, states in taken]),
     )

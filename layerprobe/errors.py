@@ -9,12 +9,14 @@
     │   ├── UnsafeModelError        65   ... because of what it could run, read or allocate
     │   └── UnrecordableLayerError  65   the layer exists, but its values cannot be recorded
     ├── OutputFormatError           65   a file that `open` or `info` was given is none of ours
+    ├── ResumeError                 65   an unfinished output belongs to a different run, or is damaged
     ├── NoInputError                66   a named file does not exist, or there is nothing to read
     ├── UnavailableError            69   a device or an optional package is not there
     ├── AllInputsFailedError        70   not one row could be computed
     ├── ResourceError               71   not enough memory
     ├── OutputError                 73   the output cannot be created
     ├── WriteError                  74   writing failed half-way: disk full, I/O error
+    ├── StoppedError                75   the caller asked a run to stop; trying again goes on
     ├── BusyError                   75   another run holds the output
     ├── AccessError                 77   the system denies access
     └── SampleError                  -   one input is broken; becomes that row's Failure
@@ -60,6 +62,12 @@ class OutputFormatError(LayerprobeError):
     exit_code = 65
 
 
+class ResumeError(LayerprobeError):
+    """An unfinished output that cannot be gone on with: another run's, or damaged."""
+
+    exit_code = 65
+
+
 class NoInputError(LayerprobeError):
     """A named file does not exist, or a folder or list holds nothing to read."""
 
@@ -94,6 +102,12 @@ class WriteError(LayerprobeError):
     """Writing failed half-way; nothing was left under the output's name."""
 
     exit_code = 74
+
+
+class StoppedError(LayerprobeError):
+    """A run ended early because its caller asked for that; it can be resumed."""
+
+    exit_code = 75
 
 
 class BusyError(LayerprobeError):

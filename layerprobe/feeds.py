@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -177,6 +178,10 @@ class Feeds:
         """Memory for `size` rows of each input of the model."""
         return [np.empty((size, *cast(tuple[int, ...], spec.shape)), spec.dtype) for spec in self.specs]
 
+    def file_states(self, samples: tuple[Sample, ...]) -> bytes:
+        """Say which version of its files one row is made of: their sizes and times, as they are now."""
+        return b" ".join(map(_file_state, samples))
+
     def fill(self, samples: tuple[Sample, ...], places: Sequence[Array]) -> Failure | None:
         """Put one row of each input in its place, or say why there is none. Runs in worker threads."""
         for feed, sample, place in zip(self._feeds, samples, places, strict=True):
@@ -198,6 +203,16 @@ def check_equal_lengths(sources: Mapping[str, Source]) -> None:
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
         raise UsageError(f"the model's inputs need equally many rows. Received: {listed}")
+
+
+def _file_state(sample: Sample) -> bytes:
+    if not sample.file:
+        return b""
+    try:
+        found = os.stat(sample.file)
+    except (OSError, ValueError):
+        return b"-"
+    return b"%d:%d" % (found.st_size, found.st_mtime_ns)
 
 
 class _Failed(Exception):

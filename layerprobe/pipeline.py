@@ -7,14 +7,15 @@ import itertools
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from layerprobe import registry
-from layerprobe.errors import UsageError
+from layerprobe.errors import AllInputsFailedError, LayerprobeError, UsageError
 from layerprobe.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed
-from layerprobe.formats.placement import check_target
+from layerprobe.journal import Journal
 from layerprobe.plan import (
     check_not_an_input,
     check_options,
@@ -33,11 +34,12 @@ from layerprobe.records import (
     RunReport,
     TensorSpec,
 )
-from layerprobe.run import Progress, Run
+from layerprobe.resume import check_same_run, claim, finished_output
+from layerprobe.run import Progress, Run, Stop
 from layerprobe.sources.opening import open_source
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Engine, Source
+    from layerprobe.protocols import Engine, Source, Writer
 
     Inputs = Source | Sequence[str]
 
@@ -53,6 +55,7 @@ def extract(
     lambdas: Mapping[str, str] | None = None,
     max_memory: int = MAX_MEMORY,
     progress: Progress | None = None,
+    stop: Stop | None = None,
     **options: Any,
 ) -> RunReport:
     """Run a saved model over images or arrays and write the activations of its layers to one file.
@@ -67,7 +70,8 @@ def extract(
         weights: Of an HDF5 file with the weights, for a model that came without them.
         lambdas: Expressions such as "x / 127.5 - 1" for Lambda layers, by address or bare name.
         max_memory: Bytes that one layer may ask for beyond the file's weights, or one tensor of one row.
-        progress: Called after each batch.
+        progress: Called before the first batch and after each.
+        stop: Asked after each batch; True ends the run early, as one that `resume` goes on with.
         options: The fields of `records.ExtractOptions`.
 
     Returns:
@@ -75,7 +79,9 @@ def extract(
 
     Raises:
         AllInputsFailedError: Not one row could be computed; no output is left.
-        LayerprobeError: Others by cause; see `errors`. Whatever is raised, the output is as it was before.
+        StoppedError: `stop` said so.
+        LayerprobeError: Others by cause; see `errors`. Whatever is raised, the output is as it was before;
+            rows that are done are kept beside it, for `resume`.
     """
     started, clock = time.perf_counter(), Clock()
     how = read_options(options)
@@ -85,22 +91,59 @@ def extract(
     keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
     path, file_format = choose_output(None if output is None else os.fspath(output), keys)
     check_not_an_input(path, itertools.chain([probed.path], _files_of(inputs)))
-    check_target(path, file_format, how.overwrite)
+    if how.resume and (how.training or not probed.path):
+        raise UsageError(
+            "resume needs a model from a file, without training: it must do exactly what is left to do."
+        )
     now = clock.add("list", started)
-
-    run = prepare_run(probed, sources, how, clock)
-    now = clock.add("load", now)
-
-    writer = registry.find(registry.WRITERS, file_format, "format")(path, run.stored, run.feeds.keys())
-    clock.add("write", now)
-    try:
-        run.fill(writer, progress)
-        run.commit(writer)
-    finally:
-        writer.abort()
-        probed.close()
+    with claim(path, file_format, how) as journal, closing(probed):
+        run = prepare_run(probed, sources, how, clock)
+        now = clock.add("load", now)
+        resumes_finished = how.resume and journal.head is None
+        finished = finished_output(path, how, run.signature) if resumes_finished else None
+        if finished is not None:
+            clock.add("total", started)
+            with finished:
+                return run.nothing_to_do(finished)
+        writer = _open_writer(path, file_format, run, journal)
+        clock.add("write", now)
+        _write(run, writer, journal, progress, stop)
     clock.add("total", started)
     return run.report(path)
+
+
+def _open_writer(path: str, file_format: str, run: Run, journal: Journal) -> Writer:
+    """Lay out the output, or go on with the one that the journal is about."""
+    if journal.head is not None:
+        check_same_run(path, journal, run.signature)
+    writer_class = registry.find(registry.WRITERS, file_format, "format")
+    writer: Writer = writer_class(
+        path, run.stored, run.keys, None if journal.head is None else journal.head.layout
+    )
+    if journal.head is not None:
+        run.adopt(writer, journal)
+    return writer
+
+
+def _write(run: Run, writer: Writer, journal: Journal, progress: Progress | None, stop: Stop | None) -> None:
+    """Fill and name the output; what is on disk when that fails is kept for a later run."""
+    try:
+        run.fill(writer, progress, journal if run.resumable else None, stop)
+        run.commit(writer)
+        journal.remove()
+    except AllInputsFailedError:
+        journal.clear()
+        raise
+    except BaseException as error:
+        with suppress(LayerprobeError):
+            if run.resumable:
+                run.checkpoint(writer, journal)
+        if journal.entries:
+            writer.suspend()
+            error.add_note(f"{journal.rows} of {len(run.keys)} rows are kept in an unfinished output")
+        raise
+    finally:
+        writer.abort()
 
 
 def prepare_run(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Run:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from layerprobe.records import Array, Finish, Provenance, Sample, TensorSpec
+    from layerprobe.records import Array, Finish, Provenance, Sample, TensorSpec, WrittenBlock
 
 
 class Source(Protocol):
@@ -148,11 +148,24 @@ class Writer(Protocol):
     """Where activations go. Nothing stands under the output's name until `commit`.
 
     Constructed as `Writer(path, layers, paths)`: `layers` are `TensorSpec`s with every size known, `paths`
-    the N keys. The constructor reserves the space on disk and raises OutputError or WriteError.
+    the N keys. The constructor reserves the space on disk and raises OutputError or WriteError. With a fourth
+    argument, the `layout` of an earlier writer, it goes on with the unfinished output which that one left,
+    and raises ResumeError where rows would stand at other places.
     """
 
-    def write(self, start: int, activations: Mapping[str, Array]) -> None:
-        """Put (n, ...) arrays, one for each layer, at rows start to start + n; blocks come in order."""
+    layout: dict[str, int]
+    """Where each layer's rows begin in its file."""
+
+    def write(self, start: int, activations: Mapping[str, Array]) -> WrittenBlock:
+        """Put (n, ...) arrays, one for each layer, at rows start to start + n, where none came before."""
+        ...
+
+    def adopt(self, block: WrittenBlock) -> None:
+        """Take rows as written, for an earlier writer wrote them and they are on disk."""
+        ...
+
+    def sync(self) -> None:
+        """Bring what was written to disk."""
         ...
 
     def commit(self, failures: Mapping[int, str], provenance: Provenance) -> None:
@@ -164,8 +177,12 @@ class Writer(Protocol):
         """
         ...
 
+    def suspend(self) -> None:
+        """Leave the output unfinished, for a later writer to go on with."""
+        ...
+
     def abort(self) -> None:
-        """Remove what was written; a second call, or one after `commit`, does nothing."""
+        """Remove what was written; a second call, or one after `commit` or `suspend`, does nothing."""
         ...
 
 

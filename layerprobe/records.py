@@ -57,7 +57,12 @@ class LayerInfo:
     outputs: int | None = None
     """Tensors one call gives; None when the file does not say."""
     shapes: tuple[tuple[int | None, ...], ...] | None = None
-    """Of one row of each output; None unless the model was loaded to find out."""
+    """Of one row of each output, all calls together; None where that is not known. A size that the inputs
+    decide is None."""
+    row_bytes: int | None = None
+    """Of those outputs for one row, as float32; None where a size is not known."""
+    engine: Literal["graph", "keras"] | None = None
+    """The first engine that can compute it; None where `problem` says why none can, and for live models."""
     problem: str | None = None
     """Why this layer cannot be extracted; None when nothing is in the way."""
 
@@ -121,6 +126,8 @@ class Sample:
     """What the user calls it: a path (undecodable bytes as lone surrogates), "file.npy[3]"."""
     read: Callable[[], bytes | Array]
     """Gives the file's bytes, or one row of an array. Raises SampleError, and nothing else, when broken."""
+    file: str = ""
+    """The path that `read` reads; "" where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +181,12 @@ class ExtractOptions:
 
     overwrite: bool = False
     """Replace an existing output."""
+    resume: bool = False
+    """Go on with an unfinished output of the same run, if there is one."""
+    restart: bool = False
+    """Discard an unfinished output, if there is one."""
+    lock: bool = True
+    """Keep other runs from the output; some network file systems cannot."""
     dtype: Literal["float32", "float16"] = "float32"
     """Of stored activations; whole numbers and booleans keep their type."""
     pool: str = "none"
@@ -262,6 +275,19 @@ class Batch:
     inputs: tuple[Array, ...]
     """One array (len(rows), ...) per input of the model, in the model's order."""
     failures: tuple[Failure, ...]
+    files: str = ""
+    """A digest of the sizes and times that the files had before they were read."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenBlock:
+    """Consecutive rows that stand at their place in an output."""
+
+    start: int
+    stop: int
+    """The row after the last."""
+    checksums: Mapping[str, int]
+    """Layer -> CRC-32 of the bytes of these rows, as they are stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +308,8 @@ class Provenance:
     versions: Mapping[str, str]
     started: str
     """UTC, ISO 8601."""
+    run: Mapping[str, Any] = field(default_factory=dict)
+    """id, and signature: all that decides what the rows hold."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,29 +7,36 @@ import datetime
 import itertools
 import os
 import platform
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from layerprobe.batches import batches
+from layerprobe.batches import batches, changed_batches
 from layerprobe.bottleneck import bound_by
-from layerprobe.errors import AllInputsFailedError, UsageError
+from layerprobe.errors import AllInputsFailedError, StoppedError, UsageError
 from layerprobe.feeds import Clock, Feeds
+from layerprobe.identity import signature
+from layerprobe.journal import Entry, Head, Journal
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import Batch, ExtractOptions, Failure, Finish, Provenance, RunReport, TensorSpec
+from layerprobe.resume import failures_of
 from layerprobe.storing import Storing
 from layerprobe.version import __version__
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Collect, Engine, Writer
+    from layerprobe.protocols import Collect, Engine, Reader, Writer
     from layerprobe.records import Array
 
 Progress = Callable[[int, int, int], None]
 """Called with rows done, rows in all, and failed rows, after each batch."""
+
+Stop = Callable[[], bool]
+"""Whether the run shall end after the batch in hand."""
 
 KEPT_FAILURES = 1000
 """So many failures are kept for the report; the output's `error` has them all."""
@@ -53,6 +60,9 @@ class Run:
         self._how, self._clock = how, clock
         self.storing = Storing(engine, Finish(how.pool, how.dtype))
         self._failures: dict[int, Failure] = {}
+        self._done: set[int] = set()
+        """First rows of the batches that are in the output."""
+        self._id = secrets.token_hex(8)
         self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
     @property
@@ -60,22 +70,77 @@ class Run:
         """What is stored of each of the engine's outputs, in the same order."""
         return self.storing.specs
 
-    def fill(self, writer: Writer, progress: Progress | None = None) -> None:
-        """Compute every row and hand it to the writer, in order.
+    def adopt(self, writer: Writer, journal: Journal) -> None:
+        """Take the batches of an earlier run as they are, but for those of which a file was changed since."""
+        assert journal.head is not None
+        self._id, self._started = journal.head.run, journal.head.started
+        entries = {entry.block.start: entry for entry in journal.entries}
+        changed = changed_batches(
+            self.feeds, self.engine.batch_size, {start: entry.files for start, entry in entries.items()}
+        )
+        for start in sorted(entries.keys() - changed):
+            writer.adopt(entries[start].block)
+            self._failures.update((failure.index, failure) for failure in entries[start].failures)
+            self._done.add(start)
+
+    def fill(
+        self,
+        writer: Writer,
+        progress: Progress | None = None,
+        journal: Journal | None = None,
+        stop: Stop | None = None,
+    ) -> None:
+        """Compute every row that is not there yet and hand it to the writer, in order.
 
         While batch i is written here, i + 1 is computed and i + 2 decoded. What any of them raises ends the
         run; nothing goes on behind its back.
+
+        Args:
+            writer: Where the rows go.
+            progress: Called before the first batch and after each.
+            journal: Where it is noted now and then which rows are on disk; None: nowhere.
+            stop: Asked after each batch.
+
+        Raises:
+            StoppedError: `stop` said so.
         """
+        done = min(len(self._done) * self.engine.batch_size, len(self.feeds))
+        if progress is not None:
+            progress(done, len(self.feeds), len(self._failures))
         with closing(self._computed()) as computed:
             for batch, results in computed:
                 self._failures.update((failure.index, failure) for failure in batch.failures)
                 now = time.perf_counter()
                 block = self.storing.block(batch, results)
                 now = self._clock.add("reduce", now)
-                writer.write(batch.start, block)
+                written = writer.write(batch.start, block)
+                if journal is not None:
+                    journal.add(Entry(written, batch.failures, batch.files))
+                    if journal.due:
+                        self.checkpoint(writer, journal)
                 self._clock.add("write", now)
+                done += batch.size
                 if progress is not None:
-                    progress(batch.start + batch.size, len(self.feeds), len(self._failures))
+                    progress(done, len(self.feeds), len(self._failures))
+                if stop is not None and done < len(self.feeds) and stop():
+                    raise StoppedError(f"stopped after {done} of {len(self.feeds)} rows.")
+
+    def checkpoint(self, writer: Writer, journal: Journal) -> None:
+        """Bring what was written to disk, and into the journal."""
+        if journal.head is None:
+            journal.begin(Head(self._id, self._started, dict(writer.layout), self.signature))
+        writer.sync()
+        journal.flush()
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a later run can do exactly what is left: of a model in a file, with nothing random."""
+        return bool(self._probed.path) and not self._how.training
+
+    @cached_property
+    def signature(self) -> dict[str, Any]:
+        """All that decides what the rows hold."""
+        return signature(self._probed, self.feeds, self.engine, self.stored, self._how)
 
     def _computed(self) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
         """Every batch with its results, which stay as they are until the second batch after is asked for."""
@@ -114,7 +179,7 @@ class Run:
     def _without_refused(self, batch: Batch) -> Batch:
         reasons = self._refused(batch.inputs, batch.rows)
         failures = [
-            Failure(batch.start + place, self._keys[batch.start + place], "compute", reason)
+            Failure(batch.start + place, self.keys[batch.start + place], "compute", reason)
             for place, reason in reasons.items()
         ]
         kept = [number for number, place in enumerate(batch.rows) if place not in reasons]
@@ -138,12 +203,14 @@ class Run:
         return {}
 
     @cached_property
-    def _keys(self) -> list[str]:
+    def keys(self) -> list[str]:
+        """What each row is called."""
         return self.feeds.keys()
 
     def _batches(self) -> Generator[Batch, None, None]:
-        """Every batch; the time that is spent waiting for them counts as "input"."""
-        with closing(batches(self.feeds, self.engine.batch_size, worker_threads(self._how))) as taken:
+        """Every batch that is not there yet; the time that is spent waiting for them counts as "input"."""
+        workers = worker_threads(self._how)
+        with closing(batches(self.feeds, self.engine.batch_size, workers, self._done)) as taken:
             now = time.perf_counter()
             for batch in taken:
                 self._clock.add("input", now)
@@ -175,6 +242,12 @@ class Run:
             bound_by=bound_by(self._clock.seconds),
             notes=tuple(self._notes()),
         )
+
+    def nothing_to_do(self, finished: Reader) -> RunReport:
+        """What is there, instead of `fill` and `commit`, when an earlier run was this one and finished."""
+        self._failures = {failure.index: failure for failure in failures_of(finished)}
+        report = self.report(finished.path)
+        return dataclasses.replace(report, notes=("it was finished already: there was nothing to do",))
 
     def _notes(self) -> Iterator[str]:
         if self._probed.note is not None:
@@ -214,6 +287,7 @@ class Run:
             engine={**self.engine.describe(), "batch_size": self.engine.batch_size},
             versions=_versions(str(self.engine.describe().get("backend"))),
             started=self._started,
+            run={"id": self._id, "signature": self.signature},
         )
 
 

@@ -19,11 +19,11 @@ from output_samples import LAYERS, PATHS, assert_holds, sample_values, stored_va
 
 from layerprobe import registry
 from layerprobe.errors import LayerprobeError, WriteError
-from layerprobe.formats import placement
+from layerprobe.formats import pending
 from layerprobe.formats.opening import open_output
 from layerprobe.records import TensorSpec
 
-NAMING = ("open", "mkdir", "fsync", "ftruncate", "replace", "rename")
+NAMING = ("open", "mkdir", "fsync", "fdatasync", "ftruncate", "replace", "rename")
 """What changes which files there are, and the calls around it."""
 OPERATIONS = (*NAMING, "pwrite", "pread", "posix_fallocate", "statvfs")
 """What a writer asks of the system, and what can therefore fail."""
@@ -48,8 +48,9 @@ def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tup
     """A writer, and whether an old output stands at its place; what is written need not reach the disk."""
     file_format, way = request.param
     if way == "replacing in two steps":
-        monkeypatch.setattr(placement, "exchange", lambda *_: False)
+        monkeypatch.setattr(pending, "exchange", lambda *_: False)
     monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(os, "fdatasync", lambda _: None)
     return registry.find(registry.WRITERS, file_format, "format"), way != "fresh"
 
 
@@ -57,12 +58,12 @@ def test_bytes_are_on_disk_before_the_name_is_and_then_the_name(
     writer_class: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-    originals = {name: getattr(os, name) for name in ("fsync", "pwrite", "replace", "rename")}
+    originals = {name: getattr(os, name) for name in ("fsync", "fdatasync", "pwrite", "replace", "rename")}
 
     def recording(name: str) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
             where = os.readlink(f"/proc/self/fd/{args[0]}") if isinstance(args[0], int) else ""
-            steps.append(f"{name} {where}".strip())
+            steps.append(f"{name.replace('fdata', 'f')} {where}".strip())
             return originals[name](*args)
 
         return call
@@ -154,7 +155,7 @@ def test_systems_without_the_calls_of_posix_are_served(
     for name in ("pwrite", "pread", "posix_fallocate", "O_NOFOLLOW", "supports_dir_fd"):
         monkeypatch.delattr(os, name)
     monkeypatch.setattr(os, "supports_dir_fd", set(), raising=False)
-    monkeypatch.setattr(placement, "exchange", lambda *_: False)
+    monkeypatch.setattr(pending, "exchange", lambda *_: False)
     write_output(writer_class, tmp_path / "out", seed=1)
     values = write_output(writer_class, tmp_path / "out", seed=2)
     assert_holds(tmp_path / "out", values)

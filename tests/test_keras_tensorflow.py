@@ -6,8 +6,8 @@ import pytest
 from layerprobe.engines.keras_tensorflow import KerasTensorFlowEngine
 from layerprobe.engines.tracing import fixed_batch_size, model_inputs
 from layerprobe.errors import UsageError
+from layerprobe.layer_listing import layers
 from layerprobe.probe import Probe
-from layerprobe.probed_model import layers
 from layerprobe.records import Tap, TensorSpec
 from layerprobe.taps import find_layers
 

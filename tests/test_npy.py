@@ -11,7 +11,7 @@ import pytest
 from output_samples import PATHS, PROVENANCE, ROWS, assert_holds, write_output
 
 from layerprobe.errors import OutputFormatError, WriteError
-from layerprobe.formats import placement
+from layerprobe.formats import pending
 from layerprobe.formats.npy import NpyReader, NpyWriter
 from layerprobe.records import TensorSpec
 
@@ -63,7 +63,7 @@ def test_an_old_folder_is_put_back_when_the_new_one_cannot_take_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = write_output(NpyWriter, tmp_path / "out", seed=1)
-    monkeypatch.setattr(placement, "exchange", lambda *_: False)
+    monkeypatch.setattr(pending, "exchange", lambda *_: False)
     rename, calls = os.rename, []
 
     def second_fails(source: str, target: str) -> None:

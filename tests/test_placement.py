@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from pathlib import Path
 from typing import Any
@@ -82,16 +81,39 @@ def test_a_link_stays_a_link_and_its_target_is_replaced(
     assert_holds(target, values)
 
 
-def test_a_link_that_waits_under_the_temporary_name_is_not_followed(
-    writer_class: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(secrets, "token_hex", lambda _: "00")
+def test_what_waits_under_the_unfinished_name_is_not_followed(writer_class: Any, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
-    victim.write_text("precious")
-    (tmp_path / f".out.{os.getpid()}-00.tmp").symlink_to(victim)
-    with pytest.raises(OutputError, match="File exists"):
-        writer_class(str(tmp_path / "out"), LAYERS, PATHS)
-    assert victim.read_text() == "precious"
+    victim.mkdir()
+    (victim / "precious").write_text("precious")
+    for target in (victim, victim / "precious", tmp_path / "dangling"):
+        (tmp_path / ".out.unfinished").symlink_to(target)
+        values = write_output(writer_class, tmp_path / "out")
+        assert_holds(tmp_path / "out", values)
+        assert sorted(os.listdir(tmp_path)) == ["out", "victim"]
+    assert (victim / "precious").read_text() == "precious"
+
+
+def test_an_unfinished_output_that_is_no_file_of_ones_own_is_not_gone_on_with(
+    writer_class: Any, tmp_path: Path
+) -> None:
+    writer = writer_class(str(tmp_path / "out"), LAYERS, PATHS)
+    writer.suspend()
+    unfinished = tmp_path / ".out.unfinished"
+    unfinished.rename(tmp_path / "victim")
+    before = _contents(tmp_path / "victim")
+    unfinished.symlink_to("victim")
+    with pytest.raises(OutputError, match="cannot be created"):
+        writer_class(str(tmp_path / "out"), LAYERS, PATHS, writer.layout)
+    if (tmp_path / "victim").is_file():
+        unfinished.unlink()
+        os.link(tmp_path / "victim", unfinished)
+        with pytest.raises(OutputError, match="no file of your own"):
+            writer_class(str(tmp_path / "out"), LAYERS, PATHS, writer.layout)
+    assert _contents(tmp_path / "victim") == before
+
+
+def _contents(path: Path) -> list[bytes]:
+    return [file.read_bytes() for file in ([path] if path.is_file() else sorted(path.iterdir()))]
 
 
 def test_names_may_be_as_long_as_the_file_system_lets_them(writer_class: Any, tmp_path: Path) -> None:

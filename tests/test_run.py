@@ -89,6 +89,8 @@ PROBED = SimpleNamespace(
     note=None,
     info=SimpleNamespace(layers=[LayerInfo("big", "Dense", 0, ())], class_name="Sequential"),
     provenance=lambda: {"path": "m.h5"},
+    path="m.h5",
+    signature=lambda: {"model": "00"},
 )
 
 

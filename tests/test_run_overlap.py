@@ -16,7 +16,7 @@ from layerprobe.feeds import ArrayFeed, Clock, Feeds
 from layerprobe.records import ExtractOptions, Sample, TensorSpec
 from layerprobe.run import Run
 
-PROBED = SimpleNamespace(note=None)
+PROBED = SimpleNamespace(note=None, path="m.h5")
 
 
 class Broken(Exception):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
+import shlex
 import sys
 from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
+from layerprobe.cli import signals
 from layerprobe.cli.console import lost_stdout, say
-from layerprobe.errors import LayerprobeError
+from layerprobe.errors import LayerprobeError, StoppedError
 from layerprobe.version import __version__
 
 COMMANDS = {
@@ -25,6 +26,10 @@ COMMANDS = {
     "show": "layerprobe.cli.show:show",
     "stats": "layerprobe.cli.stats:stats",
 }
+
+
+LONGEST_COMMAND = 2000
+"""Characters of a command that are still worth printing; a shell may have put ten thousand names there."""
 
 
 class _LazyGroup(click.Group):
@@ -56,18 +61,17 @@ def cli() -> None:
     layerprobe show    photo.npz -o maps.png                     its feature maps as a picture
     layerprobe bench   model.h5 photos                           how fast it is here, and what bounds it
 
-    Exit codes: 0 done; 1 a bug; 2 usage; 3 done, but some inputs failed; 65 the model was refused; 66 no
-    input; 69 a device or package is missing; 70 every input failed; 71 not enough memory; 73 the output
-    cannot be created; 74 write error; 77 permission denied; 129, 130, 141, 143 ended by a signal.
+    Exit codes: 0 done; 1 a bug; 2 usage; 3 done, but some inputs failed; 65 the model or the resume was
+    refused; 66 no input; 69 a device or package is missing; 70 every input failed; 71 not enough memory; 73
+    the output cannot be created; 74 write error; 75 another run holds the output; 77 permission denied; 129,
+    130, 141, 143 ended by a signal.
     """
 
 
 def main() -> NoReturn:
     """Run the command line; every way to end gives one line on stderr and the documented code."""
     _reserve_standard_streams()
-    signal.signal(signal.SIGTERM, _terminate)
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
-        signal.signal(signal.SIGHUP, _terminate)
+    signals.install()
     sys.exit(run())
 
 
@@ -76,9 +80,17 @@ def run() -> int:
     try:
         result: Any = cli.main(prog_name="layerprobe", standalone_mode=False)
         return result if isinstance(result, int) else 0
+    except StoppedError as error:
+        say(str(error))
+        _tell_how_to_resume(error)
+        return 128 + (signals.received() or 0)
     except LayerprobeError as error:
         say(str(error))
+        _tell_how_to_resume(error)
         return error.exit_code
+    except SystemExit as error:
+        _tell_how_to_resume(error)
+        raise
     except click.UsageError as error:
         if error.ctx is not None:
             click.echo(error.ctx.get_usage(), err=True)
@@ -88,7 +100,7 @@ def run() -> int:
         say(error.format_message())
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        say("interrupted; nothing was written")
+        say("interrupted")
         return 130
     except OSError as error:
         # Click prints help and versions by itself; every other OSError has the name of a file, or is a bug.
@@ -100,9 +112,18 @@ def run() -> int:
         return 71
 
 
-def _terminate(number: int, _: object) -> NoReturn:
-    """A signal ends the run through its `finally` blocks, which remove what is half-written."""
-    sys.exit(128 + number)
+def _tell_how_to_resume(error: BaseException) -> None:
+    """Say what is kept of a run that ended early, and the command that goes on with it."""
+    for note in getattr(error, "__notes__", ()):
+        say(note)
+        program = "layerprobe" if not sys.argv[0].endswith("__main__.py") else "python -m layerprobe"
+        arguments = [argument for argument in sys.argv[1:] if argument not in ("--resume", "--restart")]
+        command = f"{program} {shlex.join([*arguments[:1], '--resume', *arguments[1:]])}"
+        say(
+            f"to go on: {command}"
+            if len(command) < LONGEST_COMMAND
+            else "the same command with --resume goes on"
+        )
 
 
 def _reserve_standard_streams() -> None:

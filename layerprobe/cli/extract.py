@@ -13,6 +13,7 @@ from layerprobe.bottleneck import WAITS
 from layerprobe.cli.console import emit, escape, only_our_own_lines, say
 from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
 from layerprobe.cli.progress import progress
+from layerprobe.cli.signals import stoppable
 from layerprobe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ PARTIAL = 3
     "-o", "--output", type=click.Path(), help="x.npz, x.h5, or a folder. [default: after the input]"
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option("--resume", is_flag=True, help="Go on with an unfinished output, if there is one.")
+@click.option("--restart", is_flag=True, help="Discard an unfinished output, if there is one.")
+@click.option(
+    "--no-lock", "lock", flag_value=False, default=True, help="For file systems that cannot lock files."
+)
 @click.option(
     "--from-file", "lists", multiple=True, metavar="LIST", help="A file that lists images; repeats."
 )
@@ -123,7 +129,7 @@ def extract(
     from layerprobe.pipeline import extract as run
 
     opened = _inputs(inputs, lists, nul, named, options["limit"])
-    with only_our_own_lines(verbose), progress(quiet or as_json) as update:
+    with only_our_own_lines(verbose), progress(quiet or as_json) as update, stoppable() as stop:
         report = run(
             model,
             opened,
@@ -134,6 +140,7 @@ def extract(
             lambdas=read_lambdas(lambdas),
             max_memory=max_memory,
             progress=update,
+            stop=stop,
             **options,
         )
     if as_json:

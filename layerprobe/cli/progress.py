@@ -36,11 +36,13 @@ def _bar(unit: str) -> Iterator[Callable[[int, int, int], None]]:
         TextColumn("{task.fields[failed]}"),
     )
     started = time.monotonic()
+    first: list[int] = []
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(unit, total=None, rate="", failed="")
 
         def update(done: int, rows: int, failed: int) -> None:
-            rate = done / max(time.monotonic() - started, 1e-9)
+            first.append(done) if not first else None
+            rate = (done - first[0]) / max(time.monotonic() - started, 1e-9)
             told = f"[red]{failed} failed" if failed else ""
             bar.update(task, completed=done, total=rows, rate=f"{rate:.1f} {unit}/s", failed=told)
 

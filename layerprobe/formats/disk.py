@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +22,38 @@ def create(path: str) -> int:
     """Open a file that was not there before, even as a link, with the permissions that umask leaves."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     return os.open(path, flags, 0o666)
+
+
+def reopen(path: str, flags: int = 0) -> int:
+    """Open a file that an earlier run made, for reading and writing: no link, and nobody else's.
+
+    Args:
+        path: Of the file.
+        flags: Others of `os.open`, such as `os.O_CREAT`.
+
+    Raises:
+        OSError: As from the system, or because something else waits under that name.
+    """
+    flags |= os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    found = os.fstat(descriptor)
+    theirs = hasattr(os, "geteuid") and found.st_uid != os.geteuid()
+    if not stat.S_ISREG(found.st_mode) or theirs or found.st_nlink > 1:
+        os.close(descriptor)
+        raise PermissionError(errno.EPERM, f"{path!r} is there already and is no file of your own")
+    return descriptor
+
+
+def discard(path: str) -> None:
+    """Remove what an earlier run left under a name: a file, a link (not what it means) or a folder."""
+    try:
+        is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return
+    if is_folder:
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
 
 
 @contextmanager
@@ -41,6 +74,11 @@ def require_space(folder: str, size: int, path: str) -> None:
             f"there is not enough space for {path!r}: it needs {_amount(size)} and {_amount(free)} are free, "
             "so free some or give -o for another place."
         )
+
+
+def disk_space(descriptor: int) -> int:
+    """Tell how many bytes of the disk a file has already; 0 where the system does not say."""
+    return 512 * getattr(os.fstat(descriptor), "st_blocks", 0)
 
 
 def allocate(descriptor: int, size: int) -> None:
@@ -76,6 +114,11 @@ def read_at(descriptor: int, offset: int, size: int) -> bytes:
         return os.pread(descriptor, size, offset)
     os.lseek(descriptor, offset, os.SEEK_SET)
     return os.read(descriptor, size)
+
+
+def sync(descriptor: int) -> None:
+    """Bring a file's bytes, and its length, to disk."""
+    getattr(os, "fdatasync", os.fsync)(descriptor)
 
 
 def sync_folder(folder: str) -> None:

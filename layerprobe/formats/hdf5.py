@@ -13,14 +13,21 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from layerprobe.errors import WriteError
-from layerprobe.formats.placement import PendingFile
+from layerprobe.errors import LayerprobeError
+from layerprobe.formats.pending import PendingFile
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
-from layerprobe.formats.rows import RowBlocks, StoredLayer, stored_layers
+from layerprobe.formats.rows import (
+    RowBlocks,
+    StoredLayer,
+    check_layout,
+    check_size,
+    laid_out_differently,
+    stored_layers,
+)
 from layerprobe.formats.schema import HDF5_NAMES, VERSION, VERSION_KEY, dump_record, outcomes
 
 if TYPE_CHECKING:
-    from layerprobe.records import Array, Provenance, TensorSpec
+    from layerprobe.records import Array, Provenance, TensorSpec, WrittenBlock
 
 _TEXT = h5py.string_dtype("utf-8")
 _ALIGNMENT = 64
@@ -32,33 +39,64 @@ _LONGEST_ATTRIBUTE = 60_000
 class HDF5Writer:
     """Writes an HDF5 file, laid out first; see `protocols.Writer`."""
 
-    def __init__(self, path: str, layers: Sequence[TensorSpec], paths: Sequence[str]) -> None:
+    def __init__(
+        self,
+        path: str,
+        layers: Sequence[TensorSpec],
+        paths: Sequence[str],
+        resume: Mapping[str, int] | None = None,
+    ) -> None:
         self._layers = stored_layers(layers, len(paths), HDF5_NAMES)
         self._blocks = RowBlocks(self._layers, len(paths))
-        self._file = PendingFile(path, "hdf5")
+        self._file = PendingFile(path, "hdf5", resume=resume is not None)
         with ExitStack() as on_error:
-            on_error.callback(self.abort)
-            with _editing(self._file, "w") as file:
+            on_error.callback(self.abort if resume is None else self.suspend)
+            # A run killed in `commit` leaves any state: all but the rows is written anew, and is the same.
+            places = self._places_of_rows(resume or {})
+            check_size(path, self._file.size(), max((end for _, end in places), default=0))
+            with _editing(self._file, "w", places) as (file, port):
                 file.attrs[VERSION_KEY] = VERSION
-                self._places = {layer.layer: _lay_out(file, layer) for layer in self._layers}
+                self.layout = {layer.layer: _lay_out(file, layer) for layer in self._layers}
+                check_layout(path, self.layout, resume)
                 _write_texts(file, "paths", paths)
-            self._file.reserve(self._file.size())
+            self._file.reserve(port.size)
+            self._file.truncate(port.size)
             on_error.pop_all()
 
-    def write(self, start: int, activations: Mapping[str, Array]) -> None:
+    def _places_of_rows(self, layout: Mapping[str, int]) -> list[tuple[int, int]]:
+        """Where no byte of HDF5's own may go: (first, one after the last)."""
+        sizes = {layer.layer: layer.size for layer in self._layers}
+        return [(place, place + sizes.get(layer, 0)) for layer, place in layout.items()]
+
+    def write(self, start: int, activations: Mapping[str, Array]) -> WrittenBlock:
         """Put a block of rows at its place."""
-        for layer, place, data in self._blocks.take(start, activations):
-            self._file.write(self._places[layer.layer] + place, data)
+        return self._blocks.write(start, activations, self._put)
+
+    def _put(self, layer: StoredLayer, place: int, data: memoryview) -> None:
+        self._file.write(self.layout[layer.layer] + place, data)
+
+    def adopt(self, block: WrittenBlock) -> None:
+        """Take rows as written."""
+        self._blocks.adopt(block)
+
+    def sync(self) -> None:
+        """Bring what was written to disk."""
+        self._file.sync()
 
     def commit(self, failures: Mapping[int, str], provenance: Provenance) -> None:
         """Write the texts, and name the file."""
         self._blocks.finish()
         record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance)
-        with _editing(self._file, "r+") as file:
+        with _editing(self._file, "r+", self._places_of_rows(self.layout)) as (file, port):
             for name, texts in outcomes(self._blocks.rows, failures).items():
                 _write_texts(file, name, texts)
             file.create_dataset("provenance", data=record, dtype=_TEXT)
+        self._file.truncate(port.size)
         self._file.commit()
+
+    def suspend(self) -> None:
+        """Leave the file unfinished."""
+        self._file.suspend()
 
     def abort(self) -> None:
         """Remove what was written."""
@@ -99,69 +137,77 @@ def _encode(text: str) -> bytes:
 
 
 class _Port(io.RawIOBase):
-    """A pending file as HDF5 sees it: one that never fails.
+    """A pending file as HDF5 sees it: one that never fails, and ends where HDF5 thinks that it does.
 
     HDF5 can crash the process when the disk is full. So the first failure is kept for `_editing` to raise,
     and HDF5 is told that all is well.
+
+    Args:
+        file: What is read and written; its own length does not matter.
+        size: Where it ends at first.
+        rows: Places, (first, one after the last), that hold rows; to write there is a failure.
     """
 
-    def __init__(self, file: PendingFile) -> None:
-        self._file = file
+    def __init__(self, file: PendingFile, size: int, rows: Sequence[tuple[int, int]]) -> None:
+        self._file, self.size, self._rows = file, size, rows
         self._position = 0
-        self.failure: str | None = None
+        self.failure: LayerprobeError | None = None
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to an offset from the beginning, the position or the end."""
-        origin = (0, self._position, self._file.size())[whence]
-        self._position = origin + offset
+        self._position = (0, self._position, self.size)[whence] + offset
         return self._position
 
     def readinto(self, buffer: Any) -> int:
         """Read at the position; zeros beyond the end, and after a failure: HDF5 may follow what it gets."""
-        data = b""
+        data, wanted = b"", min(len(buffer), max(0, self.size - self._position))
         with self._keeping_failure():
             if self.failure is None:
-                data = self._file.read(self._position, len(buffer))
+                data = self._file.read(self._position, wanted)
         buffer[:] = data.ljust(len(buffer), b"\0")
         self._position += len(buffer)
         return len(buffer)
 
     def write(self, data: Any) -> int:
         """Write at the position."""
+        end = self._position + len(data)
         with self._keeping_failure():
+            if any(self._position < stop and start < end for start, stop in self._rows):
+                raise laid_out_differently(self._file.path)
             self._file.write(self._position, data)
-        self._position += len(data)
+        self._position = end
+        self.size = max(self.size, end)
         return len(data)
 
     def truncate(self, size: int | None = None) -> int:
         """Set the size; None: the position."""
-        size = self._position if size is None else size
-        with self._keeping_failure():
-            self._file.truncate(size)
-        return size
+        self.size = self._position if size is None else size
+        return self.size
 
     @contextmanager
     def _keeping_failure(self) -> Iterator[None]:
         try:
             yield
-        except WriteError as error:
+        except LayerprobeError as error:
             # Not the error itself: its traceback would keep h5py's own objects alive until Python has ended,
             # and HDF5, which cleans up only then, would call back into nothing.
-            self.failure = self.failure or str(error)
+            self.failure = self.failure or type(error)(str(error))
 
 
 @contextmanager
-def _editing(file: PendingFile, mode: str) -> Iterator[h5py.File]:
+def _editing(
+    file: PendingFile, mode: str, rows: Sequence[tuple[int, int]]
+) -> Iterator[tuple[h5py.File, _Port]]:
     """Open a pending file with h5py; raises WriteError when something could not be written."""
-    port = _Port(file)
+    port = _Port(file, 0 if mode == "w" else file.size(), rows)
     try:
         with h5py.File(port, mode, alignment_interval=_ALIGNMENT) as opened:
-            yield opened
+            yield opened, port
     except Exception:
         if port.failure is None:
             raise
     if port.failure is not None:
-        raise WriteError(port.failure)
+        raise port.failure
 
 
 class HDF5Reader(OutputReader):

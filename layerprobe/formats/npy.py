@@ -8,38 +8,60 @@ from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING
 
 from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, text_blocks, text_dtype
-from layerprobe.formats.placement import FOLDER_RECORD, PendingFolder
+from layerprobe.formats.pending import PendingFolder
+from layerprobe.formats.placement import FOLDER_RECORD
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
-from layerprobe.formats.rows import RowBlocks, stored_layers
+from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
 from layerprobe.formats.schema import FOLDER_NAMES, dump_record, outcomes
 
 if TYPE_CHECKING:
-    from layerprobe.records import Array, Provenance, TensorSpec
+    from layerprobe.records import Array, Provenance, TensorSpec, WrittenBlock
 
 
 class NpyWriter:
     """Writes a folder of `.npy` files, laid out first; see `protocols.Writer`."""
 
-    def __init__(self, path: str, layers: Sequence[TensorSpec], paths: Sequence[str]) -> None:
+    def __init__(
+        self,
+        path: str,
+        layers: Sequence[TensorSpec],
+        paths: Sequence[str],
+        resume: Mapping[str, int] | None = None,
+    ) -> None:
         self._layers = stored_layers(layers, len(paths), FOLDER_NAMES)
         self._blocks = RowBlocks(self._layers, len(paths))
-        self._folder = PendingFolder(path)
+        headers = {layer.layer: npy_header(layer.dtype, layer.shape) for layer in self._layers}
+        self.layout = {layer: len(header) for layer, header in headers.items()}
+        check_layout(path, self.layout, resume)
+        self._folder = PendingFolder(path, resume=resume is not None)
         with ExitStack() as on_error:
-            on_error.callback(self.abort)
-            headers = {layer.stored: npy_header(layer.dtype, layer.shape) for layer in self._layers}
-            self._places = {name: len(header) for name, header in headers.items()}
-            self._folder.create(
-                {f"{layer.stored}.npy": len(headers[layer.stored]) + layer.size for layer in self._layers}
-            )
-            for name, header in headers.items():
-                self._folder.write(f"{name}.npy", 0, header)
+            on_error.callback(self.abort if resume is None else self.suspend)
+            sizes = {_file(layer): self.layout[layer.layer] + layer.size for layer in self._layers}
+            if resume is None:
+                self._folder.create(sizes)
+            else:
+                self._folder.discard(FOLDER_RECORD)
+                for name, size in sizes.items():
+                    check_size(path, self._folder.size(name), size)
+            for layer in self._layers:
+                self._folder.write(_file(layer), 0, headers[layer.layer])
             self._write_texts("paths.npy", paths)
             on_error.pop_all()
 
-    def write(self, start: int, activations: Mapping[str, Array]) -> None:
+    def write(self, start: int, activations: Mapping[str, Array]) -> WrittenBlock:
         """Put a block of rows at its place."""
-        for layer, place, data in self._blocks.take(start, activations):
-            self._folder.write(f"{layer.stored}.npy", self._places[layer.stored] + place, data)
+        return self._blocks.write(start, activations, self._put)
+
+    def _put(self, layer: StoredLayer, place: int, data: memoryview) -> None:
+        self._folder.write(_file(layer), self.layout[layer.layer] + place, data)
+
+    def adopt(self, block: WrittenBlock) -> None:
+        """Take rows as written."""
+        self._blocks.adopt(block)
+
+    def sync(self) -> None:
+        """Bring what was written to disk."""
+        self._folder.sync()
 
     def commit(self, failures: Mapping[int, str], provenance: Provenance) -> None:
         """Write the texts, and name the folder."""
@@ -54,6 +76,7 @@ class NpyWriter:
     def _write_texts(self, name: str, texts: Sequence[str]) -> None:
         dtype = text_dtype(texts)
         header = npy_header(dtype, (len(texts),))
+        self._folder.discard(name)
         self._folder.create({name: len(header) + len(texts) * dtype.itemsize})
         self._folder.write(name, 0, header)
         place = len(header)
@@ -61,9 +84,17 @@ class NpyWriter:
             self._folder.write(name, place, part)
             place += len(part)
 
+    def suspend(self) -> None:
+        """Leave the folder unfinished."""
+        self._folder.suspend()
+
     def abort(self) -> None:
         """Remove what was written."""
         self._folder.abort()
+
+
+def _file(layer: StoredLayer) -> str:
+    return f"{layer.stored}.npy"
 
 
 class NpyReader(OutputReader):

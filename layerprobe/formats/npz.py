@@ -14,29 +14,40 @@ from contextlib import ExitStack
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from layerprobe.formats.crc32 import combine
 from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, text_blocks, text_dtype
-from layerprobe.formats.placement import PendingFile
+from layerprobe.formats.pending import PendingFile
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
-from layerprobe.formats.rows import RowBlocks, StoredLayer, stored_layers
+from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
 from layerprobe.formats.schema import NPZ_NAMES, dump_record, outcomes
 from layerprobe.formats.zip64 import DEFLATED, Member, central_directory, local_header
 
 if TYPE_CHECKING:
-    from layerprobe.records import Array, Provenance, TensorSpec
+    from layerprobe.records import Array, Provenance, TensorSpec, WrittenBlock
 
 
 class NpzWriter:
     """Writes an `.npz` file, laid out first; see `protocols.Writer`."""
 
-    def __init__(self, path: str, layers: Sequence[TensorSpec], paths: Sequence[str]) -> None:
+    def __init__(
+        self,
+        path: str,
+        layers: Sequence[TensorSpec],
+        paths: Sequence[str],
+        resume: Mapping[str, int] | None = None,
+    ) -> None:
         self._layers = stored_layers(layers, len(paths), NPZ_NAMES)
         self._blocks = RowBlocks(self._layers, len(paths))
         self._members: dict[str, Member] = {}
         self._end = 0
-        self._file = PendingFile(path, "npz")
+        headers = [self._add(layer) for layer in self._layers]
+        self.layout = {layer.layer: self._members[layer.layer].end - layer.size for layer in self._layers}
+        check_layout(path, self.layout, resume)
+        self._file = PendingFile(path, "npz", resume=resume is not None)
         with ExitStack() as on_error:
-            on_error.callback(self.abort)
-            headers = [self._add(layer) for layer in self._layers]
+            on_error.callback(self.abort if resume is None else self.suspend)
+            if resume is not None:
+                check_size(path, self._file.size(), self._end)
             self._file.reserve(self._end)
             for member, header in zip(self._members.values(), headers, strict=True):
                 self._file.write(member.data_place, header)
@@ -52,16 +63,24 @@ class NpzWriter:
         self._end = member.end
         return header
 
-    def write(self, start: int, activations: Mapping[str, Array]) -> None:
+    def write(self, start: int, activations: Mapping[str, Array]) -> WrittenBlock:
         """Put a block of rows at its place."""
-        for layer, place, data in self._blocks.take(start, activations):
-            member = self._members[layer.layer]
-            self._file.write(member.end - layer.size + place, data)
-            member.crc = zlib.crc32(data, member.crc)
+        return self._blocks.write(start, activations, self._put)
+
+    def _put(self, layer: StoredLayer, place: int, data: memoryview) -> None:
+        self._file.write(self.layout[layer.layer] + place, data)
+
+    def adopt(self, block: WrittenBlock) -> None:
+        """Take rows as written."""
+        self._blocks.adopt(block)
+
+    def sync(self) -> None:
+        """Bring what was written to disk."""
+        self._file.sync()
 
     def commit(self, failures: Mapping[int, str], provenance: Provenance) -> None:
         """Write the texts and what makes the file an archive, and name it."""
-        self._blocks.finish()
+        self._count_checksums()
         record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance)
         for name, texts in outcomes(self._blocks.rows, failures).items():
             self._texts.append(self._write_texts(name, texts))
@@ -69,8 +88,17 @@ class NpzWriter:
         members = [*self._members.values(), *self._texts]
         for member in members:
             self._file.write(member.place, local_header(member))
-        self._file.write(self._end, central_directory(members, self._end))
+        directory = central_directory(members, self._end)
+        self._file.write(self._end, directory)
+        # A run that was killed here may have written more.
+        self._file.truncate(self._end + len(directory))
         self._file.commit()
+
+    def _count_checksums(self) -> None:
+        for block in self._blocks.finish():
+            for layer in self._layers:
+                member, size = self._members[layer.layer], (block.stop - block.start) * layer.row_bytes
+                member.crc = combine(member.crc, block.checksums[layer.layer], size)
 
     def _write_texts(self, name: str, given: str | Sequence[str]) -> Member:
         texts, shape = ([given], ()) if isinstance(given, str) else (given, (len(given),))
@@ -90,6 +118,10 @@ class NpzWriter:
     def _append(self, member: Member, data: bytes) -> None:
         self._file.write(member.end, data)
         member.stored_size += len(data)
+
+    def suspend(self) -> None:
+        """Leave the file unfinished."""
+        self._file.suspend()
 
     def abort(self) -> None:
         """Remove what was written."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from bisect import bisect_left, insort
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from layerprobe.errors import ResumeError
 from layerprobe.formats.schema import NameRules, stored_dtype, stored_names
+from layerprobe.records import WrittenBlock
 
 if TYPE_CHECKING:
     from layerprobe.records import Array, TensorSpec
@@ -63,38 +67,95 @@ def stored_layers(specs: Sequence[TensorSpec], rows: int, rules: NameRules) -> l
     return layers
 
 
+def check_layout(path: str, layout: Mapping[str, int], earlier: Mapping[str, int] | None) -> None:
+    """Check that rows go where an earlier writer of the same output put them; None: there was none.
+
+    Raises:
+        ResumeError: They do not.
+    """
+    if earlier is not None and layout != earlier:
+        raise laid_out_differently(path)
+
+
+def laid_out_differently(path: str) -> ResumeError:
+    """Say that rows of an unfinished output would go where an earlier writer put something else."""
+    return ResumeError(
+        f"the unfinished {path!r} was laid out differently, by another version of layerprobe or HDF5: "
+        "resume it with that, or give --restart to begin again."
+    )
+
+
+def check_size(path: str, size: int, wanted: int) -> None:
+    """Check that an unfinished file is as long as an earlier writer made it. Raises ResumeError."""
+    if size < wanted:
+        raise ResumeError(
+            f"the unfinished {path!r} is damaged, {wanted - size} bytes of it are gone: "
+            "give --restart to begin again."
+        )
+
+
 class RowBlocks:
-    """Turns blocks of rows into bytes, and sees to it that each row comes once and in order."""
+    """Turns blocks of rows into bytes, and sees to it that each row comes once."""
 
     def __init__(self, layers: Sequence[StoredLayer], rows: int) -> None:
         self.layers = layers
         self.rows = rows
-        self.done = 0
+        self._blocks: list[WrittenBlock] = []
+        """In the order of their rows."""
 
-    def take(
-        self, start: int, activations: Mapping[str, Array]
-    ) -> Iterator[tuple[StoredLayer, int, memoryview]]:
-        """Check one block and give, for each layer, the place of its bytes in the layer's array, and them.
+    def write(
+        self,
+        start: int,
+        activations: Mapping[str, Array],
+        put: Callable[[StoredLayer, int, memoryview], None],
+    ) -> WrittenBlock:
+        """Check one block and put each layer's bytes at their place.
 
         Args:
-            start: Row of the block's first; the one after the last block's last.
+            start: Row of the block's first.
             activations: (n, ...) arrays by layer name, in the layer's dtype, or in the stored one.
+            put: Called with a layer, the place of the bytes in the layer's array, and the bytes.
 
         Raises:
-            ValueError: The block is not what was announced.
+            ValueError: The block is not what was announced, or some of its rows came before.
         """
         arrays = [_checked(layer, activations[layer.layer]) for layer in self.layers]
         counts = {len(array) for array in arrays}
-        if start != self.done or len(counts) > 1 or start + max(counts, default=0) > self.rows:
-            raise ValueError(f"{sorted(counts)} rows came for {start}; next is {self.done} of {self.rows}")
-        self.done += max(counts, default=0)
+        if len(counts) > 1:
+            raise ValueError(f"as many rows of every layer were announced, {sorted(counts)} came")
+        stop = start + max(counts, default=0)
+        self._check_free(start, stop)
+        checksums = {}
         for layer, array in zip(self.layers, arrays, strict=True):
-            yield layer, start * layer.row_bytes, array.reshape(-1).view(np.uint8).data
+            data = array.reshape(-1).view(np.uint8).data
+            put(layer, start * layer.row_bytes, data)
+            checksums[layer.layer] = zlib.crc32(data)
+        block = WrittenBlock(start, stop, checksums)
+        self.adopt(block)
+        return block
 
-    def finish(self) -> None:
-        """Check that every row came. Raises ValueError."""
-        if self.layers and self.done != self.rows:
-            raise ValueError(f"only {self.done} of {self.rows} rows were written")
+    def adopt(self, block: WrittenBlock) -> None:
+        """Take rows as written, for an earlier run wrote them. Raises ValueError."""
+        self._check_free(block.start, block.stop)
+        insort(self._blocks, block, key=_start)
+
+    def _check_free(self, start: int, stop: int) -> None:
+        place = bisect_left(self._blocks, start, key=_start)
+        before = self._blocks[place - 1].stop if place else 0
+        after = self._blocks[place].start if place < len(self._blocks) else self.rows
+        if not before <= start <= stop <= after:
+            raise ValueError(f"rows {start} to {stop} came, rows {before} to {after} were announced")
+
+    def finish(self) -> list[WrittenBlock]:
+        """Give all blocks, in the order of their rows. Raises ValueError when rows are missing."""
+        done = sum(block.stop - block.start for block in self._blocks)
+        if self.layers and done != self.rows:
+            raise ValueError(f"only {done} of {self.rows} rows were written")
+        return self._blocks
+
+
+def _start(block: WrittenBlock) -> int:
+    return block.start
 
 
 def _checked(layer: StoredLayer, array: Array) -> Array:

@@ -70,8 +70,9 @@ class ArraySource:
     def __iter__(self) -> Iterator[Sample]:
         index = 0
         for array in self._arrays:
+            path = _split(array.label)[0]
             for row in range(array.rows):
-                yield Sample(index, f"{array.label}[{row}]", partial(array.read, row))
+                yield Sample(index, f"{array.label}[{row}]", partial(array.read, row), path)
                 index += 1
 
 

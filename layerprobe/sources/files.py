@@ -24,6 +24,11 @@ class Readable(Protocol):
     """An image within a file, such as a member of a tar file."""
 
     @property
+    def archive(self) -> str:
+        """Path of the file."""
+        ...
+
+    @property
     def key(self) -> str:
         """What its row is called."""
         ...
@@ -52,9 +57,9 @@ class FileSource:
     def __iter__(self) -> Iterator[Sample]:
         for index, file in enumerate(self._files):
             if isinstance(file, str):
-                yield Sample(index, file, partial(read_file, file))
+                yield Sample(index, file, partial(read_file, file), file)
             else:
-                yield Sample(index, file.key, file.read)
+                yield Sample(index, file.key, file.read, file.archive)
 
 
 def read_file(path: str) -> bytes:

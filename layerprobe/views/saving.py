@@ -7,7 +7,8 @@ import os
 from typing import TYPE_CHECKING
 
 from layerprobe.errors import OutputError, UsageError
-from layerprobe.formats.placement import PendingFile, check_target
+from layerprobe.formats.pending import PendingFile
+from layerprobe.formats.placement import check_target
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -1,0 +1,293 @@
+"""Which rows of an unfinished output are safely on disk, and whose they are.
+
+Beside an unfinished output stands its journal, one JSON object a line: who writes it ("pid"), what the run
+is ("layerprobe_journal"), and for each block of rows ("rows") a line, written when their bytes are on disk.
+A kill at any moment leaves whole lines and at most one torn one, the last, which is ignored. Who has the
+journal locked has the output; a dead process holds no lock.
+
+    with Journal(output, path) as journal:          # the lock, and what an earlier run left
+        journal.begin(head)                         # or go on: journal.head, journal.entries
+        ...                                         # rows are written, and brought to disk
+        journal.add(entry)
+        journal.flush()
+        ...                                         # the output takes its name
+        journal.remove()
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from layerprobe.errors import BusyError, LayerprobeError, OutputError
+from layerprobe.formats.disk import reopen, reported, sync, sync_folder, write_all
+from layerprobe.records import Failure, WrittenBlock
+
+VERSION = 1
+_HEAD = "layerprobe_journal"
+
+SECONDS_BETWEEN_FLUSHES = 1.0
+"""So much work is lost to a kill; bringing every batch to disk by itself would slow down fast models."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the run of a journal is."""
+
+    run: str
+    """Random; the finished output has it in its provenance."""
+    started: str
+    """UTC, ISO 8601."""
+    layout: dict[str, int]
+    """Of the writer."""
+    signature: dict[str, Any]
+    """All that decides what the rows hold, as plain JSON; a run of another one cannot go on with this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One block of rows that is on disk."""
+
+    block: WrittenBlock
+    failures: tuple[Failure, ...] = ()
+    """Those of these rows."""
+    files: str = ""
+    """`Batch.files`: another digest later means that a file was changed."""
+
+
+class Journal:
+    """The journal of one output, locked.
+
+    Args:
+        output: What the user calls the output, for messages.
+        path: Of the journal; see `placement.journal_name`.
+        lock: Keep other runs from the output; only for file systems that cannot lock may this be left out.
+
+    Raises:
+        BusyError: Another run holds it.
+        OutputError: It cannot be created or locked.
+    """
+
+    def __init__(self, output: str, path: str, *, lock: bool = True) -> None:
+        self._output, self._path = output, path
+        self._descriptor = _claim(path, output, lock)
+        self.head: Head | None = None
+        """Of the run to go on with; None: there is none."""
+        self.entries: list[Entry] = []
+        """What is on disk, as it was written; of two for the same rows the later one counts."""
+        self._noted: list[Entry] = []
+        """What `flush` will write."""
+        self._is_new = False
+        with open(self._descriptor, "rb", closefd=False) as file:
+            self._end = self._read(file.read())
+        self._flushed = time.monotonic()
+        try:
+            self._append([_holder()])
+        except LayerprobeError:
+            self.close()
+            raise
+
+    def _read(self, data: bytes) -> int:
+        """Take in the lines of an earlier run; gives where the whole ones end."""
+        end = 0
+        while stop := data.find(b"\n", end) + 1:
+            try:
+                record = json.loads(data[end:stop])
+                if _HEAD in record:
+                    self.head = _head(record)
+                elif self.head is not None and "rows" in record:
+                    self.entries.append(_entry(record, list(self.head.layout)))
+                elif "pid" not in record:
+                    break
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                break
+            end = stop
+        return end
+
+    def clear(self) -> None:
+        """Forget what an earlier run left; to be done before its rows are discarded. Raises WriteError."""
+        self.head, self.entries, self._end = None, [], 0
+        self._append([_holder()])
+        with reported(self._output):
+            sync(self._descriptor)
+
+    def begin(self, head: Head) -> None:
+        """Say what this run is, in an empty journal; `flush` writes it."""
+        self.head, self._is_new = head, True
+
+    def add(self, entry: Entry) -> None:
+        """Note a block of rows; `flush` writes it."""
+        self._noted.append(entry)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to bring rows to disk, and then to `flush`."""
+        return time.monotonic() - self._flushed >= SECONDS_BETWEEN_FLUSHES
+
+    def flush(self) -> None:
+        """Bring what was noted to disk; the rows must be there already. Raises WriteError."""
+        assert self.head is not None
+        lines = [{_HEAD: VERSION, **asdict(self.head)}] if self._is_new else []
+        self._append([*lines, *map(_record, self._noted)])
+        with reported(self._output):
+            sync(self._descriptor)
+            if self._is_new:
+                sync_folder(os.path.dirname(self._path))
+        self.entries += self._noted
+        self._noted, self._is_new = [], False
+        self._flushed = time.monotonic()
+
+    def _append(self, records: list[dict[str, Any]]) -> None:
+        """Write lines after the last whole one."""
+        data = b"".join(json.dumps(record).encode() + b"\n" for record in records)
+        with reported(self._output):
+            os.ftruncate(self._descriptor, self._end)
+            write_all(self._descriptor, self._end, data)
+        self._end += len(data)
+
+    @property
+    def rows(self) -> int:
+        """How many rows are on disk, for a later run to go on with."""
+        return sum(
+            {entry.block.start: entry.block.stop - entry.block.start for entry in self.entries}.values()
+        )
+
+    def close(self) -> None:
+        """Let other runs have the output; the journal stays for them if rows are on disk."""
+        if not self.entries:
+            self.remove()
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor != -1:
+            os.close(descriptor)
+
+    def remove(self) -> None:
+        """Remove the journal: the output has its name."""
+        if self._descriptor != -1:
+            with suppress(OSError):
+                os.unlink(self._path)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def difference(earlier: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> str | None:
+    """Say in words where two signatures differ first; None where they do not.
+
+    Args:
+        earlier: Of the run that left the unfinished output.
+        now: Of the run that would go on with it.
+        within: What the two are a part of.
+    """
+    for name in dict.fromkeys([*earlier, *now]):
+        before, after = earlier.get(name), now.get(name)
+        if before == after:
+            continue
+        full = f"{within} {name}".strip().replace("_", " ")
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            return difference(before, after, full)
+        return f"its {full} was {_short(before)}, now it is {_short(after)}"
+    return None
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return text if len(text) <= 60 else f"{text[:40]}..."
+
+
+def _holder() -> dict[str, Any]:
+    return {"pid": os.getpid(), "host": platform.node()}
+
+
+def _head(record: Mapping[str, Any]) -> Head:
+    signature = dict(record["signature"])
+    if record[_HEAD] != VERSION:
+        signature["journal"] = record[_HEAD]
+    return Head(str(record["run"]), str(record["started"]), dict(record["layout"]), signature)
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    """The line of a block; checksums stand in the order of the head's layers."""
+    block = entry.block
+    record: dict[str, Any] = {"rows": [block.start, block.stop], "crc32": list(block.checksums.values())}
+    if entry.failures:
+        record["failed"] = [
+            [failure.index, failure.key, failure.stage, failure.reason] for failure in entry.failures
+        ]
+    if entry.files:
+        record["files"] = entry.files
+    return record
+
+
+def _entry(record: Mapping[str, Any], layers: list[str]) -> Entry:
+    start, stop = map(int, record["rows"])
+    checksums = dict(zip(layers, map(int, record["crc32"]), strict=True))
+    failures = tuple(
+        Failure(int(index), str(key), stage, str(reason))
+        for index, key, stage, reason in record.get("failed", [])
+    )
+    return Entry(WrittenBlock(start, stop, checksums), failures, str(record.get("files", "")))
+
+
+def _claim(path: str, output: str, lock: bool) -> int:
+    """Open a journal and lock it."""
+    while True:
+        try:
+            descriptor = reopen(path, os.O_CREAT)
+        except OSError as error:
+            raise OutputError(
+                f"{output!r} cannot be created, for its journal cannot be opened: {error.strerror}; "
+                "give -o for another place."
+            ) from error
+        try:
+            if lock:
+                _lock(descriptor, output)
+            # The run that had it before may have removed it in the meantime.
+            if os.path.samestat(os.stat(path), os.fstat(descriptor)):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, output: str) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows, where a file that is open cannot be removed or replaced by others
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BusyError(
+            f"another run{_who(descriptor)} is writing {output!r}: wait for it, or give -o for another name."
+        ) from error
+    except OSError as error:
+        raise OutputError(
+            f"{output!r} cannot be locked ({error.strerror}): give --no-lock if no other run writes to it."
+        ) from error
+
+
+def _who(descriptor: int) -> str:
+    """Name the process that wrote to the journal last."""
+    with open(descriptor, "rb", closefd=False) as file:
+        holders = [line for line in file if line.startswith(b'{"pid"')]
+    with suppress(ValueError, LookupError, TypeError):
+        holder = json.loads(holders[-1])
+        return f" (pid {holder['pid']} on {holder['host']})"
+    return ""

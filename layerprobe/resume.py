@@ -1,0 +1,123 @@
+"""What an earlier run left of an output: to go on with, to begin again, or in the way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any
+
+from layerprobe.errors import LayerprobeError, OutputError, ResumeError
+from layerprobe.formats.disk import discard, reported
+from layerprobe.formats.opening import open_output
+from layerprobe.formats.placement import check_target, journal_name, unfinished_name
+from layerprobe.journal import Journal, difference
+from layerprobe.records import ExtractOptions, Failure
+
+if TYPE_CHECKING:
+    from layerprobe.protocols import Reader
+
+
+def claim(path: str, file_format: str, how: ExtractOptions) -> Journal:
+    """Take hold of an output, and see what is there.
+
+    Args:
+        path: Of the output.
+        file_format: A name in `registry.WRITERS`.
+        how: `overwrite`, `resume`, `restart` and `lock` matter.
+
+    Returns:
+        The journal: with a head, if there is an unfinished output to go on with.
+
+    Raises:
+        BusyError: Another run holds the output.
+        OutputError: It cannot be created, or is in the way, finished or not, and nobody said what to do.
+    """
+    check_target(path, file_format, overwrite=how.overwrite or how.resume)
+    journal = Journal(path, journal_name(path), lock=how.lock)
+    try:
+        _tidy(path, journal)
+        if journal.head is not None and not (how.resume or how.restart):
+            raise OutputError(
+                f"{path!r} is unfinished, with {journal.rows} rows on disk: give --resume to go on with it "
+                "or --restart to begin again."
+            )
+        if journal.head is not None and how.restart:
+            journal.clear()
+        if journal.head is not None:
+            check_target(path, file_format, how.overwrite)
+        return journal
+    except BaseException:
+        journal.close()
+        raise
+
+
+def _tidy(path: str, journal: Journal) -> None:
+    """Do what is left of a run that was killed when its output had its name already."""
+    if journal.head is None:
+        return
+    unfinished = unfinished_name(path)
+    if not os.path.lexists(unfinished):
+        journal.clear()
+    elif _run_of(path) == journal.head.run:
+        # Two folders change their names in one step: this is the one that was replaced.
+        with reported(path):
+            discard(unfinished)
+        journal.clear()
+
+
+def _run_of(path: str) -> str | None:
+    """Which run wrote the output at `path`; None when that is not known, or there is none."""
+    with suppress(LayerprobeError), open_output(path) as reader:
+        run = reader.provenance.get("run")
+        return str(run.get("id")) if isinstance(run, dict) else None
+    return None
+
+
+def check_same_run(path: str, journal: Journal, signature: Mapping[str, Any]) -> None:
+    """Check that the unfinished output is one of this run. Raises ResumeError."""
+    assert journal.head is not None
+    _check_same(path, "unfinished", journal.head.signature, signature)
+
+
+def finished_output(path: str, how: ExtractOptions, signature: Mapping[str, Any]) -> Reader | None:
+    """Open the output that a run would resume, where it was finished already; None: there is none.
+
+    Raises:
+        ResumeError: It is another run's.
+        OutputFormatError: It is no output of layerprobe.
+    """
+    if how.restart or not os.path.lexists(path):
+        return None
+    try:
+        with ExitStack() as on_error:
+            reader = on_error.enter_context(open_output(path))
+            run = reader.provenance.get("run")
+            earlier = run.get("signature") if isinstance(run, dict) else None
+            _check_same(path, "finished", earlier if isinstance(earlier, dict) else {}, signature)
+            on_error.pop_all()
+    except LayerprobeError:
+        if how.overwrite:
+            return None
+        raise
+    return reader
+
+
+def failures_of(reader: Reader) -> list[Failure]:
+    """Give the rows of a finished output that failed."""
+    outcomes = zip(reader.paths, reader.status, reader.error, strict=True)
+    return [
+        Failure(row, key, "read", reason)
+        for row, (key, status, reason) in enumerate(outcomes)
+        if status != "ok"
+    ]
+
+
+def _check_same(path: str, state: str, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    found = difference(earlier, now)
+    if found is not None:
+        instead = "--restart to begin again" if state == "unfinished" else "--overwrite to replace it"
+        raise ResumeError(
+            f"the {state} {path!r} belongs to a different run, for {found}: give {instead}, "
+            "or -o for another name."
+        )

@@ -1,0 +1,117 @@
+"""A model without a framework, for tests of whole runs: `extract` as it is, with an engine of ten lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from layerprobe import pipeline
+from layerprobe.formats.opening import open_output
+from layerprobe.records import LayerInfo, TensorSpec
+
+ROWS = 50
+FORMATS = {"hdf5": "out.h5", "npz": "out.npz", "npy": "out"}
+BROKEN = (7, 8, 31)
+"""Rows of `write_inputs` that cannot be decoded."""
+
+
+class MadeUpEngine:
+    """A vector, a map and a whole number of each image."""
+
+    outputs = (
+        TensorSpec("vector", (3,), "float32", layer="vector"),
+        TensorSpec("block/map", (8, 8, 3), "float32", layer="block/map"),
+        TensorSpec("count", (), "int32", layer="count"),
+    )
+    finish = None
+
+    def __init__(self, batch_size: int, pause: float) -> None:
+        self.batch_size, self._pause = batch_size, pause
+        self.overflowed: dict[str, int] = {}
+
+    def run(self, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        time.sleep(self._pause)
+        (x,) = inputs
+        return {
+            "vector": np.sqrt(x.mean((1, 2)) + 1),
+            "block/map": np.tanh(x / 100),
+            "count": x.sum((1, 2, 3)).astype("int32"),
+        }
+
+    def start(self, inputs: Sequence[np.ndarray]) -> Callable[[], dict[str, np.ndarray]]:
+        return lambda: self.run(inputs)
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": "made up", "device": "none", "precision": "float32"}
+
+
+class MadeUpModel:
+    """What `pipeline` asks of a `ProbedModel`."""
+
+    path = "model.h5"
+    note = None
+    inputs = (TensorSpec("image", (8, 8, 3), "float32"),)
+    fixed_batch_size = None
+    info = SimpleNamespace(layers=[LayerInfo("vector", "Dense", 0, ())], class_name="Sequential")
+    sha256 = "00" * 32
+    pause = 0.0
+
+    def __init__(self, path: str, layers: Sequence[str], *_: object) -> None:
+        self._layers = layers
+
+    def prepare(self) -> None:
+        """Nothing to load."""
+
+    def engine(self, inputs: object, *, batch_size: int, how: object) -> MadeUpEngine:
+        engine = MadeUpEngine(batch_size, self.pause)
+        specs = {spec.name: spec for spec in engine.outputs}
+        engine.outputs = tuple(specs[name] for name in self._layers)
+        return engine
+
+    def provenance(self) -> dict[str, Any]:
+        return {"path": self.path, "sha256": self.sha256}
+
+    def signature(self) -> dict[str, Any]:
+        return {"model": self.sha256}
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def use_made_up_model(patch: pytest.MonkeyPatch) -> None:
+    """Have `extract` run `MadeUpModel`, whatever model it is given."""
+    patch.setattr(pipeline, "ProbedModel", MadeUpModel)
+
+
+def write_inputs(folder: Path, rows: int = ROWS) -> list[str]:
+    """Write small images of noise, some of them broken."""
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    folder.mkdir()
+    for row in range(rows):
+        Image.fromarray(random.integers(0, 256, (8, 8, 3), "uint8")).save(folder / f"{row:03}.png")
+        if row in BROKEN:
+            (folder / f"{row:03}.png").write_bytes(b"no image")
+    return sorted(map(str, folder.iterdir()))
+
+
+def extract(inputs: Sequence[str], output: Path, **options: Any) -> Any:
+    """Run all layers, ten rows at once unless otherwise said."""
+    names = [spec.name for spec in MadeUpEngine.outputs]
+    options = {"batch_size": 10, "workers": 2} | options
+    return pipeline.extract("model.h5", inputs, options.pop("layers", names), str(output), **options)
+
+
+def contents(output: Path) -> dict[str, bytes]:
+    """Every byte of every dataset of an output."""
+    with open_output(output) as reader:
+        found = {name: np.asarray(reader[name]).tobytes() for name in reader}
+        texts = {"paths": reader.paths, "status": reader.status, "error": reader.error}
+    return found | {name: "\n".join(lines).encode() for name, lines in texts.items()}
