@@ -132,6 +132,11 @@ class ProbedModel:
         """The batch size that is part of the model's input shape, if one is."""
         return self._first_runnable().fixed_batch_size
 
+    @property
+    def usual_batch_size(self) -> int:
+        """The batch size that suits the engine, where nothing else is asked for."""
+        return self._first_runnable().usual_batch_size
+
     def engine(
         self,
         inputs: Sequence[TensorSpec],

@@ -105,6 +105,9 @@ class Runnable(Protocol):
     note: str | None
     """Why its numbers are trusted, where that is not the same for every model."""
 
+    usual_batch_size: int
+    """B where nothing else is asked for."""
+
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The inputs that the taps need, in the model's order; free sizes are None."""

@@ -192,7 +192,7 @@ class ExtractOptions:
     pool: str = "none"
     """A name in `registry.REDUCTIONS`."""
     batch_size: int | None = None
-    """Rows computed at once; None: 32, or fewer where the activations would pass 256 MiB."""
+    """Rows computed at once; None: 8, or 32 with Keras, or fewer where the activations would pass 128 MiB."""
     limit: int | None = None
     """Only the first so many inputs."""
     engine: Literal["auto", "graph", "converted", "keras"] = "auto"

@@ -64,6 +64,8 @@ class ConvertedModel:
         self._cache, self._instead = cache, instead
         self._traced: dict[tuple[TensorSpec, ...], KerasTensorFlowEngine] = {}
         self._made: dict[tuple[TensorSpec, ...], Converted] = {}
+        self.usual_batch_size = 8
+        """As for the graph engine."""
         self.note: str | None = None
         """Why the conversion is trusted, once that is known."""
 

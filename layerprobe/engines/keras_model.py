@@ -30,6 +30,7 @@ class KerasModel:
     """
 
     note: str | None = None
+    usual_batch_size = 32
 
     def __init__(
         self,

@@ -30,6 +30,8 @@ class GraphFile:
     """
 
     note: str | None = None
+    usual_batch_size = 8
+    """The processor's caches are used best, and two batches at a time take little memory."""
 
     def __init__(self, file: ModelFile, taps: Sequence[Tap]) -> None:
         self._file, self._taps = file, taps
