@@ -166,8 +166,9 @@ def test_the_note_says_how_far_the_engines_are_apart(dense, tmp_path, monkeypatc
     path, batch, expected = dense
     np.save(tmp_path / "in.npy", batch)
     without_graph_engine(monkeypatch)
+    options = {"overwrite": True, "batch_size": 6}
     for text in ("it agrees with Keras: ", "it agreed with Keras when it was converted: "):
-        report = extract(path, str(tmp_path / "in.npy"), ["r"], tmp_path / "out.npz", overwrite=True)
+        report = extract(path, str(tmp_path / "in.npy"), ["r"], tmp_path / "out.npz", **options)
         assert f"(it is told not to); {text}largest relative difference" in report.notes[0]
         assert report.notes[0].endswith("in 'r', 6 rows")
         with layerprobe.open(tmp_path / "out.npz") as output:

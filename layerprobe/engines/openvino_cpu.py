@@ -38,8 +38,8 @@ class CompiledModel:
         core = ov.Core()
         if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise UnavailableError("this processor cannot compute in bfloat16: leave --precision out.")
-        # Two batches on half of the processor each cost less than one on all of it after the other: cores that
-        # wait for each other after every layer take 15 % more time, a quarter more with decoding in between.
+        # Two batches on half of the processor each cost less than one on all of it after the other: cores
+        # that wait for each other after every layer take 15 % more time, a quarter more beside decoding.
         streams = "2" if batch_size is not None and batch_size > 1 else "1"
         # Without the hint OpenVINO may take bfloat16 where the processor has it.
         options = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision], "NUM_STREAMS": streams}
