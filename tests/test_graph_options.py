@@ -30,8 +30,7 @@ EXAMPLES = int(os.environ.get("LAYERPROBE_EXAMPLES", "5"))
 
 def model_of(class_name: str, shape: tuple[int, ...], arguments: dict[str, Any], turned: bool) -> Any:
     """The layer, behind a convolution that leaves its tensor channels-first where `turned`."""
-    x = keras.Input(shape, name="x")
-    y = keras.layers.Dense(1, name="unused")(x) if not shape else x
+    y = x = keras.Input(shape, name="x")
     if turned and 2 <= len(shape) <= 4:
         y = getattr(keras.layers, f"Conv{len(shape) - 1}D")(shape[-1], 1, name="before")(x)
     y = getattr(keras.layers, class_name)(**arguments, name="layer")(y)
