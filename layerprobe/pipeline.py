@@ -238,15 +238,20 @@ def _feed(probed: ProbedModel, spec: TensorSpec, source: Source, how: ExtractOpt
 
 
 def _engine(probed: ProbedModel, feeds: Feeds, how: ExtractOptions) -> Engine:
-    """Build the engine, again with smaller batches where the activations would be too big."""
+    """Build the engine, again with other batches where its activations are too big or it is another one."""
     computing = Computing(how.training, how.seed, finish=Finish(how.pool, how.dtype))
-    row_bytes = None
+
+    def fitting(row_bytes: int | None) -> int:
+        fixed, usual = probed.fixed_batch_size, probed.usual_batch_size
+        return choose_batch_size(how, len(feeds), fixed, usual, row_bytes)
+
+    batch_size = fitting(None)
     while True:
-        batch_size = choose_batch_size(how, len(feeds), probed.fixed_batch_size, row_bytes)
         engine = probed.engine(feeds.specs, batch_size=batch_size, how=computing)
         row_bytes = sum(
             int(np.prod(cast(tuple[int, ...], spec.shape))) * np.dtype(np.float32).itemsize
             for spec in engine.outputs
         )
-        if choose_batch_size(how, len(feeds), probed.fixed_batch_size, row_bytes) >= batch_size:
+        if fitting(row_bytes) == batch_size:
             return engine
+        batch_size = fitting(row_bytes)

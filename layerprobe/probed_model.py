@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from layerprobe.engines.device import check_device
 from layerprobe.engines.graph.file import GraphFile
 from layerprobe.engines.graph.unsupported import Unsupported
-from layerprobe.engines.keras_model import KerasModel, gpus, load, output_shapes
+from layerprobe.engines.keras_model import KerasModel, gpus, load
 from layerprobe.errors import UnavailableError, UsageError
 from layerprobe.modelfile.listing import describe_file
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.select import select
-from layerprobe.records import (
-    INFERENCE,
-    MAX_MEMORY,
-    Computing,
-    LayerInfo,
-    ModelInfo,
-    ModelOptions,
-    Tap,
-    TensorSpec,
-)
+from layerprobe.records import INFERENCE, Computing, ModelInfo, ModelOptions, Tap, TensorSpec
 
 if TYPE_CHECKING:
     import keras
@@ -84,7 +74,7 @@ class ProbedModel:
         else:
             self.path = ""
             self._live = model
-            self.info = _describe_live(model)
+            self.info = describe_live(model)
         if not layers:
             raise UsageError(
                 f"name at least one layer: `layerprobe layers {self.path or 'MODEL'}` lists them."
@@ -92,7 +82,7 @@ class ProbedModel:
         if self._file is not None and not self.info.layers:
             # The file of a subclassed model does not list its layers; the loaded model does.
             self._live = load(self._file, None, device)
-            self.info = _describe_live(self._live, self.info)
+            self.info = describe_live(self._live, self.info)
         for text in layers:
             if not isinstance(text, str):
                 raise UsageError(f"layers are named by text, such as 'conv1'. Received: {text!r}")
@@ -124,6 +114,11 @@ class ProbedModel:
     def fixed_batch_size(self) -> int | None:
         """The batch size that is part of the model's input shape, if one is."""
         return self._first_runnable().fixed_batch_size
+
+    @property
+    def usual_batch_size(self) -> int:
+        """The batch size that suits the engine, where nothing else is asked for."""
+        return self._first_runnable().usual_batch_size
 
     def engine(
         self,
@@ -232,7 +227,7 @@ def _file_sha256(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _describe_live(model: keras.Model, info: ModelInfo | None = None) -> ModelInfo:
+def describe_live(model: keras.Model, info: ModelInfo | None = None) -> ModelInfo:
     """What a live model says of itself; `info` is what its file said before."""
     from layerprobe.engines.tracing import model_inputs
     from layerprobe.taps import describe_model
@@ -245,42 +240,3 @@ def _describe_live(model: keras.Model, info: ModelInfo | None = None) -> ModelIn
         inputs=model_inputs(model) or (info.inputs if info else ()),
         layers=describe_model(model),
     )
-
-
-def layers(
-    path: str | os.PathLike[str],
-    *,
-    shapes: bool = False,
-    custom_objects: Mapping[str, Any] | None = None,
-    weights: str | None = None,
-    lambdas: Mapping[str, str] | None = None,
-    max_memory: int = MAX_MEMORY,
-) -> tuple[LayerInfo, ...]:
-    """The layers of a saved model, from its file alone.
-
-    Args:
-        path: The model.
-        shapes: Load the model and add the output shapes, which no file stores.
-        custom_objects: The user's own classes and functions, by name; with them a model is loaded whose file
-            lists no layers.
-        weights: Of an HDF5 file with the weights, for a model that came without them.
-        lambdas: Expressions for Lambda layers, by address or bare name.
-        max_memory: Bytes that one layer may ask for beyond the file's weights, or one tensor of one row.
-
-    Returns:
-        An outer layer before its inner ones; empty for a subclassed model that was not loaded.
-    """
-    options = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
-    with ModelFile(os.fspath(path), options) as file:
-        info = describe_file(file)
-        if not shapes and (info.layers or not custom_objects):
-            return info.layers
-        reachable = [layer.address for layer in info.layers if not layer.problem]
-        model = load(file, set(reachable) if info.layers else None)
-    live = _describe_live(model, info)
-    found = info.layers or live.layers
-    if not shapes:
-        return found
-
-    known = output_shapes(model, reachable or [layer.address for layer in found], live.inputs)
-    return tuple(dataclasses.replace(layer, shapes=known.get(layer.address)) for layer in found)

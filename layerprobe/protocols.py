@@ -90,6 +90,9 @@ class Runnable(Protocol):
     What cannot be run so raises `Unsupported` (`engines/graph/unsupported.py`), and the next engine is tried.
     """
 
+    usual_batch_size: int
+    """B where nothing else is asked for."""
+
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The inputs that the taps need, in the model's order; free sizes are None."""

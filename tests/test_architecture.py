@@ -14,7 +14,7 @@ FLOORS = [
     {"__init__"},
     {"looking"},
     {"bench"},
-    {"pipeline", "probe"},
+    {"pipeline", "probe", "layer_listing"},
     {"run"},
     {"resume"},
     {"batches", "identity", "storing"},

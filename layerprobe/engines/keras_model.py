@@ -29,6 +29,8 @@ class KerasModel:
         max_memory: Bytes that one tensor of one row may have.
     """
 
+    usual_batch_size = 32
+
     def __init__(
         self,
         model: ModelFile | keras.Model,

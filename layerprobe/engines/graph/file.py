@@ -29,6 +29,9 @@ class GraphFile:
         ModelError: The file is damaged.
     """
 
+    usual_batch_size = 8
+    """The processor's caches are used best, and two batches at a time take little memory."""
+
     def __init__(self, file: ModelFile, taps: Sequence[Tap]) -> None:
         self._file, self._taps = file, taps
         if not file.graph.layers:
