@@ -17,6 +17,7 @@ from layerprobe.engines.device import find_gpu
 from layerprobe.engines.tracing import (
     Trace,
     as_the_model_takes_them,
+    described,
     fixed_batch_size,
     padded,
     seeded,
@@ -167,12 +168,7 @@ class KerasTensorFlowEngine:
     def describe(self) -> dict[str, Any]:
         """Name, device and precision, for the provenance."""
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        return {
-            "name": "keras",
-            "backend": "tensorflow",
-            "device": devices[0].name,
-            "precision": self._how.precision,
-        }
+        return described("tensorflow", devices[0].name, self._how, self.seed)
 
     def _compile(self, trace: Trace, inputs: Sequence[TensorSpec]) -> Any:
         """Compile the model for one batch shape."""
