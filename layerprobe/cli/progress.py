@@ -51,14 +51,16 @@ def _bar(unit: str) -> Iterator[Callable[[int, int, int], None]]:
 
 def _lines(unit: str) -> Callable[[int, int, int], None]:
     started = told = time.monotonic()
+    first: list[int] = []
 
     def update(done: int, rows: int, failed: int) -> None:
         nonlocal told
         now = time.monotonic()
-        if now - told < SECONDS_BETWEEN_LINES or done == rows:  # the closing line tells the end
+        first.append(done) if not first else None  # what an earlier run did, in no time
+        if now - told < SECONDS_BETWEEN_LINES or done in (first[0], rows):  # the closing line tells the end
             return
         told = now
-        rate = done / (now - started)
+        rate = (done - first[0]) / (now - started)
         broken = f", {failed} failed" if failed else ""
         say(f"{done} of {rows} {unit}, {rate:.1f} {unit}/s, {(rows - done) / rate:.0f} s left{broken}")
 

@@ -16,6 +16,7 @@ from layerprobe.engines.device import find_gpu
 from layerprobe.engines.tracing import (
     Trace,
     as_the_model_takes_them,
+    described,
     fixed_batch_size,
     padded,
     seeded,
@@ -155,12 +156,7 @@ class KerasJaxEngine:
 
     def describe(self) -> dict[str, Any]:
         """Name, device and precision, for the provenance."""
-        return {
-            "name": "keras",
-            "backend": "jax",
-            "device": f"{self._device} ({self._device.device_kind})",
-            "precision": self._how.precision,
-        }
+        return described("jax", f"{self._device} ({self._device.device_kind})", self._how, self.seed)
 
     def _state(self) -> list[Any]:
         """The values of the model's variables, which its function takes, so that changed ones are seen."""
