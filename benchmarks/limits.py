@@ -4,7 +4,7 @@
 
 Each part has the machine for itself when it is measured, and the time of one image is the sum of the three.
 The model alone is OpenVINO's `benchmark_app` (`-hint throughput`) on what OpenVINO's converter makes of the
-Keras model with the same two outputs, in batches of the same size; decoding alone is Pillow and NumPy in a
+Keras model with the same two outputs, in batches of 32; decoding alone is Pillow and NumPy in a
 thread per core; the disk alone is `pwrite` and `fsync` of as many bytes.
 """
 
@@ -28,16 +28,14 @@ from models import converted, made
 from PIL import Image
 from writing import plain_write
 
-from layerprobe.plan import DEFAULT_BATCH_SIZE
-
 TARGET = 0.95
-SIZE = (224, 224)
+BATCH, SIZE = 32, (224, 224)
 
 
 def compute_alone(path: Path, seconds: int) -> float:
     """Images per second of `benchmark_app`."""
     options = ["-d", "CPU", "-hint", "throughput", "-infer_precision", "f32", "-t", seconds]
-    shape = f"[{DEFAULT_BATCH_SIZE},{SIZE[0]},{SIZE[1]},3]"
+    shape = f"[{BATCH},{SIZE[0]},{SIZE[1]},3]"
     application = Path(sys.executable).with_name("benchmark_app")
     out = timed([application, "-m", path, "-shape", shape, *options])[1]
     found = re.search(r"Throughput:\s*([\d.]+) FPS", out)
