@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from layerprobe.engines.graph.file import GraphFile
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.keras_model import KerasModel, gpus, load
 from layerprobe.errors import UnavailableError, UsageError
+from layerprobe.modelfile.digest import Digest
 from layerprobe.modelfile.listing import describe_file
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.select import select
@@ -142,23 +142,32 @@ class ProbedModel:
         return engine
 
     def provenance(self) -> dict[str, Any]:
-        """Which model this is: path, SHA-256, format, Keras version."""
+        """Which model this is: path, SHA-256, format, Keras version, SHA-256 of weights given beside it."""
         return {
             "path": os.path.abspath(self.path) if self.path else "",
             "sha256": self._file.archive.sha256() if self._file is not None else None,
             "file_format": self.info.file_format,
             "keras_version": self.info.keras_version,
             "class_name": self.info.class_name,
+            "weights": self._weights_sha256(),
         }
 
     def signature(self) -> dict[str, Any]:
         """What of the model decides its values; custom code counts by its names alone."""
         return {
             "model": self._file.archive.sha256() if self._file is not None else None,
-            "weights": _file_sha256(self._options.weights) if self._options.weights else None,
+            "weights": self._weights_sha256(),
             "lambdas": dict(self._options.lambdas),
             "custom_objects": sorted(self._options.custom_objects),
         }
+
+    def _weights_sha256(self) -> str | None:
+        """Of the weights file that was given beside the model, as it was opened."""
+        if self._file is None or self._options.weights is None or self._file.archive.weights_source is None:
+            return None
+        found = Digest(self._file.archive.weights_source.descriptor, hashed=True).sha256()
+        self._file.archive.check_unchanged()
+        return found
 
     def _first_engine(self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing) -> Engine:
         """The first engine in the order that can be built."""
@@ -220,11 +229,6 @@ class ProbedModel:
             )
         if self._engines != ["keras"]:
             self._engines, self._runnable = ["keras"], None
-
-
-def _file_sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def describe_live(model: keras.Model, info: ModelInfo | None = None) -> ModelInfo:
