@@ -17,6 +17,7 @@ from layerprobe.errors import LayerprobeError, StoppedError
 from layerprobe.version import __version__
 
 COMMANDS = {
+    "cache": "layerprobe.cli.cache:cache",
     "bench": "layerprobe.cli.bench:bench",
     "check": "layerprobe.cli.check:check",
     "compare": "layerprobe.cli.compare:compare",

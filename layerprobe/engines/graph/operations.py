@@ -10,6 +10,7 @@ from openvino import opset13 as op
 
 from layerprobe.engines.graph.activations import ELEMENTWISE
 from layerprobe.engines.graph.functions import FUNCTIONS, as_node
+from layerprobe.engines.graph.images import at_size
 from layerprobe.engines.graph.rearranging import cut, place_of, split
 from layerprobe.engines.graph.selection import einsum, extreme, in_sequence, one_hot
 from layerprobe.engines.graph.unsupported import Unsupported
@@ -147,6 +148,17 @@ def _logical_xor(x1: Any, x2: Any) -> Node:
     return op.logical_xor(as_node(x1, "bool"), as_node(x2, "bool"))
 
 
+def _resize(x: Any, size: Any, data_format: str = "channels_last", **how: Any) -> Node:
+    x = as_node(x, FLOATS)
+    if len(dims(x)) != 4:
+        raise Unsupported(f"a tensor with {len(dims(x))} axes")
+    height, width = size
+    if data_format == "channels_first":
+        return at_size(x, (height, width), how)
+    resized = at_size(op.transpose(x, whole([0, 3, 1, 2])), (height, width), how)
+    return op.transpose(resized, whole([0, 2, 3, 1]))
+
+
 def _grayscale(x: Any, data_format: str = "channels_last") -> Node:
     axis = len(dims(x)) - (1 if data_format == "channels_last" else 3)
     shape = [3 if place == axis else 1 for place in range(len(dims(x)))]
@@ -199,6 +211,7 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "RGBToGrayscale": _grayscale,
     "Rad2deg": _times(180 / math.pi),
     "Reciprocal": _floats(lambda x: op.divide(constant(1.0), x)),
+    "Resize": _resize,
     "Roll": _roll,
     "Sinh": _floats(op.sinh),
     "SoftShrink": _soft_shrink,
