@@ -79,8 +79,7 @@ def main() -> NoReturn:
 def run() -> int:
     """Run the command of `sys.argv`; every error a user can cause becomes one line and its code."""
     try:
-        result: Any = cli.main(prog_name="layerprobe", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        return _called()
     except StoppedError as error:
         say(str(error))
         _tell_how_to_resume(error)
@@ -111,6 +110,17 @@ def run() -> int:
     except MemoryError:
         say("not enough memory: give a smaller --batch-size")
         return 71
+
+
+def _called() -> int:
+    """Run the command; a signal that C code has wrapped in an error of its own comes out as what it was."""
+    try:
+        result: Any = cli.main(prog_name="layerprobe", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except (ImportError, SystemError) as error:
+        if isinstance(error.__cause__, KeyboardInterrupt | SystemExit):
+            raise error.__cause__ from None
+        raise
 
 
 def _tell_how_to_resume(error: BaseException) -> None:
