@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from layerprobe import registry
+from layerprobe.engines.cache import user_cache
 from layerprobe.errors import AllInputsFailedError, LayerprobeError, UsageError
 from layerprobe.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed
 from layerprobe.journal import Journal
@@ -86,7 +87,8 @@ def extract(
     started, clock = time.perf_counter(), Clock()
     how = read_options(options)
     needs = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
-    probed = ProbedModel(model, layers, needs, how.engine, how.device)
+    cache = user_cache() if how.cache else None
+    probed = ProbedModel(model, layers, needs, how.engine, how.device, cache)
     sources = open_sources(inputs, how.limit)
     keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
     path, file_format = choose_output(None if output is None else os.fspath(output), keys)
@@ -239,7 +241,7 @@ def _feed(probed: ProbedModel, spec: TensorSpec, source: Source, how: ExtractOpt
 
 def _engine(probed: ProbedModel, feeds: Feeds, how: ExtractOptions) -> Engine:
     """Build the engine, again with other batches where its activations are too big or it is another one."""
-    computing = Computing(how.training, how.seed, finish=Finish(how.pool, how.dtype))
+    computing = Computing(how.training, how.seed, how.precision, Finish(how.pool, how.dtype))
 
     def fitting(row_bytes: int | None) -> int:
         fixed, usual = probed.fixed_batch_size, probed.usual_batch_size

@@ -70,9 +70,11 @@ def check_options(options: ExtractOptions) -> None:
         raise UsageError(f"dtype must be float32 or float16. Received: {options.dtype!r}")
     if options.pool not in REDUCTIONS:
         raise UsageError(f"pool must be one of {', '.join(sorted(REDUCTIONS))}. Received: {options.pool!r}")
-    if options.engine not in ("auto", "graph", "keras"):
-        raise UsageError(f"engine must be auto, graph or keras. Received: {options.engine!r}")
-    if options.engine == "graph" and options.training:
+    if options.engine not in ("auto", "graph", "converted", "keras"):
+        raise UsageError(f"engine must be auto, graph, converted or keras. Received: {options.engine!r}")
+    if options.precision not in ("float32", "bfloat16"):
+        raise UsageError(f"precision must be float32 or bfloat16. Received: {options.precision!r}")
+    if options.engine in ("graph", "converted") and options.training:
         raise UsageError("training needs the engine keras: leave --engine out.")
     for name in ("batch_size", "limit", "max_pixels", "workers"):
         value = getattr(options, name)

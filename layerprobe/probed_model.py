@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from layerprobe import registry
+from layerprobe.engines.cache import Cache
 from layerprobe.engines.device import check_device
 from layerprobe.engines.graph.file import GraphFile
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.keras_model import KerasModel, gpus, load
+from layerprobe.engines.openvino_import import import_openvino
 from layerprobe.errors import UnavailableError, UsageError
 from layerprobe.modelfile.digest import Digest
 from layerprobe.modelfile.listing import describe_file
@@ -22,7 +26,12 @@ if TYPE_CHECKING:
 
     from layerprobe.protocols import Engine, Runnable
 
-ENGINES = {"auto": ("graph", "keras"), "graph": ("graph",), "keras": ("keras",)}
+ENGINES = {
+    "auto": ("graph", "converted", "keras"),
+    "converted": ("converted",),
+    "graph": ("graph",),
+    "keras": ("keras",),
+}
 """What the user asks for -> the engines that are tried, in this order."""
 
 
@@ -35,9 +44,10 @@ class ProbedModel:
         model: A path, or a Keras model.
         layers: What to record: addresses and patterns.
         options: What the file needs beside itself.
-        engine: A name in `ENGINES`: "graph", "keras", or "auto": graph where it can run the model exactly as
-            Keras does and Keras has no GPU.
+        engine: A name in `ENGINES`: "graph", "converted", "keras", or "auto": the first of these that can run
+            the model exactly as Keras does, and keras where it has a GPU.
         device: "auto" (a GPU that Keras has, else the processor), "cpu", "gpu" or "gpu:N".
+        cache: Where conversions are kept; None keeps none.
 
     Raises:
         UsageError: No layer is named, or one that the model does not have; or there is no such engine, or it
@@ -52,6 +62,7 @@ class ProbedModel:
         options: ModelOptions,
         engine: str = "auto",
         device: str = "auto",
+        cache: Cache | None = None,
     ) -> None:
         if isinstance(layers, str):
             raise UsageError(
@@ -60,9 +71,9 @@ class ProbedModel:
         if engine not in ENGINES:
             raise UsageError(f"engine must be one of {', '.join(ENGINES)}. Received: {engine!r}")
         check_device(device)
-        if engine == "graph" and device.startswith("gpu"):
-            raise UsageError(f"the engine graph runs on the processor: leave --device {device} out.")
-        self._options, self._device = options, device
+        if engine in ("graph", "converted") and device.startswith("gpu"):
+            raise UsageError(f"the engine {engine} runs on the processor: leave --device {device} out.")
+        self._options, self._device, self._cache = options, device, cache
         self._file: ModelFile | None = None
         self._live: keras.Model | None = None
         if isinstance(model, str | os.PathLike):
@@ -87,12 +98,18 @@ class ProbedModel:
             if not isinstance(text, str):
                 raise UsageError(f"layers are named by text, such as 'conv1'. Received: {text!r}")
         self.taps: tuple[Tap, ...] = select(layers, self.info.layers)
-        self.note: str | None = None
-        """Which engine runs the model and why none before it in the order does, where that was found out."""
+        self._reasons: list[str] = []
         self._engines = list(ENGINES[engine])
         self._runnable: Runnable | None = None
-        if self._live is not None or options.custom_objects:
-            self._only_keras("code of the user's own" if self.path else "a live model")
+        if self._file is None:
+            self._only_keras("a live model")
+
+    @property
+    def note(self) -> str | None:
+        """Which engine runs the model and why, where that is not the same for every model."""
+        trusted = None if self._runnable is None else self._runnable.note
+        reasons = self._reasons if trusted is None else [*self._reasons, trusted]
+        return f"engine {self._engines[0]}: {'; '.join(reasons)}" if reasons else None
 
     def close(self) -> None:
         """Release the file; no engine can be built any more."""
@@ -174,9 +191,7 @@ class ProbedModel:
         while True:
             runnable = self._first_runnable()
             try:
-                if isinstance(runnable, KerasModel):
-                    return runnable.engine(inputs, batch_size, how)
-                return runnable.engine(inputs, batch_size)
+                return runnable.engine(inputs, batch_size, how)
             except (Unsupported, UnavailableError) as reason:
                 self._fall_back(reason)
 
@@ -191,11 +206,36 @@ class ProbedModel:
         return self._runnable
 
     def _make_runnable(self, engine: str) -> Runnable:
-        if engine == "graph":
-            assert self._file is not None, "a live model is Keras's"
-            return GraphFile(self._file, self.taps)
+        if engine == "keras":
+            return self._keras
+        assert self._file is not None, "a live model is Keras's"
+        if engine == "converted":
+            import_openvino()
+            converted: Runnable = registry.find(registry.ENGINES, "converted", "engine")(
+                self._file,
+                self.taps,
+                keras=self._keras,
+                layers=len(self.info.layers),
+                cache=self._cache,
+                instead=self._instead,
+            )
+            return converted
+        if self._options.custom_objects:
+            raise Unsupported("code of the user's own")
+        return GraphFile(self._file, self.taps)
+
+    @cached_property
+    def _keras(self) -> KerasModel:
+        """The model as Keras runs it, which the converted engine is held against."""
         model = self._live if self._live is not None else self._file
         return KerasModel(model, self.taps, self.info.inputs, self._device, self._options.max_memory)
+
+    def _instead(
+        self, reason: Unsupported, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing
+    ) -> Engine:
+        """What runs the model when an engine that was built already turns out to be none for it."""
+        self._fall_back(reason)
+        return self._first_engine(inputs, batch_size, how)
 
     def _fall_back(self, reason: Unsupported | UnavailableError) -> None:
         """Go on to the next engine in the order; raises where there is none."""
@@ -205,9 +245,7 @@ class ProbedModel:
             raise reason
         if not others:
             raise UnavailableError(f"the {failed} engine cannot run this model ({text}): leave --engine out.")
-        said = f"the {failed} engine cannot run this model ({text})"
-        before = [self.note.partition(": ")[2]] if self.note is not None else []
-        self.note = f"engine {others[0]}: {'; '.join([*before, said])}"
+        self._reasons.append(f"the {failed} engine cannot run this model ({text})")
         self._engines, self._runnable = others, None
 
     def _take_gpu(self) -> None:
@@ -217,7 +255,7 @@ class ProbedModel:
         if self._device != "auto":
             self._only_keras(f"device {self._device}")
         elif "keras" in self._engines and (found := gpus()):
-            self.note = f"engine keras: it has a GPU, {found[0]}"
+            self._reasons.append(f"it has a GPU, {found[0]}")
             self._only_keras("a GPU")
 
     def _only_keras(self, reason: str) -> None:

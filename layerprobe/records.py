@@ -195,10 +195,14 @@ class ExtractOptions:
     """Rows computed at once; None: 8, or 32 with Keras, or fewer where the activations would pass 128 MiB."""
     limit: int | None = None
     """Only the first so many inputs."""
-    engine: Literal["auto", "graph", "keras"] = "auto"
-    """What runs the model; auto: graph, which needs no TensorFlow, where it computes what Keras would."""
+    engine: Literal["auto", "graph", "converted", "keras"] = "auto"
+    """What runs the model; auto: the first of the others that computes what Keras would."""
     device: str = "auto"
     """auto (a GPU that Keras has, else the processor), cpu, gpu or gpu:N."""
+    cache: bool = True
+    """Whether what was converted is kept for later runs, and taken from there."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the model computes in; bfloat16 is faster where the processor has it, and has 3 digits."""
     training: bool = False
     """Dropout and batch normalisation as in training; only Keras does that."""
     seed: int | None = None
@@ -235,7 +239,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Computing:
-    """How a Keras engine computes."""
+    """How an engine computes; the training phase and finishing are Keras's alone."""
 
     training: bool = False
     """Dropout and batch normalisation as in training."""

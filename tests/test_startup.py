@@ -1,6 +1,7 @@
 """Start-up is a feature: what a command does not need, it does not import."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -67,3 +68,20 @@ def test_every_public_name_can_be_imported() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "module" not in result.stdout.split(), "a file of the same name stands in the way"
+
+
+@pytest.mark.parametrize(("ending", "code"), [("KeyboardInterrupt()", 130), ("SystemExit(143)", 143)])
+@pytest.mark.parametrize("wrapped", ["ImportError", "SystemError"])
+def test_a_signal_that_c_code_wraps_in_an_error_ends_the_command_as_any_other(
+    tmp_path: Path, wrapped: str, ending: str, code: int
+) -> None:
+    package = tmp_path / "openvino"
+    package.mkdir()
+    (package / "__init__.py").write_text(f"raise {wrapped}('initialization failed') from {ending}")
+    command = [sys.executable, "-m", "layerprobe", "extract", str(SAMPLES / "vgg_shapes.h5"), "-l", "output"]
+    command += [str(SAMPLES / "images" / "star_09.png"), "-o", str(tmp_path / "out.npz")]
+    path = f"{tmp_path}{os.pathsep}{Path(__file__).parent.parent}"
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr

@@ -83,10 +83,20 @@ PARTIAL = 3
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per processor]")
 @click.option(
     "--engine",
-    type=click.Choice(["auto", "graph", "keras"]),
+    type=click.Choice(["auto", "graph", "converted", "keras"]),
     default="auto",
     show_default=True,
     help="What runs MODEL; graph needs no TensorFlow.",
+)
+@click.option(
+    "--no-cache", "cache", flag_value=False, default=True, help="Neither take nor keep conversions."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="What MODEL computes in.",
 )
 @click.option(
     "--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, gpu, or gpu:N."

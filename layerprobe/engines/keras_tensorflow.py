@@ -144,6 +144,11 @@ class KerasTensorFlowEngine:
         found = self._collected(len(inputs[0]), partial(self._results, inputs))
         return {name: array.copy() for name, array in found.items()}
 
+    @property
+    def trace(self) -> Any:
+        """The concrete function behind `run`, for what converts it."""
+        return self._compiled
+
     def start(self, inputs: Sequence[Array]) -> Collect:
         """See `protocols.Engine`: in a thread, which goes on while results are copied from the device."""
         computing = self._thread.submit(self._results, inputs)

@@ -16,6 +16,7 @@ from layerprobe.engines.graph.structure import fill, flat
 from layerprobe.engines.graph.tables import FLAGS, KEYWORDS, LAYERS, OTHER_TYPES
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import Value
+from layerprobe.engines.openvino_cpu import last_line
 from layerprobe.errors import LayerprobeError
 from layerprobe.modelfile.graph import Call, Graph, LayerNode, Reference
 from layerprobe.records import TapKind
@@ -251,9 +252,3 @@ def _at(reason: Unsupported, node: LayerNode, address: str) -> Unsupported:
     """The same, with the layer; the innermost names itself once."""
     text = str(reason)
     return reason if "(layer " in text else Unsupported(f"{node.class_name} (layer {address!r}): {text}")
-
-
-def last_line(error: Exception) -> str:
-    """What an exception says, in one line; OpenVINO begins with places in its own source."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:200] if lines else type(error).__name__
