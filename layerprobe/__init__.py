@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from layerprobe.backend_function import function, learning_phase, symbolic_gradients
     from layerprobe.errors import LayerprobeError
     from layerprobe.formats.opening import open_output as open
+    from layerprobe.layer_listing import layers
     from layerprobe.loading.build import load_model
     from layerprobe.pipeline import extract
     from layerprobe.probe import Probe
-    from layerprobe.probed_model import layers
     from layerprobe.similarity import compare
     from layerprobe.statistics import output_statistics
 
@@ -40,7 +40,7 @@ _PUBLIC = {
     "compare": "layerprobe.similarity:compare",
     "extract": "layerprobe.pipeline:extract",
     "function": "layerprobe.backend_function:function",
-    "layers": "layerprobe.probed_model:layers",
+    "layers": "layerprobe.layer_listing:layers",
     "learning_phase": "layerprobe.backend_function:learning_phase",
     "load_model": "layerprobe.loading.build:load_model",
     "open": "layerprobe.formats.opening:open_output",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from layerprobe import registry
+from layerprobe.engines.cache import user_cache
 from layerprobe.errors import AllInputsFailedError, LayerprobeError, UsageError
 from layerprobe.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed
 from layerprobe.journal import Journal
@@ -86,7 +87,8 @@ def extract(
     started, clock = time.perf_counter(), Clock()
     how = read_options(options)
     needs = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
-    probed = ProbedModel(model, layers, needs, how.engine, how.device)
+    cache = user_cache() if how.cache else None
+    probed = ProbedModel(model, layers, needs, how.engine, how.device, cache)
     sources = open_sources(inputs, how.limit)
     keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
     path, file_format = choose_output(None if output is None else os.fspath(output), keys)
@@ -238,15 +240,20 @@ def _feed(probed: ProbedModel, spec: TensorSpec, source: Source, how: ExtractOpt
 
 
 def _engine(probed: ProbedModel, feeds: Feeds, how: ExtractOptions) -> Engine:
-    """Build the engine, again with smaller batches where the activations would be too big."""
-    computing = Computing(how.training, how.seed, finish=Finish(how.pool, how.dtype))
-    row_bytes = None
+    """Build the engine, again with other batches where its activations are too big or it is another one."""
+    computing = Computing(how.training, how.seed, how.precision, Finish(how.pool, how.dtype))
+
+    def fitting(row_bytes: int | None) -> int:
+        fixed, usual = probed.fixed_batch_size, probed.usual_batch_size
+        return choose_batch_size(how, len(feeds), fixed, usual, row_bytes)
+
+    batch_size = fitting(None)
     while True:
-        batch_size = choose_batch_size(how, len(feeds), probed.fixed_batch_size, row_bytes)
         engine = probed.engine(feeds.specs, batch_size=batch_size, how=computing)
         row_bytes = sum(
             int(np.prod(cast(tuple[int, ...], spec.shape))) * np.dtype(np.float32).itemsize
             for spec in engine.outputs
         )
-        if choose_batch_size(how, len(feeds), probed.fixed_batch_size, row_bytes) >= batch_size:
+        if fitting(row_bytes) == batch_size:
             return engine
+        batch_size = fitting(row_bytes)

@@ -13,8 +13,7 @@ from layerprobe.presets import guess_preset
 from layerprobe.records import ExtractOptions, LayerInfo, Preprocessing, TensorSpec
 from layerprobe.registry import REDUCTIONS, SUFFIXES
 
-DEFAULT_BATCH_SIZE = 32
-BATCH_BYTES = 256 * 2**20
+BATCH_BYTES = 128 * 2**20
 """Activations of one batch, before reduction, stay below this unless a batch size is asked for."""
 
 
@@ -71,9 +70,11 @@ def check_options(options: ExtractOptions) -> None:
         raise UsageError(f"dtype must be float32 or float16. Received: {options.dtype!r}")
     if options.pool not in REDUCTIONS:
         raise UsageError(f"pool must be one of {', '.join(sorted(REDUCTIONS))}. Received: {options.pool!r}")
-    if options.engine not in ("auto", "graph", "keras"):
-        raise UsageError(f"engine must be auto, graph or keras. Received: {options.engine!r}")
-    if options.engine == "graph" and options.training:
+    if options.engine not in ("auto", "graph", "converted", "keras"):
+        raise UsageError(f"engine must be auto, graph, converted or keras. Received: {options.engine!r}")
+    if options.precision not in ("float32", "bfloat16"):
+        raise UsageError(f"precision must be float32 or bfloat16. Received: {options.precision!r}")
+    if options.engine in ("graph", "converted") and options.training:
         raise UsageError("training needs the engine keras: leave --engine out.")
     for name in ("batch_size", "limit", "max_pixels", "workers"):
         value = getattr(options, name)
@@ -137,14 +138,15 @@ def choose_preprocessing(
 
 
 def choose_batch_size(
-    options: ExtractOptions, rows: int, fixed: int | None, row_bytes: int | None = None
+    options: ExtractOptions, rows: int, fixed: int | None, usual: int, row_bytes: int | None = None
 ) -> int:
     """B: the model's own where it is fixed, else as asked for, else what fits.
 
     Args:
         options: What the user asked for.
-        rows: N; more than that would only be padding.
+        rows: N; half of them is the most, since engines compute two batches at a time.
         fixed: The batch size that the model was built for, if it was.
+        usual: What suits the engine.
         row_bytes: Bytes of all activations of one row, once known.
     """
     if fixed is not None:
@@ -156,5 +158,5 @@ def choose_batch_size(
         return fixed
     if options.batch_size is not None:
         return options.batch_size
-    most = DEFAULT_BATCH_SIZE if not row_bytes else max(1, BATCH_BYTES // row_bytes)
-    return max(1, min(rows, DEFAULT_BATCH_SIZE, most))
+    most = max(1, BATCH_BYTES // row_bytes) if row_bytes else usual
+    return max(1, min(-(-rows // 2), usual, most))

@@ -169,15 +169,21 @@ def normalise(pixels: Array, spec: Preprocessing) -> Array:
     Returns:
         (H, W, C) float32, C-contiguous.
     """
+    values = np.empty(pixels.shape, np.float32)
     if spec.channel_order == "bgr":
-        pixels = pixels[..., ::-1]
-    values = pixels.astype(np.float32, order="C")
+        for channel in range(3):
+            values[..., channel] = pixels[..., 2 - channel]
+    else:
+        values[...] = pixels
     if spec.scale != 1:
         values /= np.float32(spec.scale)
+    # Row by row: with three numbers for three channels NumPy takes three times as long.
+    height, width, channels = pixels.shape
+    rows = values.reshape(height, width * channels)
     if spec.mean:
-        values -= np.array(spec.mean, np.float32)
+        rows -= np.tile(np.array(spec.mean, np.float32), width * channels // len(spec.mean))
     if spec.std:
-        values /= np.array(spec.std, np.float32)
+        rows /= np.tile(np.array(spec.std, np.float32), width * channels // len(spec.std))
     return values
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from layerprobe.engines.cache import user_cache
 from layerprobe.errors import UsageError
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import MAX_MEMORY, Computing, ModelOptions, TensorSpec
@@ -35,9 +36,11 @@ class Probe:
     Args:
         model: Path of a saved model, or a Keras model.
         layers: Addresses and patterns; see `modelfile/select.py`.
-        engine: "graph", "keras", or "auto": graph, which needs no TensorFlow, where it computes
-            what Keras would.
+        engine: "graph", which needs no TensorFlow; "converted"; "keras"; or "auto": the first of these that
+            computes what Keras would.
         device: "auto" (a GPU that Keras has, else the processor), "cpu", "gpu" or "gpu:N".
+        cache: Whether what was converted is kept for later runs, and taken from there.
+        precision: What the model computes in: "float32", or "bfloat16", faster where the processor has it.
         training: Dropout and batch normalisation as in training.
         seed: Of every random layer, with `training`; drawn when None.
         custom_objects: Classes and functions that the model needs and Keras does not have, by name.
@@ -57,6 +60,8 @@ class Probe:
         *,
         engine: str = "auto",
         device: str = "auto",
+        cache: bool = True,
+        precision: Literal["float32", "bfloat16"] = "float32",
         training: bool = False,
         seed: int | None = None,
         custom_objects: Mapping[str, Any] | None = None,
@@ -65,8 +70,10 @@ class Probe:
         max_memory: int = MAX_MEMORY,
     ) -> None:
         options = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
-        self._probed = ProbedModel(model, layers, options, engine, device)
-        self._how = Computing(training, seed)
+        if precision not in ("float32", "bfloat16"):
+            raise UsageError(f"precision must be float32 or bfloat16. Received: {precision!r}")
+        self._probed = ProbedModel(model, layers, options, engine, device, user_cache() if cache else None)
+        self._how = Computing(training, seed, precision)
         self._engines: dict[tuple[tuple[int, ...], ...], Engine] = {}
 
     def __call__(

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from layerprobe import registry
+from layerprobe.engines.cache import Cache
 from layerprobe.engines.device import check_device
 from layerprobe.engines.graph.file import GraphFile
 from layerprobe.engines.graph.unsupported import Unsupported
-from layerprobe.engines.keras_model import KerasModel, gpus, load, output_shapes
+from layerprobe.engines.keras_model import KerasModel, gpus, load
+from layerprobe.engines.openvino_import import import_openvino
 from layerprobe.errors import UnavailableError, UsageError
+from layerprobe.modelfile.digest import Digest
 from layerprobe.modelfile.listing import describe_file
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.select import select
-from layerprobe.records import (
-    INFERENCE,
-    MAX_MEMORY,
-    Computing,
-    LayerInfo,
-    ModelInfo,
-    ModelOptions,
-    Tap,
-    TensorSpec,
-)
+from layerprobe.records import INFERENCE, Computing, ModelInfo, ModelOptions, Tap, TensorSpec
 
 if TYPE_CHECKING:
     import keras
 
     from layerprobe.protocols import Engine, Runnable
 
-ENGINES = {"auto": ("graph", "keras"), "graph": ("graph",), "keras": ("keras",)}
+ENGINES = {
+    "auto": ("graph", "converted", "keras"),
+    "converted": ("converted",),
+    "graph": ("graph",),
+    "keras": ("keras",),
+}
 """What the user asks for -> the engines that are tried, in this order."""
 
 
@@ -45,9 +44,10 @@ class ProbedModel:
         model: A path, or a Keras model.
         layers: What to record: addresses and patterns.
         options: What the file needs beside itself.
-        engine: A name in `ENGINES`: "graph", "keras", or "auto": graph where it can run the model exactly as
-            Keras does and Keras has no GPU.
+        engine: A name in `ENGINES`: "graph", "converted", "keras", or "auto": the first of these that can run
+            the model exactly as Keras does, and keras where it has a GPU.
         device: "auto" (a GPU that Keras has, else the processor), "cpu", "gpu" or "gpu:N".
+        cache: Where conversions are kept; None keeps none.
 
     Raises:
         UsageError: No layer is named, or one that the model does not have; or there is no such engine, or it
@@ -62,6 +62,7 @@ class ProbedModel:
         options: ModelOptions,
         engine: str = "auto",
         device: str = "auto",
+        cache: Cache | None = None,
     ) -> None:
         if isinstance(layers, str):
             raise UsageError(
@@ -70,9 +71,9 @@ class ProbedModel:
         if engine not in ENGINES:
             raise UsageError(f"engine must be one of {', '.join(ENGINES)}. Received: {engine!r}")
         check_device(device)
-        if engine == "graph" and device.startswith("gpu"):
-            raise UsageError(f"the engine graph runs on the processor: leave --device {device} out.")
-        self._options, self._device = options, device
+        if engine in ("graph", "converted") and device.startswith("gpu"):
+            raise UsageError(f"the engine {engine} runs on the processor: leave --device {device} out.")
+        self._options, self._device, self._cache = options, device, cache
         self._file: ModelFile | None = None
         self._live: keras.Model | None = None
         if isinstance(model, str | os.PathLike):
@@ -84,7 +85,7 @@ class ProbedModel:
         else:
             self.path = ""
             self._live = model
-            self.info = _describe_live(model)
+            self.info = describe_live(model)
         if not layers:
             raise UsageError(
                 f"name at least one layer: `layerprobe layers {self.path or 'MODEL'}` lists them."
@@ -92,17 +93,23 @@ class ProbedModel:
         if self._file is not None and not self.info.layers:
             # The file of a subclassed model does not list its layers; the loaded model does.
             self._live = load(self._file, None, device)
-            self.info = _describe_live(self._live, self.info)
+            self.info = describe_live(self._live, self.info)
         for text in layers:
             if not isinstance(text, str):
                 raise UsageError(f"layers are named by text, such as 'conv1'. Received: {text!r}")
         self.taps: tuple[Tap, ...] = select(layers, self.info.layers)
-        self.note: str | None = None
-        """Which engine runs the model and why none before it in the order does, where that was found out."""
+        self._reasons: list[str] = []
         self._engines = list(ENGINES[engine])
         self._runnable: Runnable | None = None
-        if self._live is not None or options.custom_objects:
-            self._only_keras("code of the user's own" if self.path else "a live model")
+        if self._file is None:
+            self._only_keras("a live model")
+
+    @property
+    def note(self) -> str | None:
+        """Which engine runs the model and why, where that is not the same for every model."""
+        trusted = None if self._runnable is None else self._runnable.note
+        reasons = self._reasons if trusted is None else [*self._reasons, trusted]
+        return f"engine {self._engines[0]}: {'; '.join(reasons)}" if reasons else None
 
     def close(self) -> None:
         """Release the file; no engine can be built any more."""
@@ -124,6 +131,11 @@ class ProbedModel:
     def fixed_batch_size(self) -> int | None:
         """The batch size that is part of the model's input shape, if one is."""
         return self._first_runnable().fixed_batch_size
+
+    @property
+    def usual_batch_size(self) -> int:
+        """The batch size that suits the engine, where nothing else is asked for."""
+        return self._first_runnable().usual_batch_size
 
     def engine(
         self,
@@ -147,32 +159,39 @@ class ProbedModel:
         return engine
 
     def provenance(self) -> dict[str, Any]:
-        """Which model this is: path, SHA-256, format, Keras version."""
+        """Which model this is: path, SHA-256, format, Keras version, SHA-256 of weights given beside it."""
         return {
             "path": os.path.abspath(self.path) if self.path else "",
             "sha256": self._file.archive.sha256() if self._file is not None else None,
             "file_format": self.info.file_format,
             "keras_version": self.info.keras_version,
             "class_name": self.info.class_name,
+            "weights": self._weights_sha256(),
         }
 
     def signature(self) -> dict[str, Any]:
         """What of the model decides its values; custom code counts by its names alone."""
         return {
             "model": self._file.archive.sha256() if self._file is not None else None,
-            "weights": _file_sha256(self._options.weights) if self._options.weights else None,
+            "weights": self._weights_sha256(),
             "lambdas": dict(self._options.lambdas),
             "custom_objects": sorted(self._options.custom_objects),
         }
+
+    def _weights_sha256(self) -> str | None:
+        """Of the weights file that was given beside the model, as it was opened."""
+        if self._file is None or self._options.weights is None or self._file.archive.weights_source is None:
+            return None
+        found = Digest(self._file.archive.weights_source.descriptor, hashed=True).sha256()
+        self._file.archive.check_unchanged()
+        return found
 
     def _first_engine(self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing) -> Engine:
         """The first engine in the order that can be built."""
         while True:
             runnable = self._first_runnable()
             try:
-                if isinstance(runnable, KerasModel):
-                    return runnable.engine(inputs, batch_size, how)
-                return runnable.engine(inputs, batch_size)
+                return runnable.engine(inputs, batch_size, how)
             except (Unsupported, UnavailableError) as reason:
                 self._fall_back(reason)
 
@@ -187,11 +206,36 @@ class ProbedModel:
         return self._runnable
 
     def _make_runnable(self, engine: str) -> Runnable:
-        if engine == "graph":
-            assert self._file is not None, "a live model is Keras's"
-            return GraphFile(self._file, self.taps)
+        if engine == "keras":
+            return self._keras
+        assert self._file is not None, "a live model is Keras's"
+        if engine == "converted":
+            import_openvino()
+            converted: Runnable = registry.find(registry.ENGINES, "converted", "engine")(
+                self._file,
+                self.taps,
+                keras=self._keras,
+                layers=len(self.info.layers),
+                cache=self._cache,
+                instead=self._instead,
+            )
+            return converted
+        if self._options.custom_objects:
+            raise Unsupported("code of the user's own")
+        return GraphFile(self._file, self.taps)
+
+    @cached_property
+    def _keras(self) -> KerasModel:
+        """The model as Keras runs it, which the converted engine is held against."""
         model = self._live if self._live is not None else self._file
         return KerasModel(model, self.taps, self.info.inputs, self._device, self._options.max_memory)
+
+    def _instead(
+        self, reason: Unsupported, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing
+    ) -> Engine:
+        """What runs the model when an engine that was built already turns out to be none for it."""
+        self._fall_back(reason)
+        return self._first_engine(inputs, batch_size, how)
 
     def _fall_back(self, reason: Unsupported | UnavailableError) -> None:
         """Go on to the next engine in the order; raises where there is none."""
@@ -201,9 +245,7 @@ class ProbedModel:
             raise reason
         if not others:
             raise UnavailableError(f"the {failed} engine cannot run this model ({text}): leave --engine out.")
-        said = f"the {failed} engine cannot run this model ({text})"
-        before = [self.note.partition(": ")[2]] if self.note is not None else []
-        self.note = f"engine {others[0]}: {'; '.join([*before, said])}"
+        self._reasons.append(f"the {failed} engine cannot run this model ({text})")
         self._engines, self._runnable = others, None
 
     def _take_gpu(self) -> None:
@@ -213,7 +255,7 @@ class ProbedModel:
         if self._device != "auto":
             self._only_keras(f"device {self._device}")
         elif "keras" in self._engines and (found := gpus()):
-            self.note = f"engine keras: it has a GPU, {found[0]}"
+            self._reasons.append(f"it has a GPU, {found[0]}")
             self._only_keras("a GPU")
 
     def _only_keras(self, reason: str) -> None:
@@ -227,12 +269,7 @@ class ProbedModel:
             self._engines, self._runnable = ["keras"], None
 
 
-def _file_sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _describe_live(model: keras.Model, info: ModelInfo | None = None) -> ModelInfo:
+def describe_live(model: keras.Model, info: ModelInfo | None = None) -> ModelInfo:
     """What a live model says of itself; `info` is what its file said before."""
     from layerprobe.engines.tracing import model_inputs
     from layerprobe.taps import describe_model
@@ -245,42 +282,3 @@ def _describe_live(model: keras.Model, info: ModelInfo | None = None) -> ModelIn
         inputs=model_inputs(model) or (info.inputs if info else ()),
         layers=describe_model(model),
     )
-
-
-def layers(
-    path: str | os.PathLike[str],
-    *,
-    shapes: bool = False,
-    custom_objects: Mapping[str, Any] | None = None,
-    weights: str | None = None,
-    lambdas: Mapping[str, str] | None = None,
-    max_memory: int = MAX_MEMORY,
-) -> tuple[LayerInfo, ...]:
-    """The layers of a saved model, from its file alone.
-
-    Args:
-        path: The model.
-        shapes: Load the model and add the output shapes, which no file stores.
-        custom_objects: The user's own classes and functions, by name; with them a model is loaded whose file
-            lists no layers.
-        weights: Of an HDF5 file with the weights, for a model that came without them.
-        lambdas: Expressions for Lambda layers, by address or bare name.
-        max_memory: Bytes that one layer may ask for beyond the file's weights, or one tensor of one row.
-
-    Returns:
-        An outer layer before its inner ones; empty for a subclassed model that was not loaded.
-    """
-    options = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
-    with ModelFile(os.fspath(path), options) as file:
-        info = describe_file(file)
-        if not shapes and (info.layers or not custom_objects):
-            return info.layers
-        reachable = [layer.address for layer in info.layers if not layer.problem]
-        model = load(file, set(reachable) if info.layers else None)
-    live = _describe_live(model, info)
-    found = info.layers or live.layers
-    if not shapes:
-        return found
-
-    known = output_shapes(model, reachable or [layer.address for layer in found], live.inputs)
-    return tuple(dataclasses.replace(layer, shapes=known.get(layer.address)) for layer in found)

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from layerprobe.records import Array, Finish, Provenance, Sample, TensorSpec, WrittenBlock
+    from layerprobe.records import (
+        Array,
+        Computing,
+        Finish,
+        Provenance,
+        Sample,
+        TensorSpec,
+        WrittenBlock,
+    )
 
 
 class Source(Protocol):
@@ -42,11 +50,15 @@ class Engine(Protocol):
     outputs: tuple[TensorSpec, ...]
     """What the layers give, in the order asked for and not finished; shapes of one row, all sizes known."""
 
-    finish: Finish | None
-    """What it finishes its results with; None: they are the layers' own."""
+    @property
+    def finish(self) -> Finish | None:
+        """What it finishes its results with; None: they are the layers' own."""
+        ...
 
-    overflowed: Mapping[str, int]
-    """How many values of the last collected batch its cast made infinite, by name; without those of none."""
+    @property
+    def overflowed(self) -> Mapping[str, int]:
+        """How many values of the last collected batch its cast made infinite, by name; not those of none."""
+        ...
 
     def run(self, inputs: Sequence[Array]) -> dict[str, Array]:
         """Compute the wanted activations of one batch.
@@ -90,6 +102,12 @@ class Runnable(Protocol):
     What cannot be run so raises `Unsupported` (`engines/graph/unsupported.py`), and the next engine is tried.
     """
 
+    note: str | None
+    """Why its numbers are trusted, where that is not the same for every model."""
+
+    usual_batch_size: int
+    """B where nothing else is asked for."""
+
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The inputs that the taps need, in the model's order; free sizes are None."""
@@ -100,7 +118,7 @@ class Runnable(Protocol):
         """The batch size that is part of the model's input shape, if one is."""
         ...
 
-    def engine(self, inputs: Sequence[TensorSpec], batch_size: int | None) -> Engine:
+    def engine(self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing) -> Engine:
         """Build the engine for inputs with every size known; None takes any number of rows."""
         ...
 

@@ -57,7 +57,12 @@ class LayerInfo:
     outputs: int | None = None
     """Tensors one call gives; None when the file does not say."""
     shapes: tuple[tuple[int | None, ...], ...] | None = None
-    """Of one row of each output; None unless the model was loaded to find out."""
+    """Of one row of each output, all calls together; None where that is not known. A size that the inputs
+    decide is None."""
+    row_bytes: int | None = None
+    """Of those outputs for one row, as float32; None where a size is not known."""
+    engine: Literal["graph", "keras"] | None = None
+    """The first engine that can compute it; None where `problem` says why none can, and for live models."""
     problem: str | None = None
     """Why this layer cannot be extracted; None when nothing is in the way."""
 
@@ -187,13 +192,17 @@ class ExtractOptions:
     pool: str = "none"
     """A name in `registry.REDUCTIONS`."""
     batch_size: int | None = None
-    """Rows computed at once; None: 32, or fewer where the activations would pass 256 MiB."""
+    """Rows computed at once; None: 8, or 32 with Keras, or fewer where the activations would pass 128 MiB."""
     limit: int | None = None
     """Only the first so many inputs."""
-    engine: Literal["auto", "graph", "keras"] = "auto"
-    """What runs the model; auto: graph, which needs no TensorFlow, where it computes what Keras would."""
+    engine: Literal["auto", "graph", "converted", "keras"] = "auto"
+    """What runs the model; auto: the first of the others that computes what Keras would."""
     device: str = "auto"
     """auto (a GPU that Keras has, else the processor), cpu, gpu or gpu:N."""
+    cache: bool = True
+    """Whether what was converted is kept for later runs, and taken from there."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the model computes in; bfloat16 is faster where the processor has it, and has 3 digits."""
     training: bool = False
     """Dropout and batch normalisation as in training; only Keras does that."""
     seed: int | None = None
@@ -230,7 +239,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Computing:
-    """How a Keras engine computes."""
+    """How an engine computes; the training phase and finishing are Keras's alone."""
 
     training: bool = False
     """Dropout and batch normalisation as in training."""

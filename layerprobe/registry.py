@@ -24,6 +24,7 @@ SUFFIXES = {".h5": "hdf5", ".hdf5": "hdf5", ".npz": "npz", "": "npy"}
 """What an output's suffix means; a name without one is a folder of `.npy` files."""
 
 ENGINES = {
+    "converted": "layerprobe.engines.converted_model:ConvertedModel",
     "graph": "layerprobe.engines.graph.engine:GraphEngine",
 }
 KERAS_ENGINES = {

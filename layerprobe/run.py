@@ -8,12 +8,13 @@ import itertools
 import os
 import platform
 import secrets
+import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import cached_property
-from importlib import import_module
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from layerprobe.batches import batches, changed_batches
@@ -285,7 +286,7 @@ class Run:
             preprocessing=None if how is None else dataclasses.asdict(how),
             options=dataclasses.asdict(self._how),
             engine={**self.engine.describe(), "batch_size": self.engine.batch_size},
-            versions=_versions(str(self.engine.describe().get("backend"))),
+            versions=_versions(self.engine.describe()),
             started=self._started,
             run={"id": self._id, "signature": self.signature},
         )
@@ -306,10 +307,17 @@ _MODULES = {"pillow": "PIL"}
 """Package -> what to import, where the two names differ."""
 
 
-def _versions(backend: str) -> dict[str, str]:
+def _versions(engine: Mapping[str, object]) -> dict[str, str]:
     """Of everything that had a part in the numbers."""
-    packages = (*_PACKAGES.get(backend, ()), "numpy", "pillow", "h5py")
-    # As the modules say it: what pip says takes as long to find as a batch to compute.
+    packages = [*_PACKAGES.get(str(engine.get("backend")), ()), "numpy", "pillow", "h5py"]
+    if engine["name"] == "converted":  # TensorFlow traced what OpenVINO computes.
+        packages += _PACKAGES["tensorflow"]
     return {"layerprobe": __version__, "python": platform.python_version()} | {
-        package: str(import_module(_MODULES.get(package, package)).__version__) for package in packages
+        package: _version(package) for package in packages
     }
+
+
+def _version(package: str) -> str:
+    """As the loaded module says it: what pip says takes as long to find as a batch to compute."""
+    module = sys.modules.get(_MODULES.get(package, package))
+    return metadata.version(package) if module is None else str(module.__version__)

@@ -17,13 +17,13 @@ def relative_error(found, wanted):
     return float(np.abs(found.astype("float64") - wanted).max()) / scale
 
 
-def randomise(model):
+def randomise(model, random=RANDOM):
     """Weights that are neither zero nor one, variances positive."""
     for weight in model.weights:
         if "seed" in weight.path or weight.dtype != "float32":
             continue
         low = 0.5 if "variance" in weight.path else -0.5
-        weight.assign(RANDOM.uniform(low, 1.0, weight.shape))
+        weight.assign(random.uniform(low, 1.0, weight.shape))
     for layer in model.layers:
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()

@@ -58,6 +58,7 @@ class MadeUpModel:
     note = None
     inputs = (TensorSpec("image", (8, 8, 3), "float32"),)
     fixed_batch_size = None
+    usual_batch_size = 32
     info = SimpleNamespace(layers=[LayerInfo("vector", "Dense", 0, ())], class_name="Sequential")
     sha256 = "00" * 32
     pause = 0.0

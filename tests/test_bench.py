@@ -29,7 +29,7 @@ def test_every_stage_is_measured_and_nothing_is_left(samples: Path, tmp_path: Pa
     report = bench(samples / "vgg_shapes.h5", (), ["conv5_3", "output"], tmp_path, limit=20, rounds=2)
     assert set(report.rates) == STAGES
     assert all(rate > 0 for rate in report.rates.values())
-    assert (report.rows, report.engine["name"], report.engine["batch_size"]) == (20, "graph", 20)
+    assert (report.rows, report.engine["name"], report.engine["batch_size"]) == (20, "graph", 8)
     assert report.row_bytes == (7 * 7 * 64 + 6) * 4
     seconds = sum(1 / report.rates[stage] for stage in ("input", "compute", "reduce", "write"))
     assert report.limit == pytest.approx(1 / seconds)

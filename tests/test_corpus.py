@@ -18,6 +18,7 @@ from corpus_files import (
     INCOMPLETE,
     NO_MODEL,
     OTHER_LAMBDAS,
+    SERVED,
     inputs_for,
     is_custom,
     is_here,
@@ -27,7 +28,10 @@ from corpus_files import (
     values,
 )
 
+from layerprobe.engines.keras_model import output_shapes
+from layerprobe.engines.tracing import model_inputs
 from layerprobe.errors import LayerprobeError
+from layerprobe.layer_listing import layers
 from layerprobe.loading.build import load_model
 from layerprobe.loading.served import ServedModel
 from layerprobe.modelfile.listing import describe
@@ -94,6 +98,26 @@ def test_layers_before_an_unknown_one_are_extracted() -> None:
             continue
         found = values(load_model(path_of(row), keep=set(wanted)), wanted, inputs_for(info, row))
         assert {name.rpartition(":")[0] for name in found} == set(wanted), row["file"]
+
+
+def test_shapes_that_the_file_tells_are_those_of_the_loaded_model() -> None:
+    wrong: dict[str, Any] = {}
+    incomplete, count = [], 0
+    for row in models():
+        lambdas = OTHER_LAMBDAS.get(row["file"])
+        found = {layer.address: layer for layer in layers(path_of(row), lambdas=lambdas) if not layer.problem}
+        known = {address: layer.shapes for address, layer in found.items() if layer.shapes is not None}
+        if row["file"] == SERVED or not known or is_custom(row):
+            continue
+        count += 1
+        incomplete += [row["file"]] if len(known) < len(found) else []
+        model = load_model(path_of(row), lambdas=lambdas, keep=set(known))
+        expected = output_shapes(model, list(known), model_inputs(model))
+        wrong.update({f"{row['file']} {a}": known[a] for a in known if known[a] != expected.get(a)})
+        keras.utils.clear_session()
+    assert wrong == {}
+    assert len(incomplete) <= 0.05 * count
+    assert count >= 90
 
 
 @pytest.mark.parametrize(

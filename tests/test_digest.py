@@ -80,6 +80,17 @@ def test_a_weights_file_that_is_written_to_is_refused(tmp_path: Path) -> None:
             archive.check_unchanged()
 
 
+def test_weights_that_are_replaced_keep_the_hash_of_what_was_loaded(tmp_path: Path) -> None:
+    weights, other = write_model(tmp_path / "w.h5", KERNEL), write_model(tmp_path / "other.h5", -KERNEL)
+    options = ModelOptions(weights=str(weights))
+    probed = ProbedModel(write_json(tmp_path / "model.json", MODEL), ["dense"], options, "graph")
+    first = sha256_of(weights)
+    os.replace(other, weights)
+    found = probed.engine(probed.inputs, batch_size=1).run([ROW])["dense"]
+    np.testing.assert_array_equal(found, ROW @ KERNEL)
+    assert probed.provenance()["weights"] == probed.signature()["weights"] == first
+
+
 def test_a_file_of_a_folder_that_is_written_to_is_refused(tmp_path: Path) -> None:
     zipfile.ZipFile(write_model(tmp_path / "model.keras", KERNEL)).extractall(tmp_path / "folder")
     with open_archive(str(tmp_path / "folder")) as archive:
@@ -129,7 +140,7 @@ def test_a_reading_that_was_ended_early_gives_no_hash(
     (tmp_path / "long").write_bytes(b"")
     os.truncate(tmp_path / "long", 1 << 32)
     with open(tmp_path / "long", "rb") as stream:
-        reading = digest.Digest(stream, hashed=True, summed=None)
+        reading = digest.Digest(stream.fileno(), hashed=True)
         reading.stop()
         with pytest.raises(OSError, match="end"):
             reading.sha256()

@@ -92,7 +92,7 @@ def test_every_operation_equals_keras(case, tmp_path):
 
 def test_every_operation_has_a_case():
     missing = set(OPERATIONS) - {case.split()[0] for case in CASES}
-    assert missing == {"DepthToSpace", "RGBToGrayscale", "SpaceToDepth"}
+    assert missing == {"DepthToSpace", "RGBToGrayscale", "Resize", "SpaceToDepth"}
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -100,6 +100,8 @@ def test_operations_on_images_equal_keras(turned, tmp_path):
     x = keras.Input((4, 6, 3), name="x")
     y = keras.layers.Conv2D(3, 1)(x) if turned else x
     made = [ops.space_to_depth(y, 2), ops.image.rgb_to_grayscale(y)]
+    made.append(ops.image.resize(y, (7, 5), interpolation="bicubic", antialias=True))
+    made.append(ops.image.resize(y, (3, 3), interpolation="nearest", crop_to_aspect_ratio=True))
     model = keras.Model([x], [*made, ops.depth_to_space(made[0], 2)])
     images = RANDOM.normal(size=(2, 4, 6, 3)).astype("float32")
     model.save(tmp_path / "m.keras")

@@ -10,7 +10,10 @@ import pytest
 
 from layerprobe.probe import Probe
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
+]
 
 pytest.importorskip("jax")
 
@@ -25,6 +28,9 @@ PLACES = {
 
 
 def test_all_that_the_engine_does_it_does_without_tensorflow(tmp_path, samples, monkeypatch):
+    pytest.importorskip("tf_keras")
+    from test_masked_states import decoder_model
+
     monkeypatch.syspath_prepend(samples)
     from subclassed_shapes import ShapeClassifier
 
@@ -39,7 +45,9 @@ def test_all_that_the_engine_does_it_does_without_tensorflow(tmp_path, samples, 
         expected = probe(given if len(given) > 1 else given[0])
         arrays = {f"given{number}": array for number, array in enumerate(given)}
         np.savez(tmp_path / f"{name}.npz", **arrays, **expected)
+    decoder_model("LSTM", 2).save(tmp_path / "decoder.h5")
     environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
+    environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # Compiles in half the time.
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(HERE / "without_tensorflow.py")],
         cwd=HERE.parent, env=environment | {"EXPECTED": str(tmp_path)}, capture_output=True, text=True,

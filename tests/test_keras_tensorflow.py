@@ -6,9 +6,9 @@ import pytest
 from layerprobe.engines.keras_tensorflow import KerasTensorFlowEngine
 from layerprobe.engines.tracing import fixed_batch_size, model_inputs
 from layerprobe.errors import UsageError
+from layerprobe.layer_listing import layers
 from layerprobe.probe import Probe
-from layerprobe.probed_model import layers
-from layerprobe.records import Tap, TensorSpec
+from layerprobe.records import Computing, Tap, TensorSpec
 from layerprobe.taps import find_layers
 
 pytestmark = pytest.mark.slow
@@ -98,6 +98,17 @@ def test_without_a_batch_size_any_number_of_rows_runs_without_tracing_again(dens
         x = RANDOM.normal(size=(rows, 6)).astype("float32")
         expected = x @ dense.get_layer("d").kernel.numpy()
         np.testing.assert_allclose(engine.run([x])["output"], expected, atol=1e-6)
+
+
+def test_a_seed_that_was_drawn_gives_the_same_run_again(dense):
+    x = keras.Input((50,), name="x")
+    model = keras.Model(x, keras.layers.Dropout(0.5)(x))
+    data = np.ones((4, 50), "float32")
+    drawn = engine_of(model, how=Computing(training=True))
+    first = drawn.run([data])["output"]
+    again = engine_of(model, how=Computing(training=True, seed=drawn.describe()["seed"]))
+    np.testing.assert_array_equal(first, again.run([data])["output"])
+    assert "seed" not in engine_of(dense).describe()
 
 
 def test_what_run_gives_is_the_callers(dense):

@@ -89,14 +89,15 @@ def test_auto_says_its_evidence_and_a_named_preset_needs_none() -> None:
 
 
 def test_the_batch_size_is_what_was_asked_for_or_what_fits() -> None:
-    assert choose_batch_size(ExtractOptions(), 1000, None) == 32
-    assert choose_batch_size(ExtractOptions(), 5, None) == 5
-    assert choose_batch_size(ExtractOptions(), 1000, None, row_bytes=100 * 2**20) == 2
-    assert choose_batch_size(ExtractOptions(), 1000, None, row_bytes=2**40) == 1
-    assert choose_batch_size(ExtractOptions(batch_size=64), 5, None) == 64
-    assert choose_batch_size(ExtractOptions(), 1000, 7) == 7
+    assert choose_batch_size(ExtractOptions(), 1000, None, 32) == 32
+    assert choose_batch_size(ExtractOptions(), 5, None, 32) == 3
+    assert choose_batch_size(ExtractOptions(), 1, None, 32) == 1
+    assert choose_batch_size(ExtractOptions(), 1000, None, 32, row_bytes=50 * 2**20) == 2
+    assert choose_batch_size(ExtractOptions(), 1000, None, 32, row_bytes=2**40) == 1
+    assert choose_batch_size(ExtractOptions(batch_size=64), 5, None, 32) == 64
+    assert choose_batch_size(ExtractOptions(), 1000, 7, 32) == 7
     with pytest.raises(UsageError, match="built for batches of 7"):
-        choose_batch_size(ExtractOptions(batch_size=8), 1000, 7)
+        choose_batch_size(ExtractOptions(batch_size=8), 1000, 7, 32)
 
 
 @pytest.mark.parametrize(

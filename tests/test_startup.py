@@ -1,6 +1,7 @@
 """Start-up is a feature: what a command does not need, it does not import."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,7 +35,23 @@ def test_help_imports_neither_numpy_nor_anything_heavy(arguments: list[str]) -> 
 
 @pytest.mark.parametrize("model", ["vgg_shapes.h5", "vgg_shapes.keras", "nested_shapes.keras"])
 def test_layers_never_imports_a_framework(model: str) -> None:
-    assert not imported_by("layers", str(SAMPLES / model)) & FRAMEWORKS
+    """OpenVINO, which works out the shapes, is none: it takes a fifth of a second."""
+    assert not imported_by("layers", str(SAMPLES / model)) & (FRAMEWORKS - {"openvino"} | {"rich", "PIL"})
+
+
+def test_openvino_reports_nothing_and_converts_nothing_unless_it_is_asked_to() -> None:
+    code = (
+        "import sys\n"
+        "from layerprobe.engines.openvino_import import import_openvino\n"
+        "import_openvino()\n"
+        "import openvino\n"
+        "print(*(name for name in sys.modules if 'telemetry' in name or name.endswith('.ovc')))\n"
+        "try:\n    openvino.convert_model('nothing.onnx')\n"
+        "except Exception as error:\n    print(type(error).__module__)\n"
+        "print('openvino_telemetry' in sys.modules)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == ["", "openvino.tools.ovc.error", "False"]
 
 
 def test_importing_the_library_imports_nothing_else() -> None:
@@ -51,3 +68,20 @@ def test_every_public_name_can_be_imported() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "module" not in result.stdout.split(), "a file of the same name stands in the way"
+
+
+@pytest.mark.parametrize(("ending", "code"), [("KeyboardInterrupt()", 130), ("SystemExit(143)", 143)])
+@pytest.mark.parametrize("wrapped", ["ImportError", "SystemError"])
+def test_a_signal_that_c_code_wraps_in_an_error_ends_the_command_as_any_other(
+    tmp_path: Path, wrapped: str, ending: str, code: int
+) -> None:
+    package = tmp_path / "openvino"
+    package.mkdir()
+    (package / "__init__.py").write_text(f"raise {wrapped}('initialization failed') from {ending}")
+    command = [sys.executable, "-m", "layerprobe", "extract", str(SAMPLES / "vgg_shapes.h5"), "-l", "output"]
+    command += [str(SAMPLES / "images" / "star_09.png"), "-o", str(tmp_path / "out.npz")]
+    path = f"{tmp_path}{os.pathsep}{Path(__file__).parent.parent}"
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr

@@ -297,3 +297,9 @@ def test_too_little_memory_for_the_weights_is_told(monkeypatch):
     probe = layerprobe.Probe(SAMPLES / "vgg_shapes.h5", ["conv5_3"], engine="keras")
     with pytest.raises(ResourceError, match="not enough memory to build the model"):
         probe(np.zeros((1, 112, 112, 3)))
+
+
+def test_a_masked_decoder_of_a_keras_2_file_is_refused_by_name():
+    probe = layerprobe.Probe(EXPECTED / "decoder.h5", ["decoder"], engine="keras")
+    with pytest.raises(UnavailableError, match=r"layer 'decoder' has a mask and a first state"):
+        probe([np.ones((2, 7)), np.ones((2, 5))])

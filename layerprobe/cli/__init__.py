@@ -17,6 +17,7 @@ from layerprobe.errors import LayerprobeError, StoppedError
 from layerprobe.version import __version__
 
 COMMANDS = {
+    "cache": "layerprobe.cli.cache:cache",
     "bench": "layerprobe.cli.bench:bench",
     "check": "layerprobe.cli.check:check",
     "compare": "layerprobe.cli.compare:compare",
@@ -78,8 +79,7 @@ def main() -> NoReturn:
 def run() -> int:
     """Run the command of `sys.argv`; every error a user can cause becomes one line and its code."""
     try:
-        result: Any = cli.main(prog_name="layerprobe", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        return _called()
     except StoppedError as error:
         say(str(error))
         _tell_how_to_resume(error)
@@ -110,6 +110,17 @@ def run() -> int:
     except MemoryError:
         say("not enough memory: give a smaller --batch-size")
         return 71
+
+
+def _called() -> int:
+    """Run the command; a signal that C code has wrapped in an error of its own comes out as what it was."""
+    try:
+        result: Any = cli.main(prog_name="layerprobe", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except (ImportError, SystemError) as error:
+        if isinstance(error.__cause__, KeyboardInterrupt | SystemExit):
+            raise error.__cause__ from None
+        raise
 
 
 def _tell_how_to_resume(error: BaseException) -> None:

@@ -47,7 +47,9 @@ STAGES = ("read", "decode", "preprocess", "input", "compute", "reduce", "write",
     "--pool", type=click.Choice(["none", "gap", "gmp", "flatten"]), default="none", show_default=True
 )
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), help="Rows at once. [default: 32, or what fits]")
+@click.option(
+    "--batch-size", type=click.IntRange(1), help="Rows at once. [default: 8; Keras 32; or what fits]"
+)
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per processor]")
 @click.option(
     "--engine",

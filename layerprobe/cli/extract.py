@@ -77,14 +77,26 @@ PARTIAL = 3
     "--pool", type=click.Choice(["none", "gap", "gmp", "flatten"]), default="none", show_default=True
 )
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), help="Rows at once. [default: 32, or what fits]")
+@click.option(
+    "--batch-size", type=click.IntRange(1), help="Rows at once. [default: 8; Keras 32; or what fits]"
+)
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per processor]")
 @click.option(
     "--engine",
-    type=click.Choice(["auto", "graph", "keras"]),
+    type=click.Choice(["auto", "graph", "converted", "keras"]),
     default="auto",
     show_default=True,
     help="What runs MODEL; graph needs no TensorFlow.",
+)
+@click.option(
+    "--no-cache", "cache", flag_value=False, default=True, help="Neither take nor keep conversions."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="What MODEL computes in.",
 )
 @click.option(
     "--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, gpu, or gpu:N."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import sys
 from collections.abc import Sequence
@@ -15,8 +14,6 @@ from layerprobe.cli.console import emit, escape, only_our_own_lines, say
 from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from layerprobe.records import LayerInfo
 
 
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("model", type=click.Path())
 @click.argument("patterns", nargs=-1)
 @click.option("--tree", is_flag=True, help="Nested layers under the layer that holds them.")
-@click.option("--shapes", is_flag=True, help="Output shapes too; this loads the model.")
+@click.option("--shapes", is_flag=True, help="Every shape, if that takes loading the model with Keras.")
 @click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
 @model_options
 def layers(
@@ -40,11 +37,13 @@ def layers(
 ) -> None:
     """List the layers of MODEL, or those that PATTERNS match, as `extract --layer` takes them.
 
-    The file alone is read, without TensorFlow. A file stores no output shapes: --shapes loads the model.
-    A subclassed model does not list its layers either, so it is loaded, with the code given by --custom.
+    The file alone is read, without TensorFlow, and of the weights nothing but their shapes. What shape a
+    layer gives, and how many bytes that is in float32 for one image, is worked out for those that the engine
+    graph computes; for others --shapes loads the model. A subclassed model does not list its layers, so it
+    is loaded, with the code given by --custom.
     """
+    from layerprobe.layer_listing import layers as list_layers
     from layerprobe.modelfile.select import match
-    from layerprobe.probed_model import layers as list_layers
 
     with only_our_own_lines():
         found: Sequence[LayerInfo] = list_layers(
@@ -61,52 +60,57 @@ def layers(
     if as_json:
         emit(json.dumps([dataclasses.asdict(layer) for layer in found], indent=2))
     elif found:
-        emit(_render(found, tree, shapes))
+        emit(_render(found, tree))
+        if not shapes and any(layer.shapes is None and layer.problem is None for layer in found):
+            say("some shapes only Keras can tell: --shapes loads the model to find them.")
     else:
         say(f"{model}: only the code of this model knows its layers: give it with --custom FILE.py.")
 
 
-def _render(found: Sequence[LayerInfo], tree: bool, shapes: bool) -> str:
-    from rich.console import Console
-
-    table = _table()
-    if shapes:
-        table.add_column("shape")
-    for layer in found:
-        depth = layer.address.count("/")
-        name = escape(layer.address.rsplit("/", 1)[-1] if tree else layer.address)
-        row = [
-            "" if layer.index is None else f"#{layer.index}",
-            "  " * depth * tree + name,
-            escape(layer.class_name),
-            "" if layer.parameters is None else f"{layer.parameters:,}",
-            escape(_short(layer.inbound)),
-            str(layer.calls) if layer.calls != 1 else "",
+def _render(found: Sequence[LayerInfo], tree: bool) -> str:
+    lines = _aligned([_COLUMNS, *(_row(layer, tree) for layer in found)])
+    lines.insert(1, "─" * max(map(len, lines)))
+    if sys.stdout.isatty():
+        lines[2:] = [
+            click.style(line, dim=layer.problem is not None)
+            for line, layer in zip(lines[2:], found, strict=True)
         ]
-        if shapes:
-            row.append(" ".join(map(_shape, layer.shapes)) if layer.shapes else "")
-        table.add_row(*row, style="dim" if layer.problem else None)
-    # Nobody reads a pipe on a narrow screen: names stay whole there.
-    width = None if sys.stdout.isatty() else 1000
-    written = io.StringIO()
-    Console(file=written, highlight=False, force_terminal=sys.stdout.isatty(), width=width).print(table)
-    lines = [written.getvalue().rstrip(), f"{len(found)} layers, {_parameters(found):,} parameters"]
+    lines.append(f"{len(found)} layers, {_parameters(found):,} parameters")
     lines += [f"{escape(layer.address)}: {escape(layer.problem)}" for layer in found if layer.problem]
     return "\n".join(lines)
 
 
-def _table() -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+_COLUMNS = ("#", "layer", "class", "parameters", "shape", "bytes", "engine", "from", "calls")
+_NUMBERS = ("#", "parameters", "bytes", "calls")
+"""The columns that are set flush right."""
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("#", justify="right")
-    for name in ("layer", "class"):
-        table.add_column(name, overflow="fold")
-    table.add_column("parameters", justify="right")
-    table.add_column("from", overflow="fold")
-    table.add_column("calls", justify="right")
-    return table
+
+def _row(layer: LayerInfo, tree: bool) -> tuple[str, ...]:
+    depth = layer.address.count("/")
+    name = escape(layer.address.rsplit("/", 1)[-1] if tree else layer.address)
+    return (
+        "" if layer.index is None else f"#{layer.index}",
+        "  " * depth * tree + name,
+        escape(layer.class_name),
+        _number(layer.parameters),
+        " ".join(map(_shape, layer.shapes or ())),
+        _number(layer.row_bytes),
+        layer.engine or "",
+        escape(_short(layer.inbound)),
+        str(layer.calls) if layer.calls != 1 else "",
+    )
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """One line per row. By hand: rich needs longer for a large model's table than all the rest takes."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    flush = [str.rjust if column in _NUMBERS else str.ljust for column in _COLUMNS]
+    return [
+        "   ".join(
+            set_flush(cell, width) for set_flush, cell, width in zip(flush, row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def _parameters(found: Sequence[LayerInfo]) -> int:
@@ -121,6 +125,10 @@ def _parameters(found: Sequence[LayerInfo]) -> int:
 
 def _slashes(address: str) -> list[int]:
     return [place for place, char in enumerate(address) if char == "/"]
+
+
+def _number(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"
 
 
 def _short(inbound: Sequence[str]) -> str:

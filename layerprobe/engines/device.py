@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 
 from layerprobe.errors import UnavailableError, UsageError
 from layerprobe.loading.backend import choose_backend
@@ -82,6 +81,9 @@ def keras_backend() -> str:
 
 def _has_metal() -> bool:
     """Whether a framework's plug-in for Apple's GPUs is installed."""
+    # Imported here: it takes as long as to list a model.
+    from importlib import metadata
+
     for package in ("tensorflow-metal", "jax-metal"):
         try:
             metadata.version(package)

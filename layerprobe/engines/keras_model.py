@@ -29,6 +29,9 @@ class KerasModel:
         max_memory: Bytes that one tensor of one row may have.
     """
 
+    note: str | None = None
+    usual_batch_size = 32
+
     def __init__(
         self,
         model: ModelFile | keras.Model,

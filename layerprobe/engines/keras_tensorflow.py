@@ -17,6 +17,7 @@ from layerprobe.engines.device import find_gpu
 from layerprobe.engines.tracing import (
     Trace,
     as_the_model_takes_them,
+    described,
     fixed_batch_size,
     padded,
     seeded,
@@ -143,6 +144,11 @@ class KerasTensorFlowEngine:
         found = self._collected(len(inputs[0]), partial(self._results, inputs))
         return {name: array.copy() for name, array in found.items()}
 
+    @property
+    def trace(self) -> Any:
+        """The concrete function behind `run`, for what converts it."""
+        return self._compiled
+
     def start(self, inputs: Sequence[Array]) -> Collect:
         """See `protocols.Engine`: in a thread, which goes on while results are copied from the device."""
         computing = self._thread.submit(self._results, inputs)
@@ -162,12 +168,7 @@ class KerasTensorFlowEngine:
     def describe(self) -> dict[str, Any]:
         """Name, device and precision, for the provenance."""
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        return {
-            "name": "keras",
-            "backend": "tensorflow",
-            "device": devices[0].name,
-            "precision": self._how.precision,
-        }
+        return described("tensorflow", devices[0].name, self._how, self.seed)
 
     def _compile(self, trace: Trace, inputs: Sequence[TensorSpec]) -> Any:
         """Compile the model for one batch shape."""

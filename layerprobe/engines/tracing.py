@@ -219,6 +219,12 @@ def seeded(model: keras.Model, how: Computing) -> int | None:
     return seed
 
 
+def described(backend: str, device: str, how: Computing, seed: int | None) -> dict[str, Any]:
+    """What a Keras engine says of itself; in the training phase, with the seed that was drawn."""
+    about = {"name": "keras", "backend": backend, "device": device, "precision": how.precision}
+    return about | ({"seed": seed} if how.training else {})
+
+
 def as_the_model_takes_them(model: keras.Model, values: Sequence[Any]) -> Any:
     """The inputs in the structure, a list or a dict, that the model was built with."""
     structure = getattr(model, "_inputs_struct", None)

@@ -256,6 +256,11 @@ def _call(
     keywords = fill_in(dict(call.keywords), tensor)
     mask = getattr(arguments[0], "_keras_mask", None) if arguments else None
     if masks_with_states and mask is not None and "initial_state" in keywords:
+        if keras.config.backend() == "jax":
+            raise UnavailableError(
+                f"layer {node.name!r} has a mask and a first state, of which Keras on JAX makes other "
+                "values than on TensorFlow: set KERAS_BACKEND=tensorflow."
+            )
         keywords.setdefault("mask", mask)
     result = layer(*arguments, **keywords)
     results[node.name, number] = keras.tree.flatten(result)

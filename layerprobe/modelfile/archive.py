@@ -112,7 +112,7 @@ class Archive:
                 return
             self._digest.stop()
         if self._stream is not None and (hashed or self._member is not None):
-            self._digest = Digest(self._stream, hashed=hashed, summed=self._member)
+            self._digest = Digest(self._stream.fileno(), hashed=hashed, summed=self._member)
 
     def verify(self) -> None:
         """Compare the checksum of the zip's weights; waits until they are read from end to end.

@@ -34,6 +34,15 @@ class Source(NamedTuple):
     start: int
 
 
+class Unread(np.ndarray):
+    """An array of weights of which only the shape is known, without memory of its own."""
+
+
+def unread(shape: tuple[int, ...]) -> Unread:
+    """Make one, of float32."""
+    return np.broadcast_to(np.zeros((), np.float32), shape).view(Unread)
+
+
 def read(stored: Stored, source: Source | None) -> Array:
     """Read a weight.
 

@@ -31,11 +31,11 @@ class Span(NamedTuple):
 class Digest:
     """Reads through a file, in a thread of its own and at places of its own."""
 
-    def __init__(self, stream: io.BufferedReader, *, hashed: bool, summed: Span | None) -> None:
+    def __init__(self, descriptor: int, *, hashed: bool, summed: Span | None = None) -> None:
         """Begin.
 
         Args:
-            stream: The file; its position is left alone, and it may be closed meanwhile.
+            descriptor: Of the file; its position is left alone, and it may be closed meanwhile.
             hashed: Whether the SHA-256 of all of it is wanted.
             summed: Of which bytes the CRC is wanted.
         """
@@ -44,7 +44,7 @@ class Digest:
         self._sha256, self._crc = hashlib.sha256(), 0
         self._error: OSError | None = OSError("it was not read to its end")
         self._stopped = False
-        self._descriptor = os.dup(stream.fileno())
+        self._descriptor = os.dup(descriptor)
         self._thread = threading.Thread(target=self._run, name="layerprobe-digest", daemon=True)
         self._thread.start()
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from layerprobe.errors import ModelError
 from layerprobe.modelfile import flat_layout, object_layout
 from layerprobe.modelfile.archive import Archive, reading
-from layerprobe.modelfile.arrays import Source, Stored, read
+from layerprobe.modelfile.arrays import Source, Stored, read, unread
 from layerprobe.modelfile.graph import Graph, LayerNode, walk, walk_layer
 from layerprobe.modelfile.migrate.weights import convert
 from layerprobe.modelfile.saved import read_version
@@ -99,9 +99,21 @@ class Weights:
         Raises:
             ModelError: They are missing, damaged, or not as many as the class has.
         """
-        node = self._nodes[address]
         with reading(self._place):
-            stored = [read(dataset, self._source) for dataset in self._datasets(address)]
+            return self._named(address, [read(dataset, self._source) for dataset in self._datasets(address)])
+
+    def unread(self, address: str) -> dict[str, Array]:
+        """What `arrays` would give, as arrays of which only the shapes mean anything; nothing is read.
+
+        Raises:
+            ModelError: They are missing, or not as many as the class has.
+        """
+        with reading(self._place):
+            return self._named(address, [unread(shape) for shape in self.shapes(address)])
+
+    def _named(self, address: str, stored: Sequence[Array]) -> dict[str, Array]:
+        """A layer's own weights in Keras 3's layout, by name."""
+        node = self._nodes[address]
         arrays = convert(node, stored, self._version, self._backend)
         slots = own_slots(node)
         if slots is None:

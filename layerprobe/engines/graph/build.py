@@ -10,15 +10,15 @@ from openvino import opset13 as op
 
 from layerprobe.engines.graph.embedding import Lookup
 from layerprobe.engines.graph.expressions import operation
-from layerprobe.engines.graph.layer import Layer
+from layerprobe.engines.graph.layer import Layer, LayerWeights
 from layerprobe.engines.graph.masks import Watch, handed_on, masks_of, takes_mask, with_masks
 from layerprobe.engines.graph.structure import fill, flat
 from layerprobe.engines.graph.tables import FLAGS, KEYWORDS, LAYERS, OTHER_TYPES
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import Value
+from layerprobe.engines.openvino_cpu import last_line
 from layerprobe.errors import LayerprobeError
 from layerprobe.modelfile.graph import Call, Graph, LayerNode, Reference
-from layerprobe.modelfile.weights import Weights
 from layerprobe.records import TapKind
 
 Place = tuple[str, TapKind]
@@ -40,7 +40,7 @@ class Builder:
     """
 
     def __init__(
-        self, weights: Weights, wanted: Collection[Place], max_memory: int, masks_with_states: bool
+        self, weights: LayerWeights, wanted: Collection[Place], max_memory: int, masks_with_states: bool
     ) -> None:
         self._weights = weights
         self._masks_with_states = masks_with_states
@@ -67,6 +67,8 @@ class Builder:
         results: dict[tuple[str, int], list[Value]] = {}
 
         def tensor(reference: Reference) -> Value:
+            if (reference.layer, reference.call) not in results:
+                raise Unsupported(f"what layer {prefix + reference.layer!r} gives")
             tensors = results[reference.layer, reference.call]
             if reference.output >= len(tensors):
                 raise Unsupported(f"tensor {reference.output} of layer {prefix + reference.layer!r}")
@@ -79,9 +81,17 @@ class Builder:
                 self._note((address, "input"), here, made)
                 self._note((address, "output"), here, made)
             else:
-                made = self._call(node, address, here, _filled(node.calls[number], tensor))
+                try:
+                    made = self._call(node, address, here, _filled(node.calls[number], tensor))
+                except Unsupported as reason:
+                    self.give_up(address, reason)
+                    continue
             results[node.name, number] = made
         return fill(graph.outputs, tensor)
+
+    def give_up(self, address: str, reason: Unsupported) -> None:
+        """What becomes of a layer that cannot be built: it ends the building, for a run."""
+        raise reason
 
     def _call(self, node: LayerNode, address: str, path: Path, call: Call) -> list[Value]:
         """Build one call of a layer, an operation or a nested model."""
@@ -160,17 +170,18 @@ class Builder:
 
 
 def in_order(graph: Graph) -> list[tuple[LayerNode, int]]:
-    """Every call of a graph's layers, as node and number, each after those that its inputs come from."""
+    """Every call of a graph's layers, as node and number, each after those that its inputs come from.
+
+    Layers that are never called are left out.
+    """
     ordered: list[tuple[LayerNode, int]] = []
     done: set[tuple[str, int]] = set()
-    waiting = {node.name: 0 for node in graph.layers}
+    waiting = {node.name: 0 for node in graph.layers if node.calls}
     while waiting:
         before = len(ordered)
         for node in graph.layers:
             while node.name in waiting:
                 number = waiting[node.name]
-                if not node.calls:
-                    raise Unsupported(f"layer {node.name!r}, which is never called")
                 taken = node.calls[number].references()
                 if not all((reference.layer, reference.call) in done for reference in taken):
                     break
@@ -241,9 +252,3 @@ def _at(reason: Unsupported, node: LayerNode, address: str) -> Unsupported:
     """The same, with the layer; the innermost names itself once."""
     text = str(reason)
     return reason if "(layer " in text else Unsupported(f"{node.class_name} (layer {address!r}): {text}")
-
-
-def last_line(error: Exception) -> str:
-    """What an exception says, in one line; OpenVINO begins with places in its own source."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:200] if lines else type(error).__name__

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cached_property
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openvino as ov
 from openvino import opset13 as op
 
-from layerprobe.engines.graph.build import Builder, Seen, fitted, last_line
+from layerprobe.engines.graph.build import Builder, Seen, fitted
 from layerprobe.engines.graph.structure import flat
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import FLOATS, INTEGERS, Value, dims, dtype_of, in_keras_order, value
-from layerprobe.errors import ResourceError, UsageError
+from layerprobe.engines.openvino_cpu import CompiledModel
 from layerprobe.modelfile.graph import Graph, LayerNode, walk
 from layerprobe.modelfile.weights import Weights
 from layerprobe.records import MAX_MEMORY, Tap, TensorSpec
@@ -24,8 +21,6 @@ from layerprobe.records import MAX_MEMORY, Tap, TensorSpec
 if TYPE_CHECKING:
     from layerprobe.protocols import Collect
     from layerprobe.records import Array
-
-PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class GraphEngine:
@@ -69,46 +64,22 @@ class GraphEngine:
         self.outputs = _specs(found, nodes, dict(walk(graph)), batch_size)
         self._lookups = builder.lookups
         nodes += [lookup.indices for lookup in self._lookups]
-        self._compiled = _compile(nodes, parameters, precision)
+        model = ov.Model([op.result(node) for node in nodes], list(parameters), "layerprobe")
+        self._compiled = CompiledModel(model, batch_size, precision)
 
     def run(self, inputs: Sequence[Array]) -> dict[str, Array]:
         """See `protocols.Engine`: the last batch is padded, so that every row is computed alike."""
-        results = self._started(self._for_run, inputs)()
-        return {name: array.copy() for name, array in results.items()}
+        return self._named(self._compiled.run(inputs), len(inputs[0]))
 
     def start(self, inputs: Sequence[Array]) -> Collect:
         """See `protocols.Engine`: the results are OpenVINO's own memory."""
-        request = self._in_turn[0]
-        self._in_turn.rotate()
-        return self._started(request, inputs)
+        collect = self._compiled.start(inputs)
+        return lambda: self._named(collect(), len(inputs[0]))
 
-    @cached_property
-    def _for_run(self) -> ov.InferRequest:
-        return self._compiled.create_infer_request()
-
-    @cached_property
-    def _in_turn(self) -> deque[ov.InferRequest]:
-        """Two: while the results of one are read, the other computes."""
-        return deque(self._compiled.create_infer_request() for _ in range(2))
-
-    def _started(self, request: ov.InferRequest, inputs: Sequence[Array]) -> Collect:
-        rows = len(inputs[0])
-        fed = [np.ascontiguousarray(_padded(array, self._padded)) for array in inputs]
-        computed = len(fed[0])
-
-        def collect() -> dict[str, Array]:
-            with _reported(computed):
-                request.wait()
-            for place, lookup in enumerate(self._lookups, len(self.outputs)):
-                lookup.check(request.get_output_tensor(place).data, rows, computed)
-            return {
-                spec.name: request.get_output_tensor(place).data[:rows]
-                for place, spec in enumerate(self.outputs)
-            }
-
-        with _reported(computed):
-            request.start_async(dict(enumerate(fed)), share_inputs=True)
-        return collect
+    def _named(self, results: Sequence[Array], rows: int) -> dict[str, Array]:
+        for place, lookup in enumerate(self._lookups, len(self.outputs)):
+            lookup.check(results[place], rows, self._padded or rows)
+        return {spec.name: results[place][:rows] for place, spec in enumerate(self.outputs)}
 
     def describe(self) -> dict[str, Any]:
         """Name, device and precision, for the provenance."""
@@ -171,34 +142,3 @@ def _specs(
         axis = 0 if first and len(sizes) > 2 else -1
         specs.append(TensorSpec(tap.name, sizes[1:], dtype_of(node), axis, tap.address))
     return tuple(specs)
-
-
-def _compile(nodes: Sequence[ov.Output], parameters: Sequence[ov.Node], precision: str) -> ov.CompiledModel:
-    model = ov.Model([op.result(node) for node in nodes], list(parameters), "layerprobe")
-    # Without the hint OpenVINO may take bfloat16 where the processor has it.
-    options = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
-    try:
-        return ov.Core().compile_model(model, "CPU", options)
-    except RuntimeError as error:
-        raise Unsupported(last_line(error)) from error
-
-
-@contextmanager
-def _reported(rows: int) -> Iterator[None]:
-    """Turn what OpenVINO says of a batch into the error that it is to the user."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        reason = last_line(error)
-        if isinstance(error, MemoryError) or "allocate" in reason:
-            raise ResourceError(
-                f"not enough memory for a batch of {rows} rows: give a smaller --batch-size."
-            ) from error
-        raise UsageError(f"the model cannot compute with these inputs: {reason.rstrip('.')}.") from error
-
-
-def _padded(array: Array, rows: int | None) -> Array:
-    """Repeat the last row until there are `rows`: real values, so that nothing overflows."""
-    if rows is None or len(array) == rows:
-        return array
-    return np.concatenate([array, np.repeat(array[-1:], rows - len(array), axis=0)])

@@ -11,7 +11,7 @@ from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.openvino_import import import_openvino
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.reach import keep_ancestors, problems
-from layerprobe.records import Tap, TensorSpec
+from layerprobe.records import Computing, Tap, TensorSpec
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Engine
@@ -28,6 +28,10 @@ class GraphFile:
         Unsupported: The graph engine cannot run it, for all that the file says.
         ModelError: The file is damaged.
     """
+
+    note: str | None = None
+    usual_batch_size = 8
+    """The processor's caches are used best, and two batches at a time take little memory."""
 
     def __init__(self, file: ModelFile, taps: Sequence[Tap]) -> None:
         self._file, self._taps = file, taps
@@ -50,7 +54,7 @@ class GraphFile:
         self.fixed_batch_size: int | None = sizes.pop() if sizes else None
         """The batch size that is part of the model's input shape, if one is."""
 
-    def engine(self, inputs: Sequence[TensorSpec], batch_size: int | None) -> Engine:
+    def engine(self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing) -> Engine:
         """Build the engine for inputs with every size known.
 
         Raises:
@@ -63,6 +67,7 @@ class GraphFile:
             self._taps,
             inputs=inputs,
             batch_size=batch_size,
+            precision=how.precision,
             max_memory=self._file.options.max_memory,
             masks_with_states=self._file.masks_with_states,
         )

@@ -15,6 +15,7 @@ from openvino import opset13 as op
 from layerprobe.engines.graph.activations import ELEMENTWISE
 from layerprobe.engines.graph.merge import contract
 from layerprobe.engines.graph.rearranging import REARRANGING
+from layerprobe.engines.graph.selection import SELECTION
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import FLOATS, INTEGERS, Node, constant, converted, dims, dtype_of, whole
 
@@ -157,9 +158,10 @@ def _matmul(x1: Any, x2: Any, transpose_x1: bool, transpose_x2: bool) -> Node:
 
 
 def _dot(x1: Any, x2: Any) -> Node:
-    if len(dims(x2)) != 2:
+    right = as_node(x2, FLOATS)
+    if len(dims(right)) != 2:
         raise Unsupported("a dot product of these ranks")
-    return _matmul(x1, x2, False, False)
+    return _matmul(x1, right, False, False)
 
 
 def _batch_dot(x1: Any, x2: Any, axes: Any) -> Node:
@@ -212,6 +214,7 @@ _PLAIN = "abs ceil cos exp floor log negative sign sin sqrt tan tanh sigmoid sof
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     **REARRANGING,
+    **SELECTION,
     **{name: _binary(getattr(op, name), (*_NUMBERS, "uint8")) for name in _COMPARISONS},
     **{name: _binary(getattr(op, name), _NUMBERS) for name in ("add", "subtract", "multiply")},
     **{name: _binary(getattr(op, name), _NUMBERS) for name in ("maximum", "minimum")},

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from openvino import opset13 as op
@@ -44,18 +45,30 @@ def _image(layer: Layer, inputs: Sequence[Value]) -> tuple[Node, int, int]:
 
 
 def _resizing(layer: Layer, inputs: Sequence[Value]) -> Value:
-    config = layer.config
-    node, height, width = _image(layer, inputs)
-    wanted, dtype = (config["height"], config["width"]), inputs[0].dtype
-    if config["crop_to_aspect_ratio"]:
+    node, _, _ = _image(layer, inputs)
+    wanted = layer.config["height"], layer.config["width"]
+    result = at_size(node, wanted, layer.config)
+    dtype = inputs[0].dtype
+    return layer.result(result if dtype_of(result) == dtype else _rounded(result, dtype))
+
+
+def at_size(node: Node, wanted: tuple[int, int], how: Mapping[str, Any]) -> Node:
+    """Images at another size, as float32 where pixels are weighed.
+
+    Args:
+        node: (B, C, H, W).
+        wanted: Height and width.
+        how: The arguments of Keras's Resizing, by name.
+    """
+    height, width = known(dims(node)[2:])
+    if how["crop_to_aspect_ratio"]:
         node = _cropped(node, *_of_ratio(height, width, wanted))
-    elif config["pad_to_aspect_ratio"]:
-        node = _padded(node, wanted, config["fill_value"])
-    if config["interpolation"] == "nearest" or dims(node)[2:] == wanted:
-        return layer.result(_at_size(node, wanted, "nearest"))
-    floats = node if dtype == FLOATS else converted(node, FLOATS)
-    result = _at_size(floats, wanted, config["interpolation"], bool(config["antialias"]))
-    return layer.result(result if dtype == FLOATS else _rounded(result, dtype))
+    elif how["pad_to_aspect_ratio"]:
+        node = _padded(node, wanted, how["fill_value"])
+    if how["interpolation"] == "nearest" or dims(node)[2:] == wanted:
+        return _at_size(node, wanted, "nearest")
+    floats = node if dtype_of(node) == FLOATS else converted(node, FLOATS)
+    return _at_size(floats, wanted, how["interpolation"], bool(how["antialias"]))
 
 
 def _at_size(node: Node, wanted: tuple[int, int], method: str, antialias: bool = False) -> Node:

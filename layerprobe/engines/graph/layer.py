@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -16,11 +16,18 @@ if TYPE_CHECKING:
     import openvino as ov
 
     from layerprobe.engines.graph.embedding import Lookup
-    from layerprobe.modelfile.weights import Weights
     from layerprobe.records import Array
 
 BuildLayer = Callable[["Layer", Sequence[Value]], Value | list[Value]]
 """One call of a layer: what goes in, in order, to what comes out."""
+
+
+class LayerWeights(Protocol):
+    """Where a layer's weights come from: a `modelfile.weights.Weights`, most of the time."""
+
+    def arrays(self, address: str) -> dict[str, Array]:
+        """A layer's own weights by name."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +36,7 @@ class Layer:
 
     node: LayerNode
     address: str
-    weights: Weights
+    weights: LayerWeights
     build: Callable[[LayerNode, str, Call], list[Value]]
     """Builds a layer that is an argument of this one: node, address, arguments."""
     note: Callable[[Value], None]
@@ -72,7 +79,7 @@ class Layer:
             if name not in stored or stored[name].shape != shape:
                 found = stored[name].shape if name in stored else "nothing"
                 raise Unsupported(f"weight {name} of shape {shape}, where {found} is stored")
-        return {name: np.asarray(array, np.float32) for name, array in stored.items()}
+        return {name: np.asanyarray(array, np.float32) for name, array in stored.items()}
 
     def child(self, name: str, inputs: Sequence[Value], **keywords: Any) -> list[Value]:
         """Build the layer that one argument of this one is."""

@@ -9,11 +9,12 @@ from typing import Any
 from openvino import opset13 as op
 
 from layerprobe.engines.graph.activations import ELEMENTWISE
-from layerprobe.engines.graph.dense import named_axes
 from layerprobe.engines.graph.functions import FUNCTIONS, as_node
+from layerprobe.engines.graph.images import at_size
 from layerprobe.engines.graph.rearranging import cut, place_of, split
+from layerprobe.engines.graph.selection import einsum, extreme, in_sequence, one_hot
 from layerprobe.engines.graph.unsupported import Unsupported
-from layerprobe.engines.graph.values import FLOATS, Node, constant, converted, dims, dtype_of, known, whole
+from layerprobe.engines.graph.values import FLOATS, Node, constant, dims, known, whole
 
 
 def _floats(function: Callable[..., Node]) -> Callable[..., Node]:
@@ -80,53 +81,16 @@ def _normalize(x: Any, axis: int = -1, order: int = 2, epsilon: float = 1e-7) ->
     return op.divide(x, op.sqrt(op.maximum(total, constant(epsilon**2))))
 
 
-def _sorted(x: Any, axis: int, count: int, mode: str) -> tuple[Node, Node]:
-    """The first so many along an axis in order, and where they were; of equal ones the earlier first."""
-    found = op.topk(
-        as_node(x, dtype_of(x)),
-        constant(count, "int32"),
-        place_of(axis, len(dims(x))),
-        mode,
-        "value",
-        "i32",
-        True,
-    )
-    return found.output(0), found.output(1)
-
-
-def _extreme(mode: str) -> Callable[..., Node]:
-    def apply(x: Any, axis: int | None = None, keepdims: bool = False) -> Node:
-        if axis is None:
-            raise Unsupported("a place among all values")
-        _, place = _sorted(x, axis, 1, mode)
-        return place if keepdims else op.squeeze(place, whole([place_of(axis, len(dims(x)))]))
-
-    return apply
-
-
 def _top_k(x: Any, k: int, sorted: bool = True) -> tuple[Node, Node]:
-    return _sorted(x, -1, k, "max")
+    return in_sequence(x, -1, k, "max")
 
 
 def _sort(part: int) -> Callable[..., Node]:
     def apply(x: Any, axis: int = -1) -> Node:
         (size,) = known([dims(x)[place_of(axis, len(dims(x)))]])
-        return _sorted(x, axis, size, "min")[part]
+        return in_sequence(x, axis, size, "min")[part]
 
     return apply
-
-
-def _one_hot(x: Any, num_classes: int, axis: int = -1, dtype: str = FLOATS, sparse: bool = False) -> Node:
-    if sparse:
-        raise Unsupported("a sparse result")
-    kinds = constant(num_classes, "int64")
-    return op.one_hot(converted(x, "int64"), kinds, constant(1, dtype), constant(0, dtype), axis)
-
-
-def _einsum(*operands: Any, subscripts: str) -> Node:
-    nodes = [as_node(x, FLOATS) for x in operands]
-    axes = named_axes(subscripts, [len(dims(x)) for x in nodes])
-    return op.einsum(nodes, f"{','.join(axes[:-1])}->{axes[-1]}")
 
 
 def _moved(x: Any, sources: list[int], targets: list[int]) -> Node:
@@ -184,6 +148,17 @@ def _logical_xor(x1: Any, x2: Any) -> Node:
     return op.logical_xor(as_node(x1, "bool"), as_node(x2, "bool"))
 
 
+def _resize(x: Any, size: Any, data_format: str = "channels_last", **how: Any) -> Node:
+    x = as_node(x, FLOATS)
+    if len(dims(x)) != 4:
+        raise Unsupported(f"a tensor with {len(dims(x))} axes")
+    height, width = size
+    if data_format == "channels_first":
+        return at_size(x, (height, width), how)
+    resized = at_size(op.transpose(x, whole([0, 3, 1, 2])), (height, width), how)
+    return op.transpose(resized, whole([0, 2, 3, 1]))
+
+
 def _grayscale(x: Any, data_format: str = "channels_last") -> Node:
     axis = len(dims(x)) - (1 if data_format == "channels_last" else 3)
     shape = [3 if place == axis else 1 for place in range(len(dims(x)))]
@@ -201,8 +176,8 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "Arcsinh": _floats(op.asinh),
     "Arctan": _floats(op.atan),
     "Arctanh": _floats(op.atanh),
-    "Argmax": _extreme("max"),
-    "Argmin": _extreme("min"),
+    "Argmax": extreme("max"),
+    "Argmin": extreme("min"),
     "Argsort": _sort(1),
     "Average": _average,
     "Celu": _celu,
@@ -212,7 +187,7 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "Deg2rad": _times(math.pi / 180),
     "DepthToSpace": _blocks("depth_to_space"),
     "DivideNoNan": lambda x1, x2: FUNCTIONS["divide_no_nan"](x1, x2),
-    "Einsum": _einsum,
+    "Einsum": lambda *operands, subscripts: einsum(subscripts, operands),
     "Elu": lambda x, alpha=1.0: FUNCTIONS["elu"](x, alpha),
     "Erf": _floats(op.erf),
     "Exp2": _floats(lambda x: op.power(constant(2.0), x)),
@@ -231,11 +206,12 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "Moments": _moments,
     "Moveaxis": _moveaxis,
     "Normalize": _normalize,
-    "OneHot": _one_hot,
+    "OneHot": one_hot,
     "OnesLike": lambda x, dtype=None: FUNCTIONS["ones_like"](x, dtype),
     "RGBToGrayscale": _grayscale,
     "Rad2deg": _times(180 / math.pi),
     "Reciprocal": _floats(lambda x: op.divide(constant(1.0), x)),
+    "Resize": _resize,
     "Roll": _roll,
     "Sinh": _floats(op.sinh),
     "SoftShrink": _soft_shrink,

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import openvino as ov
 from openvino import opset13 as op
 
 from layerprobe.engines.graph.unsupported import Unsupported
+from layerprobe.modelfile.arrays import Unread
+
+if TYPE_CHECKING:
+    from layerprobe.records import Array
 
 Node: TypeAlias = ov.Node | ov.Output
 """What OpenVINO's operations take and give."""
@@ -82,9 +86,27 @@ def known(sizes: Sequence[int | None]) -> tuple[int, ...]:
 
 def constant(values: Any, dtype: Any = np.float32) -> ov.Node:
     """Numbers as a node, which keeps an array that is large as it is: nobody may write to it afterwards."""
-    numbers = np.ascontiguousarray(values, dtype).reshape(np.shape(values))
+    if isinstance(values, Unread) and values.nbytes >= _LARGE:
+        return op.broadcast(op.constant(np.zeros((), dtype)), whole(values.shape))
+    numbers = _contiguous(np.asarray(values, dtype))
     # OpenVINO shares no array that Python may not write to; those of SavedModels are such.
     return op.constant(numbers, shared_memory=numbers.nbytes >= _LARGE and numbers.flags.writeable)
+
+
+def _contiguous(array: Array) -> Array:
+    """The same array with its axes in order in memory.
+
+    Copied in strips that fit into the processor's cache: NumPy, which goes through a kernel from end to end,
+    takes two to four times as long to transpose it.
+    """
+    if array.flags.c_contiguous or array.ndim < 2 or array.nbytes < _LARGE:
+        return np.ascontiguousarray(array).reshape(array.shape)
+    axis = int(np.argsort(array.strides)[1])
+    made, width = np.empty(array.shape, array.dtype), max(16, array.shape[axis] // 1000)
+    for start in range(0, array.shape[axis], width):
+        strip = (slice(None),) * axis + (slice(start, start + width),)
+        made[strip] = array[strip]
+    return made
 
 
 def whole(values: Any) -> ov.Node:
@@ -124,7 +146,7 @@ def along(tensor: Value, axes: Sequence[int], numbers: Any) -> ov.Node:
         axes: Those of Keras's axes that the numbers' own axes stand for, in order.
         numbers: Of as many axes.
     """
-    numbers = np.asarray(numbers, np.float32)
+    numbers = np.asanyarray(numbers, np.float32)
     places = [axis_of(tensor, axis) for axis in axes]
     order = np.argsort(places)
     shape = [1] * tensor.rank
