@@ -1,60 +1,55 @@
-"""Peak memory of `layerprobe extract` does not depend on the number of images.
+"""Peak memory of `layerprobe extract`: it does not depend on the number of images.
 
     python benchmarks/memory.py
 
-Runs the command on 100 and on 5,000 pictures, for each format, three times each, and prints the median of the
-peak resident memory and the ratio of the two.
+The command runs on 100 photos, and on the same ones many times over, for each format; and with MobileNetV2.
 """
 
-import os
-import statistics
-import subprocess
-import sys
+from __future__ import annotations
+
 import tempfile
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+import photos
+from extraction import command
+from measure import ROOT, Row, alternate, arguments, layerprobe, peak_memory, report
+from models import made
 
-MODEL = Path(__file__).parent.parent / "sample_models" / "vgg_shapes.h5"
-COUNTS = (100, 5000)
+MODEL = ROOT / "sample_models" / "vgg_shapes.h5"
+FEW, MANY = 100, 2500
 FORMATS = {"npz": "out.npz", "hdf5": "out.h5", "npy": "out"}
-ROUNDS = 3
+MOBILENET = 400 / 1.048576
+"""MiB in 400 MB."""
 
 
-def make_pictures(folder: Path, count: int) -> None:
-    """Write `count` different JPEG pictures of 160x120."""
-    random = np.random.default_rng(0)
-    for number in range(count):
-        coarse = random.integers(0, 256, (12, 16, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((160, 120)).save(folder / f"{number:05}.jpg")
+def flat(name: str, many: int, rounds: int, scratch: Path) -> Row:
+    folder, output = photos.folder(FEW), scratch / FORMATS[name]
+    layers = ["-l", "conv5_3", "-l", "predictions", "-o", output, "--overwrite", "--quiet"]
+
+    def run(images: int) -> float:
+        return peak_memory(layerprobe("extract", MODEL, *[folder] * (images // FEW), *layers))
+
+    taken = alternate(rounds, {f"{images} images, {name}": partial(run, images) for images in (many, FEW)})
+    of_many, of_few = taken.values()
+    return Row(f"peak memory, {name}, {many} images", "MiB", of_many, of_few, f"{FEW} images")
 
 
-def peak_memory(pictures: Path, count: int, output: Path) -> float:
-    """MiB that one run of the command holds at its peak."""
-    command = [sys.executable, "-m", "layerprobe", "extract", MODEL, "-l", "conv5_3", "-l", "predictions"]
-    command += [pictures, "--limit", str(count), "--quiet", "--overwrite", "-o", output]
-    running = subprocess.Popen(list(map(str, command)))
-    _, status, usage = os.wait4(running.pid, 0)
-    if status:
-        raise SystemExit(f"the run failed: {status}")
-    return usage.ru_maxrss / 1024
+def mobilenet(images: int, rounds: int, scratch: Path) -> Row:
+    model = made("MobileNetV2")
+    line = command(model, model.layers, [photos.folder(images)], scratch / "mobilenet.h5")
+    taken = alternate(rounds, {"MobileNetV2": lambda: peak_memory(line)})
+    claim = f"peak memory, MobileNetV2, {images} photos"
+    return Row(claim, "MiB", taken["MobileNetV2"], at_most=MOBILENET)
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        pictures = Path(folder, "pictures")
-        pictures.mkdir()
-        make_pictures(pictures, max(COUNTS))
-        print(f"{'format':8}" + "".join(f"{count:>8} images" for count in COUNTS) + "    ratio")
-        for name, output in FORMATS.items():
-            peaks = [
-                statistics.median(peak_memory(pictures, count, Path(folder, output)) for _ in range(ROUNDS))
-                for count in COUNTS
-            ]
-            print(
-                f"{name:8}" + "".join(f"{peak:>11.0f} MiB" for peak in peaks) + f"{peaks[1] / peaks[0]:>9.3f}"
-            )
+    options = arguments("memory.py", __doc__)
+    many = 3 * FEW if options.short else MANY
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = [flat(name, many, options.rounds, Path(scratch)) for name in FORMATS]
+        rows.append(mobilenet(options.images, options.rounds, Path(scratch)))
+    report("memory.py", rows, options)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -69,14 +70,21 @@ class KerasJaxEngine:
         gpus = _gpus()
         number = find_gpu(device, list(map(str, gpus)))
         self._device = jax.devices("cpu")[0] if number is None else gpus[number]
-        self._model, self._how, self._inputs = model, how, inputs
+        self._how, self._inputs = how, inputs
         self.finish = how.finish
         self.overflowed: dict[str, int] = {}
         self.batch_size = batch_size or 1
         self._padded = None if how.training else batch_size
         self.seed = seeded(model, how)
         self._trace = Trace(model, taps, how, _refuse, watch=True)
-        self._moving: list[Any] = []
+        self._variables = model.variables
+        self._moving = [
+            variable
+            for variable in model.non_trainable_variables
+            if how.training and variable.name == "seed_generator_state"
+        ]
+        self._values: list[Any] = []
+        self._placed: list[Any] = []
         self._compiled: dict[int, Any] = {}
         # Where any number of rows is taken, two are enough to see which axis is theirs.
         traced = self._traced(self._padded or 2)
@@ -142,8 +150,8 @@ class KerasJaxEngine:
         with _told_at_run(rows):
             if batch not in self._compiled:
                 self._compiled[batch] = self._compile(self._traced(batch))
-            fed = [padded(array, self._padded) for array in inputs]
-            results, moved = self._compiled[batch](*jax.device_put((self._state(), fed), self._device))
+            fed = jax.device_put([padded(array, self._padded) for array in inputs], self._device)
+            results, moved = self._compiled[batch](self._state(), fed)
         for variable, value in zip(self._moving, moved, strict=True):
             variable.assign(value)
 
@@ -159,19 +167,17 @@ class KerasJaxEngine:
         return described("jax", f"{self._device} ({self._device.device_kind})", self._how, self.seed)
 
     def _state(self) -> list[Any]:
-        """The values of the model's variables, which its function takes, so that changed ones are seen."""
-        return [variable.value for variable in self._model.variables]
+        """The values of the model's variables on the device: arguments, so that changed ones are seen."""
+        values = [variable.value for variable in self._variables]
+        if len(self._values) != len(values) or any(map(operator.is_not, values, self._values)):
+            self._values, self._placed = values, jax.device_put(values, self._device)
+        return self._placed
 
     def _traced(self, batch: int) -> Any:
         """The model's function for one number of rows, as JAX sees it."""
-        self._moving = [
-            variable
-            for variable in self._model.non_trainable_variables
-            if self._how.training and variable.name == "seed_generator_state"
-        ]
 
         def called(state: Sequence[Any], values: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-            mapping = list(zip(self._model.variables, state, strict=True))
+            mapping = list(zip(self._variables, state, strict=True))
             with keras.StatelessScope(state_mapping=mapping) as scope:
                 results = self._trace(values)
                 return results, [scope.get_current_value(variable) for variable in self._moving]

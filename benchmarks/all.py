@@ -1,0 +1,37 @@
+"""Run every benchmark, one after the other, and put the figures into the README.
+
+    python benchmarks/all.py
+    python benchmarks/all.py --short
+
+It takes about 25 minutes; measure on a machine that does nothing else. The short form, one round of a few
+photos, shows in a minute or three that the scripts work. It leaves out the README, and keract, whose
+environment takes longer than that.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import table
+from measure import HERE, arguments
+
+LONG = ("against_keract",)
+
+
+def main() -> None:
+    options = arguments("all.py", __doc__)
+    for script in table.SCRIPTS:
+        if options.short and script in LONG:
+            continue
+        print(f"\n== {script}.py", flush=True)
+        started = time.perf_counter()
+        subprocess.run([sys.executable, HERE / f"{script}.py", *sys.argv[1:]], check=True)
+        print(f"({time.perf_counter() - started:.0f} s)", flush=True)
+    if not options.short:
+        table.main()
+
+
+if __name__ == "__main__":
+    main()
