@@ -14,6 +14,7 @@ FLOORS = [
     {"__init__"},
     {"looking"},
     {"bench"},
+    {"engine_check"},
     {"pipeline", "probe", "layer_listing"},
     {"run"},
     {"resume"},

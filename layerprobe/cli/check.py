@@ -3,36 +3,91 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Iterator
+import math
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from layerprobe.cli.console import emit, escape
+from layerprobe.cli.console import emit, escape, only_our_own_lines
 from layerprobe.cli.model_options import file_options, read_lambdas
+from layerprobe.errors import UsageError
+from layerprobe.records import ModelOptions
 
 if TYPE_CHECKING:
     from layerprobe.modelfile.report import Report
+
+DISAGREED = 4
+"""Exit code when an engine differs from Keras."""
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 @click.command()
 @click.argument("model", type=click.Path())
+@click.argument("images", nargs=-1, type=click.Path())
+@click.option("--engines", is_flag=True, help="Run all engines, and compare every layer with Keras's.")
 @file_options
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
-def check(model: str, weights: str | None, lambdas: tuple[str, ...], max_memory: int, as_json: bool) -> int:
+def check(
+    model: str,
+    images: tuple[str, ...],
+    engines: bool,
+    weights: str | None,
+    lambdas: tuple[str, ...],
+    max_memory: int,
+    as_json: bool,
+) -> int:
     """Say what MODEL is, what loading it needs, and what in it is refused.
 
     The file alone is read, without TensorFlow; nothing in it is run. Exit code 0 if every layer can be
     extracted, 65 if something is refused: the others still can, where any are listed.
+
+    With --engines the model is run over IMAGES (or arrays; random numbers where none are given) by every
+    engine. Exit code 4 if one that runs it differs from Keras in any layer.
     """
+    if engines:
+        return _check_engines(
+            model, images, ModelOptions({}, weights, read_lambdas(lambdas), max_memory), as_json
+        )
+    if images:
+        raise UsageError("IMAGES are for --engines: give it too, or leave them out.")
     from layerprobe.modelfile.report import check as check_model
 
     report = check_model(model, weights, lambdas=read_lambdas(lambdas), max_memory=max_memory)
     emit(json.dumps(_summary(report), indent=2) if as_json else "\n".join(_lines(report)))
     return 0 if report.complete else 65
+
+
+def _check_engines(model: str, images: Sequence[str], options: ModelOptions, as_json: bool) -> int:
+    from layerprobe.engine_check import check_engines
+
+    with only_our_own_lines():
+        result = check_engines(model, images, options)
+    if as_json:
+        # JSON has no infinity: what cannot be compared is null.
+        differences = {
+            engine: {layer: one if math.isfinite(one) else None for layer, one in layers.items()}
+            for engine, layers in result.differences.items()
+        }
+        emit(json.dumps({**asdict(result), "differences": differences, "agreed": result.agreed}, indent=2))
+        return 0 if result.agreed else DISAGREED
+    names = list(result.differences)
+    for layer in next(iter(result.differences.values()), {}):
+        told = "  ".join(f"{engine} {result.differences[engine][layer]:.1e}" for engine in names)
+        emit(f"{escape(layer):<32} {told}")
+    for engine, problem in result.problems.items():
+        emit(_line(engine, problem))
+    verdict = "agree with" if result.agreed else "differ from"
+    emit(
+        _line(
+            "verdict",
+            f"{', '.join([*names, *result.distrusted]) or 'no engines'} {verdict} keras "
+            f"({result.rows} rows, limit {result.limit:.0e})",
+        )
+    )
+    return 0 if result.agreed else DISAGREED
 
 
 def _summary(report: Report) -> dict[str, Any]:
