@@ -35,14 +35,12 @@ def _bar(unit: str) -> Iterator[Callable[[int, int, int], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[failed]}"),
     )
-    started = time.monotonic()
-    first: list[int] = []
+    pace = _Pace()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(unit, total=None, rate="", failed="")
 
         def update(done: int, rows: int, failed: int) -> None:
-            first.append(done) if not first else None
-            rate = (done - first[0]) / max(time.monotonic() - started, 1e-9)
+            rate = pace.rate(done)
             told = f"[red]{failed} failed" if failed else ""
             bar.update(task, completed=done, total=rows, rate=f"{rate:.1f} {unit}/s", failed=told)
 
@@ -50,18 +48,39 @@ def _bar(unit: str) -> Iterator[Callable[[int, int, int], None]]:
 
 
 def _lines(unit: str) -> Callable[[int, int, int], None]:
-    started = told = time.monotonic()
-    first: list[int] = []
+    pace = _Pace()
 
     def update(done: int, rows: int, failed: int) -> None:
-        nonlocal told
-        now = time.monotonic()
-        first.append(done) if not first else None  # what an earlier run did, in no time
-        if now - told < SECONDS_BETWEEN_LINES or done in (first[0], rows):  # the closing line tells the end
+        rate = pace.rate(done)
+        if not pace.due or not rate or done == rows:  # the closing line tells the end
             return
-        told = now
-        rate = (done - first[0]) / (now - started)
+        pace.told()
         broken = f", {failed} failed" if failed else ""
         say(f"{done} of {rows} {unit}, {rate:.1f} {unit}/s, {(rows - done) / rate:.0f} s left{broken}")
 
     return update
+
+
+class _Pace:
+    """How fast a call goes on since its first word; what came before, such as loading, does not count."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+        self._told = 0.0
+
+    def rate(self, done: int) -> float:
+        """Units a second."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first, self._told = (done, now), now
+        before, since = self._first
+        return (done - before) / max(now - since, 1e-9)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for another line."""
+        return time.monotonic() - self._told >= SECONDS_BETWEEN_LINES
+
+    def told(self) -> None:
+        """Count the time to the next line from now."""
+        self._told = time.monotonic()
