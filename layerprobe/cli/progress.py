@@ -62,7 +62,7 @@ def _lines(unit: str) -> Callable[[int, int, int], None]:
 
 
 class _Pace:
-    """How fast a call goes on since its first word; what came before (loading, an earlier run) is left out."""
+    """How fast a call goes on since its first word; what came before, such as loading, does not count."""
 
     def __init__(self) -> None:
         self._first: tuple[int, float] | None = None
