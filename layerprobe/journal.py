@@ -184,13 +184,18 @@ class Journal:
         self.close()
 
 
-def difference(earlier: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> str | None:
-    """Say in words where two signatures differ first; None where they do not.
+def difference(
+    earlier: Mapping[str, Any], now: Mapping[str, Any], within: str = ""
+) -> tuple[str, str, str] | None:
+    """Say where two signatures differ first; None where they do not.
 
     Args:
-        earlier: Of the run that left the unfinished output.
-        now: Of the run that would go on with it.
+        earlier: Of one run.
+        now: Of the other.
         within: What the two are a part of.
+
+    Returns:
+        What differs, and what that is in each, in words.
     """
     for name in dict.fromkeys([*earlier, *now]):
         before, after = earlier.get(name), now.get(name)
@@ -199,7 +204,7 @@ def difference(earlier: Mapping[str, Any], now: Mapping[str, Any], within: str =
         full = f"{within} {name}".strip().replace("_", " ")
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             return difference(before, after, full)
-        return f"its {full} was {_short(before)}, now it is {_short(after)}"
+        return full, _short(before), _short(after)
     return None
 
 

@@ -195,6 +195,8 @@ class ExtractOptions:
     """Rows computed at once; None: 8, or 32 with Keras, or fewer where the activations would pass 128 MiB."""
     limit: int | None = None
     """Only the first so many inputs."""
+    shard: str | None = None
+    """ "I/N": only part I, from 1, of N; "slurm": as the task's place in its job array says; None: all."""
     engine: Literal["auto", "graph", "converted", "keras"] = "auto"
     """What runs the model; auto: the first of the others that computes what Keras would."""
     device: str = "auto"
@@ -314,6 +316,18 @@ class Provenance:
     """UTC, ISO 8601."""
     run: Mapping[str, Any] = field(default_factory=dict)
     """id, and signature: all that decides what the rows hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergeReport:
+    """What `merge` did."""
+
+    output: str
+    rows: int
+    failed: int
+    """How many of them failed in the run."""
+    parts: tuple[str, ...]
+    """In the order of their rows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,7 @@ def _check_same(path: str, state: str, earlier: Mapping[str, Any], now: Mapping[
     if found is not None:
         instead = "--restart to begin again" if state == "unfinished" else "--overwrite to replace it"
         raise ResumeError(
-            f"the {state} {path!r} belongs to a different run, for {found}: give {instead}, "
+            f"the {state} {path!r} belongs to a different run, for its {found[0]} was {found[1]}, "
+            f"now it is {found[2]}: give {instead}, "
             "or -o for another name."
         )

@@ -220,7 +220,8 @@ class Run:
 
     def commit(self, writer: Writer) -> None:
         """Give the output its name; raises AllInputsFailedError instead when there is nothing in it."""
-        if len(self._failures) == len(self.feeds):
+        # But a part of a larger whole is needed there, be it broken rows.
+        if len(self._failures) == len(self.feeds) and self._how.shard is None:
             first = next(iter(self._failures.values()))
             others = f"; {len(self._failures) - 1} more failed too" if len(self._failures) > 1 else ""
             raise AllInputsFailedError(
@@ -261,6 +262,18 @@ class Run:
         for name, count in self.storing.overflows.items():
             yield f"{name}: {count} values are too large for float16 and became infinite: use --dtype float32"
 
+    def _part(self) -> dict[str, Any] | None:
+        """Which rows of which list these are; None where they are all."""
+        if self._how.shard is None:
+            return None
+        place = [self.feeds.place.start, self.feeds.place.stop]
+        return {
+            "shard": self._how.shard,
+            "rows": place,
+            "listed": self.feeds.listed,
+            "sha256_of_names": self.feeds.digest,
+        }
+
     def _provenance(self) -> Provenance:
         classes = {layer.address: layer.class_name for layer in self._probed.info.layers}
         how = self.feeds.preprocessing
@@ -279,6 +292,7 @@ class Run:
             ],
             inputs={
                 "rows": len(self.feeds),
+                "part": self._part(),
                 "failed": len(self._failures),
                 "several_frames": self.feeds.animated,
                 "specs": [dataclasses.asdict(spec) for spec in self.feeds.specs],
