@@ -26,6 +26,7 @@ FEW = {
     "ConvNeXtTiny": "keras",
     "DenseNet121": "h5",
     "EfficientNetB0": "keras",
+    "InceptionResNetV2": "keras",
     "InceptionV3": "h5",
     "MobileNetV2": "h5",
     "MobileNetV3Small": "keras",

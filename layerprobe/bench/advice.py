@@ -18,7 +18,7 @@ def advise(
     how: ExtractOptions,
     outputs: Sequence[TensorSpec],
     row_bytes: int,
-    faster_input: tuple[float, float] | None,
+    faster: tuple[float, float] | None,
 ) -> tuple[str, ...]:
     """Sentences about the stage that bounds a run.
 
@@ -27,21 +27,21 @@ def advise(
         how: The options that were measured with.
         outputs: What the engine gives, not reduced.
         row_bytes: What is written of one row.
-        faster_input: Rows per second of the input without and with `--fast-decode`, where that was measured.
+        faster: Rows per second of that stage as it is and with the option that is for it, where that was
+            measured: `--fast-decode` for the input, `--precision bfloat16` for computing.
     """
     if bound == "write":
         return (*_less_to_write(how, outputs, row_bytes), "a faster disk: -o in another place")
     if bound == "read":
         return ("the files come slowly: more --workers wait for several at a time; copy them to a near disk",)
+    worth = faster is not None and faster[1] > WORTH_SAYING * faster[0]
+    gain = f"{faster[0]:.0f} -> {faster[1]:.0f} rows/s" if faster is not None else ""
     if bound == "compute":
-        return ("the engine does what it can on this device: a GPU (--device), or more processor cores",)
+        quick = [f"--precision bfloat16, which is less exact: computing {gain}"] if worth else []
+        return (*quick, "a GPU (--device), or more processor cores")
     if bound == "reduce":
         return ("reducing and casting bound it: --pool none --dtype float32 stores what the engine gives",)
-    quick = []
-    if faster_input is not None and faster_input[1] > WORTH_SAYING * faster_input[0]:
-        quick.append(
-            f"--fast-decode: reading and decoding {faster_input[0]:.0f} -> {faster_input[1]:.0f} rows/s"
-        )
+    quick = [f"--fast-decode: reading and decoding {gain}"] if worth else []
     return (*quick, "more processor cores, or images that are stored closer to the model's size")
 
 

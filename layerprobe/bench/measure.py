@@ -18,7 +18,7 @@ from layerprobe.batches import batches
 from layerprobe.bench.advice import advise
 from layerprobe.bench.photos import make_photos
 from layerprobe.bottleneck import INPUT, bound_by
-from layerprobe.errors import AllInputsFailedError
+from layerprobe.errors import AllInputsFailedError, UnavailableError
 from layerprobe.feeds import Clock
 from layerprobe.formats.placement import check_target
 from layerprobe.pipeline import open_sources, prepare_run, read_options
@@ -126,13 +126,13 @@ class _Bench:
             rates=rates,
             limit=1 / sum(1 / rates[stage] for stage in ("input", "compute", "reduce", "write")),
             bound_by=bound,
-            advice=advise(bound, self._how, run.engine.outputs, self._row_bytes(), self._faster_input(bound)),
+            advice=advise(bound, self._how, run.engine.outputs, self._row_bytes(), self._faster(bound)),
         )
 
     def _round(self) -> tuple[dict[str, float], dict[str, float]]:
         """Rows per second of every stage, and the seconds that all together waited for each."""
         rates = self._input(self._run)
-        rates["compute"] = self._rate(self._compute)
+        rates["compute"] = self._rate(lambda: self._compute(self._run))
         rates["reduce"] = self._rate(lambda: self._repeat(self._reduce))
         rates["write"] = self._rate(self._write)
         before = dict(self._clock.seconds)
@@ -177,8 +177,8 @@ class _Bench:
         rates = {part: self._rows * self._workers / seconds for part, seconds in spent.items() if seconds}
         return {**rates, "input": together}
 
-    def _compute(self) -> None:
-        engine, collect = self._run.engine, None
+    def _compute(self, run: Run) -> None:
+        engine, collect = run.engine, None
         for _ in range(0, self._rows, self._batch.size):
             following = engine.start(self._batch.inputs)
             if collect is not None:
@@ -215,9 +215,18 @@ class _Bench:
     def _row_bytes(self) -> int:
         return sum(array[0].nbytes for array in self._block.values())
 
-    def _faster_input(self, bound: str) -> tuple[float, float] | None:
-        """Rows per second of the input as it is and with `--fast-decode`, where that could be the way out."""
-        if bound not in INPUT or self._how.fast_decode or self._run.feeds.preprocessing is None:
-            return None
-        fast = self._prepared(dataclasses.replace(self._how, fast_decode=True))
-        return self._input(self._run)["input"], self._input(fast)["input"]
+    def _faster(self, bound: str) -> tuple[float, float] | None:
+        """Rows per second of the stage as it is, and with the option that is for it, where there is one."""
+        how = self._how
+        if bound in INPUT and not how.fast_decode and self._run.feeds.preprocessing is not None:
+            fast = self._prepared(dataclasses.replace(how, fast_decode=True))
+            return self._input(self._run)["input"], self._input(fast)["input"]
+        if bound == "compute" and how.precision == "float32":
+            try:
+                fast = self._prepared(dataclasses.replace(how, precision="bfloat16"))
+            except UnavailableError:
+                return None
+            fast.engine.run(self._batch.inputs)
+            now = self._rate(lambda: self._compute(self._run))
+            return now, self._rate(lambda: self._compute(fast))
+        return None

@@ -18,7 +18,7 @@ from layerprobe.errors import UnavailableError
 if TYPE_CHECKING:
     from layerprobe.bench.measure import BenchReport
 
-ENGINES = ("graph", "keras")
+ENGINES = ("graph", "converted", "keras")
 STAGES = ("read", "decode", "preprocess", "input", "compute", "reduce", "write", "end to end")
 
 
@@ -49,6 +49,13 @@ STAGES = ("read", "decode", "preprocess", "input", "compute", "reduce", "write",
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
 @click.option(
     "--batch-size", type=click.IntRange(1), help="Rows at once. [default: 8; Keras 32; or what fits]"
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="What MODEL computes in.",
 )
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per processor]")
 @click.option(

@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 from keras.src.applications.convnext import LayerScale
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 from layerprobe.errors import ModelError
 from layerprobe.loading.activations import find_activation
@@ -170,5 +171,5 @@ def _initializers(layer_class: type) -> tuple[str, ...]:
     )
 
 
-_KERAS_CLASSES: dict[str, type] = {"LayerScale": LayerScale}
+_KERAS_CLASSES: dict[str, type] = {"CustomScaleLayer": CustomScaleLayer, "LayerScale": LayerScale}
 """Layers of Keras that are not in `keras.layers`."""

@@ -123,6 +123,7 @@ LAYERS: dict[str, dict[str, Any]] = {
     "Cropping1D": {"cropping": (1, 1)},
     "Cropping2D": {"cropping": ((0, 0), (0, 0)), "data_format": None},
     "Cropping3D": {"cropping": ((1, 1), (1, 1), (1, 1)), "data_format": None},
+    "CustomScaleLayer": {"scale": REQUIRED},
     "CutMix": {"factor": 1.0, **_RANDOM},
     "Dense": {"units": REQUIRED, "activation": None, "use_bias": True},
     "DepthwiseConv1D": _convolution(1, depthwise=True, depth_multiplier=1),

@@ -103,6 +103,12 @@ def _average(nodes: list[Node]) -> Node:
     return op.multiply(functools.reduce(op.add, nodes), constant(1 / len(nodes)))
 
 
+def _scaled_sum(layer: Layer, inputs: Sequence[Value]) -> Value | list[Value]:
+    """The first and a share of the second, with which the blocks of InceptionResNetV2 end."""
+    share = constant(layer.config["scale"])
+    return _merge(lambda nodes: op.add(nodes[0], op.multiply(nodes[1], share)))(layer, inputs)
+
+
 def _concatenate(layer: Layer, inputs: Sequence[Value]) -> Value:
     if len({tensor.dtype for tensor in inputs}) != 1 or len({tensor.rank for tensor in inputs}) != 1:
         raise Unsupported("inputs of several types or ranks")
@@ -146,6 +152,7 @@ LAYERS: dict[str, BuildLayer] = {
     "Add": _merge(lambda nodes: functools.reduce(op.add, nodes)),
     "Average": _merge(_average),
     "Concatenate": _concatenate,
+    "CustomScaleLayer": _scaled_sum,
     "Dot": _dot,
     "Maximum": _masked(_merge(lambda nodes: functools.reduce(op.maximum, nodes)), _extreme(op.maximum)),
     "Minimum": _masked(_merge(lambda nodes: functools.reduce(op.minimum, nodes)), _extreme(op.minimum)),
