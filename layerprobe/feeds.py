@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -186,6 +186,13 @@ class Feeds:
         """What each row is called: after its image where there is one."""
         source = itertools.islice(self._named.source, self.place.start, self.place.stop)
         return [sample.key for sample in source]
+
+    def part(self, shard: str | None) -> dict[str, Any] | None:
+        """Say which rows of which list these are, for the provenance; None where they are no shard."""
+        if shard is None:
+            return None
+        place = [self.place.start, self.place.stop]
+        return {"shard": shard, "rows": place, "listed": self.listed, "sha256_of_names": self.digest}
 
     @cached_property
     def digest(self) -> str:

@@ -21,20 +21,9 @@ FLOORS = [
     {"batches", "identity", "storing"},
     {"probed_model", "feeds"},
     {"plan", "engines", "backend_function", "similarity", "statistics", "views"},
-    {"loading", "journal"},
-    {
-        "modelfile",
-        "taps",
-        "sources",
-        "decode",
-        "preprocess",
-        "presets",
-        "prefetch",
-        "reductions",
-        "formats",
-        "shards",
-    },
-    {"protocols", "registry", "signatures"},
+    {"loading", "journal", "failures"},
+    {"modelfile", "taps", "sources", "decode", "preprocess", "presets", "prefetch", "reductions", "formats"},
+    {"protocols", "registry", "shards", "signatures"},
     {"bottleneck", "errors", "records", "version"},
 ]
 """From the top down. A module may import from the floors below its own, and from its own room."""
@@ -48,6 +37,7 @@ THIRD_PARTIES = {
     "tensorflow": {"engines", "loading", "taps", "backend_function"},
     "openvino": {"engines"},
     "xdis": {"modelfile"},
+    "zlib_ng": {"formats", "modelfile"},
     "scipy": {"backend_function"},
 }
 """Who may import what, type checking aside."""
