@@ -37,6 +37,7 @@ THIRD_PARTIES = {
     "tensorflow": {"engines", "loading", "taps", "backend_function"},
     "openvino": {"engines"},
     "xdis": {"modelfile"},
+    "zlib_ng": {"formats", "modelfile"},
     "scipy": {"backend_function"},
 }
 """Who may import what, type checking aside."""

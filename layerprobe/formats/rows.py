@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from bisect import bisect_left, insort
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from zlib_ng import zlib_ng
 
 from layerprobe.errors import ResumeError
 from layerprobe.formats.schema import NameRules, stored_dtype, stored_names
@@ -129,7 +129,7 @@ class RowBlocks:
         for layer, array in zip(self.layers, arrays, strict=True):
             data = array.reshape(-1).view(np.uint8).data
             put(layer, start * layer.row_bytes, data)
-            checksums[layer.layer] = zlib.crc32(data)
+            checksums[layer.layer] = zlib_ng.crc32(data)  # four times as fast as zlib
         block = WrittenBlock(start, stop, checksums)
         self.adopt(block)
         return block
