@@ -17,7 +17,7 @@ from layerprobe.formats.opening import open_output
 from layerprobe.formats.placement import check_target, journal_name, unfinished_name
 from layerprobe.journal import Journal, difference
 from layerprobe.plan import check_not_an_input, choose_output
-from layerprobe.records import MergeReport, Provenance, TensorSpec
+from layerprobe.records import Provenance, TensorSpec
 from layerprobe.shards import parse_shard, rows_of
 
 if TYPE_CHECKING:
@@ -58,6 +58,18 @@ class Part:
         """As it was asked for: "3/8"."""
         found = self.provenance["options"].get("shard")
         return None if found is None else str(found)
+
+
+@dataclass(frozen=True, slots=True)
+class MergeReport:
+    """What `merge` did."""
+
+    output: str
+    rows: int
+    failed: int
+    """How many of them failed in the run."""
+    parts: tuple[str, ...]
+    """In the order of their rows."""
 
 
 def merge(

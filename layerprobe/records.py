@@ -325,18 +325,6 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
-class MergeReport:
-    """What `merge` did."""
-
-    output: str
-    rows: int
-    failed: int
-    """How many of them failed in the run."""
-    parts: tuple[str, ...]
-    """In the order of their rows."""
-
-
-@dataclass(frozen=True, slots=True)
 class RunReport:
     """What `extract` did."""
 
