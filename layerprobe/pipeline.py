@@ -15,6 +15,7 @@ import numpy as np
 from layerprobe import registry
 from layerprobe.engines.cache import user_cache
 from layerprobe.errors import AllInputsFailedError, LayerprobeError, UsageError
+from layerprobe.failures import check_log
 from layerprobe.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed
 from layerprobe.journal import Journal
 from layerprobe.plan import (
@@ -93,6 +94,8 @@ def extract(
     keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
     path, file_format = choose_output(None if output is None else os.fspath(output), keys)
     check_not_an_input(path, itertools.chain([probed.path], _files_of(inputs)))
+    if how.errors_to is not None:
+        check_log(how.errors_to, path)
     if how.resume and (how.training or not probed.path):
         raise UsageError(
             "resume needs a model from a file, without training: it must do exactly what is left to do."
@@ -131,6 +134,7 @@ def _write(run: Run, writer: Writer, journal: Journal, progress: Progress | None
     """Fill and name the output; what is on disk when that fails is kept for a later run."""
     try:
         run.fill(writer, progress, journal if run.resumable else None, stop)
+        run.failures.finish()
         run.commit(writer)
         journal.remove()
     except AllInputsFailedError:
@@ -146,6 +150,7 @@ def _write(run: Run, writer: Writer, journal: Journal, progress: Progress | None
         raise
     finally:
         writer.abort()
+        run.failures.close()
 
 
 def prepare_run(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Run:

@@ -18,7 +18,10 @@ BATCH_BYTES = 128 * 2**20
 
 
 _OPTION_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("batch_size", "limit", "max_pixels", "seed", "workers"), (int, type(None))),
+    **dict.fromkeys(
+        ("batch_size", "limit", "max_errors", "max_pixels", "seed", "workers"), (int, type(None))
+    ),
+    "errors_to": (str, type(None)),
     "size": (str, int, tuple, type(None)),
 }
 """What the options may be whose default does not tell."""
@@ -72,11 +75,15 @@ def check_options(options: ExtractOptions) -> None:
         raise UsageError(f"pool must be one of {', '.join(sorted(REDUCTIONS))}. Received: {options.pool!r}")
     if options.engine not in ("auto", "graph", "converted", "keras"):
         raise UsageError(f"engine must be auto, graph, converted or keras. Received: {options.engine!r}")
+    if options.on_error not in ("skip", "fail"):
+        raise UsageError(f"on_error must be skip or fail. Received: {options.on_error!r}")
+    if options.on_error == "fail" and options.max_errors is not None:
+        raise UsageError("on_error fail ends a run at the first failed row: leave max_errors out.")
     if options.precision not in ("float32", "bfloat16"):
         raise UsageError(f"precision must be float32 or bfloat16. Received: {options.precision!r}")
     if options.engine in ("graph", "converted") and options.training:
         raise UsageError("training needs the engine keras: leave --engine out.")
-    for name in ("batch_size", "limit", "max_pixels", "workers"):
+    for name in ("batch_size", "limit", "max_errors", "max_pixels", "workers"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UsageError(f"{name} must be 1 or more. Received: {value}")

@@ -185,6 +185,12 @@ class ExtractOptions:
     """Go on with an unfinished output of the same run, if there is one."""
     restart: bool = False
     """Discard an unfinished output, if there is one."""
+    on_error: Literal["skip", "fail"] = "skip"
+    """What a row that fails does: keep its place as NaN, with the reason, or end the run."""
+    max_errors: int | None = None
+    """The run ends early once so many rows have failed."""
+    errors_to: str | None = None
+    """Path of a file to which failed rows are written as they happen, one JSON object a line."""
     lock: bool = True
     """Keep other runs from the output; some network file systems cannot."""
     dtype: Literal["float32", "float16"] = "float32"
@@ -261,7 +267,7 @@ class Failure:
 
     index: int
     key: str
-    stage: Literal["read", "decode", "preprocess", "compute"]
+    stage: Literal["read", "decode", "preprocess", "compute", "unknown"]
     reason: str
     """A sentence without the key."""
 

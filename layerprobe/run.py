@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from layerprobe.batches import batches, changed_batches
 from layerprobe.bottleneck import bound_by
 from layerprobe.errors import AllInputsFailedError, StoppedError, UsageError
+from layerprobe.failures import Failures
 from layerprobe.feeds import Clock, Feeds
 from layerprobe.identity import signature
 from layerprobe.journal import Entry, Head, Journal
@@ -60,7 +61,7 @@ class Run:
         self._probed, self.feeds, self.engine = probed, feeds, engine
         self._how, self._clock = how, clock
         self.storing = Storing(engine, Finish(how.pool, how.dtype))
-        self._failures: dict[int, Failure] = {}
+        self.failures = Failures(how)
         self._done: set[int] = set()
         """First rows of the batches that are in the output."""
         self._id = secrets.token_hex(8)
@@ -72,17 +73,23 @@ class Run:
         return self.storing.specs
 
     def adopt(self, writer: Writer, journal: Journal) -> None:
-        """Take the batches of an earlier run as they are, but for those of which a file was changed since."""
+        """Take the batches of an earlier run as they are, but for those of which a file was changed since.
+
+        Where more of their rows failed than this run may have, it tries the batches of those again.
+        """
         assert journal.head is not None
         self._id, self._started = journal.head.run, journal.head.started
         entries = {entry.block.start: entry for entry in journal.entries}
         changed = changed_batches(
             self.feeds, self.engine.batch_size, {start: entry.files for start, entry in entries.items()}
         )
-        for start in sorted(entries.keys() - changed):
-            writer.adopt(entries[start].block)
-            self._failures.update((failure.index, failure) for failure in entries[start].failures)
-            self._done.add(start)
+        kept = [entries[start] for start in sorted(entries.keys() - changed)]
+        if self.failures.too_many([failure for entry in kept for failure in entry.failures]):
+            kept = [entry for entry in kept if not entry.failures]
+        for entry in kept:
+            writer.adopt(entry.block)
+            self.failures.adopt(entry.failures)
+            self._done.add(entry.block.start)
 
     def fill(
         self,
@@ -104,13 +111,15 @@ class Run:
 
         Raises:
             StoppedError: `stop` said so.
+            FailedRowsError: More rows failed than the options allow; the last batch of them is left undone.
         """
+        self.failures.begin()
         done = min(len(self._done) * self.engine.batch_size, len(self.feeds))
         if progress is not None:
-            progress(done, len(self.feeds), len(self._failures))
+            progress(done, len(self.feeds), len(self.failures))
         with closing(self._computed()) as computed:
             for batch, results in computed:
-                self._failures.update((failure.index, failure) for failure in batch.failures)
+                self.failures.add(batch.failures)
                 now = time.perf_counter()
                 block = self.storing.block(batch, results)
                 now = self._clock.add("reduce", now)
@@ -122,7 +131,7 @@ class Run:
                 self._clock.add("write", now)
                 done += batch.size
                 if progress is not None:
-                    progress(done, len(self.feeds), len(self._failures))
+                    progress(done, len(self.feeds), len(self.failures))
                 if stop is not None and done < len(self.feeds) and stop():
                     raise StoppedError(f"stopped after {done} of {len(self.feeds)} rows.")
 
@@ -220,14 +229,14 @@ class Run:
 
     def commit(self, writer: Writer) -> None:
         """Give the output its name; raises AllInputsFailedError instead when there is nothing in it."""
-        if len(self._failures) == len(self.feeds):
-            first = next(iter(self._failures.values()))
-            others = f"; {len(self._failures) - 1} more failed too" if len(self._failures) > 1 else ""
+        if len(self.failures) == len(self.feeds):
+            first = next(iter(self.failures))
+            others = f"; {len(self.failures) - 1} more failed too" if len(self.failures) > 1 else ""
             raise AllInputsFailedError(
                 f"no input could be used, so nothing was written: {first.key!r}: {first.reason}{others}."
             )
         now = time.perf_counter()
-        reasons = {index: failure.reason for index, failure in self._failures.items()}
+        reasons = {failure.index: failure.reason for failure in self.failures}
         writer.commit(reasons, self._provenance())
         self._clock.add("write", now)
 
@@ -236,8 +245,8 @@ class Run:
         return RunReport(
             output=path,
             rows=len(self.feeds),
-            failures=tuple(itertools.islice(self._failures.values(), KEPT_FAILURES)),
-            failed=len(self._failures),
+            failures=tuple(itertools.islice(self.failures, KEPT_FAILURES)),
+            failed=len(self.failures),
             layers=self.stored,
             seconds={stage: round(seconds, 4) for stage, seconds in self._clock.seconds.items()},
             bound_by=bound_by(self._clock.seconds),
@@ -246,7 +255,9 @@ class Run:
 
     def nothing_to_do(self, finished: Reader) -> RunReport:
         """What is there, instead of `fill` and `commit`, when an earlier run was this one and finished."""
-        self._failures = {failure.index: failure for failure in failures_of(finished)}
+        self.failures.adopt(failures_of(finished))
+        self.failures.begin()
+        self.failures.close()
         report = self.report(finished.path)
         return dataclasses.replace(report, notes=("it was finished already: there was nothing to do",))
 
@@ -279,7 +290,7 @@ class Run:
             ],
             inputs={
                 "rows": len(self.feeds),
-                "failed": len(self._failures),
+                "failed": len(self.failures),
                 "several_frames": self.feeds.animated,
                 "specs": [dataclasses.asdict(spec) for spec in self.feeds.specs],
             },

@@ -21,7 +21,7 @@ FLOORS = [
     {"batches", "identity", "storing"},
     {"probed_model", "feeds"},
     {"plan", "engines", "backend_function", "similarity", "statistics", "views"},
-    {"loading", "journal"},
+    {"loading", "journal", "failures"},
     {"modelfile", "taps", "sources", "decode", "preprocess", "presets", "prefetch", "reductions", "formats"},
     {"protocols", "registry", "signatures"},
     {"bottleneck", "errors", "records", "version"},
