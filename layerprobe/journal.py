@@ -228,6 +228,8 @@ def _record(entry: Entry) -> dict[str, Any]:
     """The line of a block; checksums stand in the order of the head's layers."""
     block = entry.block
     record: dict[str, Any] = {"rows": [block.start, block.stop], "crc32": list(block.checksums.values())}
+    if block.place:
+        record["at"] = block.place
     if entry.failures:
         record["failed"] = [
             [failure.index, failure.key, failure.stage, failure.reason] for failure in entry.failures
@@ -244,7 +246,8 @@ def _entry(record: Mapping[str, Any], layers: list[str]) -> Entry:
         Failure(int(index), str(key), stage, str(reason))
         for index, key, stage, reason in record.get("failed", [])
     )
-    return Entry(WrittenBlock(start, stop, checksums), failures, str(record.get("files", "")))
+    block = WrittenBlock(start, stop, checksums, int(record.get("at", 0)))
+    return Entry(block, failures, str(record.get("files", "")))
 
 
 def _claim(path: str, output: str, lock: bool) -> int:

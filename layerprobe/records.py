@@ -299,7 +299,9 @@ class WrittenBlock:
     stop: int
     """The row after the last."""
     checksums: Mapping[str, int]
-    """Layer -> CRC-32 of the bytes of these rows, as they are stored."""
+    """Layer -> CRC-32 of the bytes of these rows, as they are stored or, compressed, would be."""
+    place: int = 0
+    """Of the block in a spool, for outputs that have one; see `formats/spool.py`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ HEAD = Head(
     "0a1b", "2026-11-22T23:59:59+00:00", {"conv5_3": 2048, "": 99}, {"model": "00" * 32, "layers": ["x"]}
 )
 ENTRIES = [
-    Entry(WrittenBlock(0, 32, {"conv5_3": 2**32 - 1, "": 0}), files="abc"),
+    Entry(WrittenBlock(0, 32, {"conv5_3": 2**32 - 1, "": 0}, place=64), files="abc"),
     Entry(
         WrittenBlock(32, 40, {"conv5_3": 1, "": 2}),
         (Failure(33, "bytes \udcff\n.jpg", "decode", "größer als erlaubt"),),
@@ -121,7 +121,7 @@ def test_lines_are_plain_json(path: str) -> None:
     assert holder["pid"] == os.getpid()
     assert head["layerprobe_journal"] == 1
     assert head["signature"]["layers"] == ["x"]
-    assert block == {"rows": [0, 32], "crc32": [2**32 - 1, 0], "files": "abc"}
+    assert block == {"rows": [0, 32], "crc32": [2**32 - 1, 0], "at": 64, "files": "abc"}
     assert failed["failed"] == [[33, "bytes \udcff\n.jpg", "decode", "größer als erlaubt"]]
 
 
