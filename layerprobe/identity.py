@@ -12,11 +12,11 @@ from layerprobe.probed_model import ProbedModel
 from layerprobe.records import ExtractOptions, TensorSpec
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Engine
+    from layerprobe.protocols import Outline
 
 
 def signature(
-    probed: ProbedModel, feeds: Feeds, engine: Engine, stored: Sequence[TensorSpec], how: ExtractOptions
+    probed: ProbedModel, feeds: Feeds, engine: Outline, stored: Sequence[TensorSpec], how: ExtractOptions
 ) -> dict[str, Any]:
     """Describe a run as plain JSON.
 

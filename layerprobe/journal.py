@@ -20,7 +20,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -78,38 +78,21 @@ class Journal:
     def __init__(self, output: str, path: str, *, lock: bool = True) -> None:
         self._output, self._path = output, path
         self._descriptor = _claim(path, output, lock)
-        self.head: Head | None = None
+        self.head: Head | None
         """Of the run to go on with; None: there is none."""
-        self.entries: list[Entry] = []
+        self.entries: list[Entry]
         """What is on disk, as it was written; of two for the same rows the later one counts."""
         self._noted: list[Entry] = []
         """What `flush` will write."""
         self._is_new = False
         with open(self._descriptor, "rb", closefd=False) as file:
-            self._end = self._read(file.read())
+            self._end, self.head, self.entries = _parse(file.read())
         self._flushed = time.monotonic()
         try:
             self._append([_holder()])
         except LayerprobeError:
             self.close()
             raise
-
-    def _read(self, data: bytes) -> int:
-        """Take in the lines of an earlier run; gives where the whole ones end."""
-        end = 0
-        while stop := data.find(b"\n", end) + 1:
-            try:
-                record = json.loads(data[end:stop])
-                if _HEAD in record:
-                    self.head = _head(record)
-                elif self.head is not None and "rows" in record:
-                    self.entries.append(_entry(record, list(self.head.layout)))
-                elif "pid" not in record:
-                    break
-            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-                break
-            end = stop
-        return end
 
     def clear(self) -> None:
         """Forget what an earlier run left; to be done before its rows are discarded. Raises WriteError."""
@@ -155,9 +138,7 @@ class Journal:
     @property
     def rows(self) -> int:
         """How many rows are on disk, for a later run to go on with."""
-        return sum(
-            {entry.block.start: entry.block.stop - entry.block.start for entry in self.entries}.values()
-        )
+        return _rows(self.entries)
 
     def close(self) -> None:
         """Let other runs have the output; the journal stays for them if rows are on disk."""
@@ -182,6 +163,63 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What an earlier run left, seen from outside."""
+
+    head: Head
+    rows: int
+    """How many are on disk."""
+
+
+def look(output: str, path: str, *, lock: bool = True) -> Left | None:
+    """Read a journal and change nothing; None: there is nothing to go on with.
+
+    Args:
+        output: What the user calls the output, for messages.
+        path: Of the journal.
+        lock: Whether a run that holds it matters.
+
+    Raises:
+        BusyError: One does.
+        OutputError: It cannot be opened or locked.
+    """
+    try:
+        descriptor = reopen(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _cannot_open(output, error) from error
+    with open(descriptor, "rb") as file:
+        if lock:
+            _lock(descriptor, output)
+        _, head, entries = _parse(file.read())
+    return None if head is None else Left(head, _rows(entries))
+
+
+def _parse(data: bytes) -> tuple[int, Head | None, list[Entry]]:
+    """Take in the lines of an earlier run; gives where the whole ones end, and what they say."""
+    end, head = 0, None
+    entries: list[Entry] = []
+    while stop := data.find(b"\n", end) + 1:
+        try:
+            record = json.loads(data[end:stop])
+            if _HEAD in record:
+                head = _head(record)
+            elif head is not None and "rows" in record:
+                entries.append(_entry(record, list(head.layout)))
+            elif "pid" not in record:
+                break
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            break
+        end = stop
+    return end, head, entries
+
+
+def _rows(entries: Sequence[Entry]) -> int:
+    return sum({entry.block.start: entry.block.stop - entry.block.start for entry in entries}.values())
 
 
 def difference(
@@ -256,10 +294,7 @@ def _claim(path: str, output: str, lock: bool) -> int:
         try:
             descriptor = reopen(path, os.O_CREAT)
         except OSError as error:
-            raise OutputError(
-                f"{output!r} cannot be created, for its journal cannot be opened: {error.strerror}; "
-                "give -o for another place."
-            ) from error
+            raise _cannot_open(output, error) from error
         try:
             if lock:
                 _lock(descriptor, output)
@@ -272,6 +307,13 @@ def _claim(path: str, output: str, lock: bool) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _cannot_open(output: str, error: OSError) -> OutputError:
+    return OutputError(
+        f"{output!r} cannot be created, for its journal cannot be opened: {error.strerror}; "
+        "give -o for another place."
+    )
 
 
 def _lock(descriptor: int, output: str) -> None:

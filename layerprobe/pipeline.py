@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Any, cast
-
-import numpy as np
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from layerprobe import registry
 from layerprobe.engines.cache import user_cache
 from layerprobe.errors import AllInputsFailedError, LayerprobeError, UsageError
 from layerprobe.failures import check_log
 from layerprobe.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed
+from layerprobe.formats.space import check_space
 from layerprobe.journal import Journal
 from layerprobe.plan import (
     check_not_an_input,
@@ -40,11 +41,13 @@ from layerprobe.resume import check_same_run, claim, finished_output
 from layerprobe.run import Progress, Run, Stop
 from layerprobe.shards import parse_shard, rows_of
 from layerprobe.sources.opening import open_source
+from layerprobe.storing import Storing
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Engine, Source, Writer
+    from layerprobe.protocols import Outline, Source, Writer
 
     Inputs = Source | Sequence[str]
+    Built = TypeVar("Built", bound=Outline)
 
 
 def extract(
@@ -87,24 +90,12 @@ def extract(
             rows that are done are kept beside it, for `resume`.
     """
     started, clock = time.perf_counter(), Clock()
-    how = read_options(options)
     needs = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
-    cache = user_cache() if how.cache else None
-    probed = ProbedModel(model, layers, needs, how.engine, how.device, cache)
-    sources = open_sources(inputs, how.limit)
-    keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
-    shard = None if how.shard is None else parse_shard(how.shard)
-    path, file_format = choose_output(None if output is None else os.fspath(output), keys, shard)
-    check_not_an_input(path, itertools.chain([probed.path], _files_of(inputs)))
-    if how.errors_to is not None:
-        check_log(how.errors_to, path)
-    if how.resume and (how.training or not probed.path):
-        raise UsageError(
-            "resume needs a model from a file, without training: it must do exactly what is left to do."
-        )
+    job = open_job(model, inputs, layers, output, needs, options)
+    path, file_format, how = job.path, job.file_format, job.how
     now = clock.add("list", started)
-    with claim(path, file_format, how) as journal, closing(probed):
-        run = prepare_run(probed, sources, how, clock)
+    with claim(path, file_format, how) as journal, closing(job.probed):
+        run = prepare_run(job.probed, job.sources, how, clock, partial(check_space, path, file_format))
         now = clock.add("load", now)
         resumes_finished = how.resume and journal.head is None
         finished = finished_output(path, how, run.signature) if resumes_finished else None
@@ -119,10 +110,50 @@ def extract(
     return run.report(path)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Job:
+    """What a run shall do: its model opened, its inputs listed, its output named."""
+
+    probed: ProbedModel
+    sources: Mapping[str, Source]
+    """By name of the model's input; "" where it has only one."""
+    path: str
+    """Of the output."""
+    file_format: str
+    """A name in `registry.WRITERS`."""
+    how: ExtractOptions
+
+
+def open_job(
+    model: str | os.PathLike[str] | Any,
+    inputs: Inputs | Mapping[str, Inputs],
+    layers: Sequence[str],
+    output: str | os.PathLike[str] | None,
+    needs: ModelOptions,
+    options: Mapping[str, Any],
+) -> Job:
+    """Check what `extract` was given, before anything is loaded or written; see there."""
+    how = read_options(options)
+    cache = user_cache() if how.cache else None
+    probed = ProbedModel(model, layers, needs, how.engine, how.device, cache)
+    sources = open_sources(inputs, how.limit)
+    keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
+    shard = None if how.shard is None else parse_shard(how.shard)
+    path, file_format = choose_output(None if output is None else os.fspath(output), keys, shard)
+    check_not_an_input(path, itertools.chain([probed.path], _files_of(inputs)))
+    if how.errors_to is not None:
+        check_log(how.errors_to, path)
+    if how.resume and (how.training or not probed.path):
+        raise UsageError(
+            "resume needs a model from a file, without training: it must do exactly what is left to do."
+        )
+    return Job(probed, sources, path, file_format, how)
+
+
 def _open_writer(path: str, file_format: str, run: Run, journal: Journal) -> Writer:
     """Lay out the output, or go on with the one that the journal is about."""
     if journal.head is not None:
-        check_same_run(path, journal, run.signature)
+        check_same_run(path, journal.head, run.signature)
     writer_class = registry.find(registry.WRITERS, file_format, "format")
     writer: Writer = writer_class(
         path, run.stored, run.keys, None if journal.head is None else journal.head.layout
@@ -155,7 +186,13 @@ def _write(run: Run, writer: Writer, journal: Journal, progress: Progress | None
         run.failures.close()
 
 
-def prepare_run(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Run:
+def prepare_run(
+    probed: ProbedModel,
+    sources: Mapping[str, Source],
+    how: ExtractOptions,
+    clock: Clock,
+    check: Callable[[int, Sequence[TensorSpec]], None] | None = None,
+) -> Run:
     """Load the model, and build all that computes with it.
 
     Args:
@@ -163,14 +200,26 @@ def prepare_run(probed: ProbedModel, sources: Mapping[str, Source], how: Extract
         sources: Its inputs by name; "" where it has only one.
         how: The user's options.
         clock: Counts the seconds of each stage.
+        check: Called, before the weights of a large model are read, with the number of rows and what is to be
+            stored of each.
     """
     probed.prepare()
-    feeds = _feeds(probed, sources, how, clock)
-    shard = None if how.shard is None else parse_shard(how.shard)
-    engine = _engine(probed, feeds, how, 1 if shard is None else shard.count)
-    if shard is not None:
-        feeds.take(rows_of(shard, len(feeds), engine.batch_size))
+    feeds = find_feeds(probed, sources, how, clock)
+    batch_size = None
+    if probed.takes_long_to_load:
+        planned = fitted(probed.outline, probed, feeds, how)
+        batch_size = planned.batch_size
+        if check is not None:
+            specs = Storing(planned, Finish(how.pool, how.dtype)).specs
+            check(len(rows_to_do(feeds, how, batch_size)), specs)
+    engine = fitted(probed.engine, probed, feeds, how, batch_size)
+    feeds.take(rows_to_do(feeds, how, engine.batch_size))
     return Run(probed, feeds, engine, how, clock)
+
+
+def rows_to_do(feeds: Feeds, how: ExtractOptions, batch_size: int) -> range:
+    """Say which rows of the list are this run's."""
+    return feeds.place if how.shard is None else rows_of(parse_shard(how.shard), len(feeds), batch_size)
 
 
 def read_options(options: Mapping[str, Any]) -> ExtractOptions:
@@ -217,7 +266,9 @@ def _names(given: str | Sequence[str]) -> list[str]:
     return [os.fspath(name) for name in names]
 
 
-def _feeds(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Feeds:
+def find_feeds(
+    probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock
+) -> Feeds:
     """Match sources with the model's inputs, and say how each becomes rows."""
     specs = probed.inputs
     names = [spec.name for spec in specs]
@@ -252,22 +303,38 @@ def _feed(probed: ProbedModel, spec: TensorSpec, source: Source, how: ExtractOpt
     return ImageFeed(spec, source, preprocessing, how.max_pixels, clock)
 
 
-def _engine(probed: ProbedModel, feeds: Feeds, how: ExtractOptions, shards: int) -> Engine:
-    """Build the engine, again with other batches where its activations are too big or it is another one."""
-    rows = max(1, len(feeds) // shards)
+def fitted(
+    build: Callable[..., Built],
+    probed: ProbedModel,
+    feeds: Feeds,
+    how: ExtractOptions,
+    batch_size: int | None = None,
+) -> Built:
+    """Build an engine, again with other batches where its activations are too big or it is another one.
+
+    Args:
+        build: `probed.engine`, or `probed.outline`.
+        probed: The model.
+        feeds: Its inputs.
+        how: The user's options.
+        batch_size: To begin with, where that is known.
+    """
+    rows = max(1, len(feeds) // (1 if how.shard is None else parse_shard(how.shard).count))
     computing = Computing(how.training, how.seed, how.precision, Finish(how.pool, how.dtype))
 
     def fitting(row_bytes: int | None) -> int:
         fixed, usual = probed.fixed_batch_size, probed.usual_batch_size
         return choose_batch_size(how, rows, fixed, usual, row_bytes)
 
-    batch_size = fitting(None)
+    batch_size = batch_size or fitting(None)
     while True:
-        engine = probed.engine(feeds.specs, batch_size=batch_size, how=computing)
-        row_bytes = sum(
-            int(np.prod(cast(tuple[int, ...], spec.shape))) * np.dtype(np.float32).itemsize
-            for spec in engine.outputs
-        )
+        engine = build(feeds.specs, batch_size=batch_size, how=computing)
+        row_bytes = row_bytes_of(engine.outputs)
         if fitting(row_bytes) == batch_size:
             return engine
         batch_size = fitting(row_bytes)
+
+
+def row_bytes_of(specs: Sequence[TensorSpec]) -> int:
+    """Bytes of one row of what an engine gives, as float32."""
+    return sum(4 * math.prod(cast(tuple[int, ...], spec.shape)) for spec in specs)

@@ -37,12 +37,8 @@ class Source(Protocol):
         ...
 
 
-class Engine(Protocol):
-    """What runs a model. Built once for its taps and its batch size.
-
-    An engine whose results lie on a device is told when it is built what they are to be finished with
-    (`reductions.finished`), and does that before it copies them; the others leave it to who runs them.
-    """
+class Outline(Protocol):
+    """What is known of an engine before it is built: what decides the rows, but for the numbers in them."""
 
     batch_size: int
     """B: every batch is padded to this."""
@@ -59,6 +55,18 @@ class Engine(Protocol):
     def overflowed(self) -> Mapping[str, int]:
         """How many values of the last collected batch its cast made infinite, by name; not those of none."""
         ...
+
+    def describe(self) -> dict[str, Any]:
+        """Name, device and precision, for the provenance."""
+        ...
+
+
+class Engine(Outline, Protocol):
+    """What runs a model. Built once for its taps and its batch size.
+
+    An engine whose results lie on a device is told when it is built what they are to be finished with
+    (`reductions.finished`), and does that before it copies them; the others leave it to who runs them.
+    """
 
     def run(self, inputs: Sequence[Array]) -> dict[str, Array]:
         """Compute the wanted activations of one batch.
@@ -85,10 +93,6 @@ class Engine(Protocol):
             What waits for the results, and raises what `run` would. They are the engine's, not to be written
             to, and their memory is used again when `start` is called for the second time after.
         """
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """Name, device and precision, for the provenance."""
         ...
 
 
@@ -120,6 +124,10 @@ class Runnable(Protocol):
 
     def engine(self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing) -> Engine:
         """Build the engine for inputs with every size known; None takes any number of rows."""
+        ...
+
+    def outline(self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing) -> Outline:
+        """Tell what `engine` would build, reading as little of the model as that takes."""
         ...
 
 

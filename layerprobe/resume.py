@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
+from layerprobe import journal as journals
 from layerprobe.errors import LayerprobeError, OutputError, ResumeError
 from layerprobe.formats.disk import discard, reported
 from layerprobe.formats.opening import open_output
 from layerprobe.formats.placement import check_target, journal_name, spool_name, unfinished_name
-from layerprobe.journal import Journal, difference
+from layerprobe.journal import Head, Journal, Left, difference
 from layerprobe.records import ExtractOptions, Failure
 
 if TYPE_CHECKING:
@@ -38,10 +39,7 @@ def claim(path: str, file_format: str, how: ExtractOptions) -> Journal:
     try:
         _tidy(path, journal)
         if journal.head is not None and not (how.resume or how.restart):
-            raise OutputError(
-                f"{path!r} is unfinished, with {journal.rows} rows on disk: give --resume to go on with it "
-                "or --restart to begin again."
-            )
+            raise _unfinished(path, journal.rows)
         if journal.head is not None and how.restart:
             journal.clear()
         if journal.head is None:
@@ -52,6 +50,29 @@ def claim(path: str, file_format: str, how: ExtractOptions) -> Journal:
     except BaseException:
         journal.close()
         raise
+
+
+def look(path: str, file_format: str, how: ExtractOptions) -> tuple[Left | None, LayerprobeError | None]:
+    """Tell what `claim` would find, and what it would raise; nothing is changed."""
+    left = None
+    try:
+        check_target(path, file_format, overwrite=how.overwrite or how.resume)
+        left = journals.look(path, journal_name(path), lock=how.lock)
+        if left is None or not any(map(os.path.lexists, _left_over(path))):
+            return None, None
+        if not (how.resume or how.restart):
+            raise _unfinished(path, left.rows)
+        check_target(path, file_format, how.overwrite)
+    except LayerprobeError as error:
+        return left, error
+    return left, None
+
+
+def _unfinished(path: str, rows: int) -> OutputError:
+    return OutputError(
+        f"{path!r} is unfinished, with {rows} rows on disk: give --resume to go on with it "
+        "or --restart to begin again."
+    )
 
 
 def _tidy(path: str, journal: Journal) -> None:
@@ -86,10 +107,9 @@ def _run_of(path: str) -> str | None:
     return None
 
 
-def check_same_run(path: str, journal: Journal, signature: Mapping[str, Any]) -> None:
+def check_same_run(path: str, head: Head, signature: Mapping[str, Any]) -> None:
     """Check that the unfinished output is one of this run. Raises ResumeError."""
-    assert journal.head is not None
-    _check_same(path, "unfinished", journal.head.signature, signature)
+    _check_same(path, "unfinished", head.signature, signature)
 
 
 def finished_output(path: str, how: ExtractOptions, signature: Mapping[str, Any]) -> Reader | None:
