@@ -197,8 +197,9 @@ class ExtractOptions:
     """Of stored activations; whole numbers and booleans keep their type."""
     pool: str = "none"
     """A name in `registry.REDUCTIONS`."""
-    batch_size: int | None = None
-    """Rows computed at once; None: 8, or 32 with Keras, or fewer where the activations would pass 128 MiB."""
+    batch_size: int | Literal["auto"] | None = None
+    """Rows computed at once; auto: what measuring finds best. None: 8, or 32 with Keras, or fewer where the
+    activations would pass 128 MiB."""
     limit: int | None = None
     """Only the first so many inputs."""
     engine: Literal["auto", "graph", "converted", "keras"] = "auto"
@@ -267,7 +268,7 @@ class Failure:
 
     index: int
     key: str
-    stage: Literal["read", "decode", "preprocess", "compute", "unknown"]
+    stage: Literal["read", "decode", "preprocess", "compute", "memory", "unknown"]
     reason: str
     """A sentence without the key."""
 

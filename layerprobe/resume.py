@@ -59,19 +59,19 @@ def _tidy(path: str, journal: Journal) -> None:
     unfinished = unfinished_name(path)
     if not os.path.lexists(unfinished):
         journal.clear()
-    elif _run_of(path) == journal.head.run:
+    elif _recorded_run(path).get("id") == journal.head.run:
         # Two folders change their names in one step: this is the one that was replaced.
         with reported(path):
             discard(unfinished)
         journal.clear()
 
 
-def _run_of(path: str) -> str | None:
-    """Which run wrote the output at `path`; None when that is not known, or there is none."""
+def _recorded_run(path: str) -> dict[str, Any]:
+    """What the output at `path` says of its run; empty when it does not, or there is none."""
     with suppress(LayerprobeError), open_output(path) as reader:
         run = reader.provenance.get("run")
-        return str(run.get("id")) if isinstance(run, dict) else None
-    return None
+        return run if isinstance(run, dict) else {}
+    return {}
 
 
 def check_same_run(path: str, journal: Journal, signature: Mapping[str, Any]) -> None:
@@ -101,6 +101,15 @@ def finished_output(path: str, how: ExtractOptions, signature: Mapping[str, Any]
             return None
         raise
     return reader
+
+
+def earlier_batch_size(path: str, journal: Journal) -> int | None:
+    """Of the run that left or finished the output, if there was one and it says so."""
+    if journal.head is not None:
+        found = journal.head.signature.get("batch_size")
+    else:
+        found = _recorded_run(path).get("signature", {}).get("batch_size")
+    return found if isinstance(found, int) and found > 0 else None
 
 
 def failures_of(reader: Reader) -> list[Failure]:

@@ -24,6 +24,11 @@ PARTIAL = 3
 """Exit code when some inputs failed."""
 
 
+def _read_batch_size(ctx: click.Context, option: click.Parameter, text: str | None) -> int | str | None:
+    """A number from 1 on, or "auto"."""
+    return text if text in (None, "auto") else click.IntRange(1)(text, option, ctx)
+
+
 @click.command()
 @click.argument("model", type=click.Path())
 @click.argument("inputs", nargs=-1, type=click.Path())
@@ -89,7 +94,10 @@ PARTIAL = 3
 )
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
 @click.option(
-    "--batch-size", type=click.IntRange(1), help="Rows at once. [default: 8; Keras 32; or what fits]"
+    "--batch-size",
+    callback=_read_batch_size,
+    metavar="N|auto",
+    help="Rows at once, or auto. [default: 8; Keras 32; or what fits]",
 )
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per processor]")
 @click.option(
