@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from layerprobe.statistics import LayerStatistics
+
     Array = npt.NDArray[Any]
 
 MAX_MEMORY = 2 << 30
@@ -191,6 +193,8 @@ class ExtractOptions:
     """The run ends early once so many rows have failed."""
     errors_to: str | None = None
     """Path of a file to which failed rows are written as they happen, one JSON object a line."""
+    stats: bool = False
+    """Gather the statistics of what is written, for the report."""
     lock: bool = True
     """Keep other runs from the output; some network file systems cannot."""
     dtype: Literal["float32", "float16"] = "float32"
@@ -341,3 +345,5 @@ class RunReport:
     """The stage that the run waited for longest: what to make faster first."""
     notes: tuple[str, ...] = field(default=())
     """Sentences the user should see: what was assumed, what was converted."""
+    statistics: Mapping[str, LayerStatistics] | None = None
+    """By layer, as `output_statistics` gives them; None where they were not asked for."""

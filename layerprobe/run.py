@@ -20,17 +20,20 @@ from layerprobe.errors import AllInputsFailedError, LayerprobeError, ResourceErr
 from layerprobe.failures import Failures
 from layerprobe.feeds import Clock, Feeds
 from layerprobe.fitting import Build, FittingEngine, refused
+from layerprobe.formats.opening import open_output
 from layerprobe.identity import signature
 from layerprobe.journal import Entry, Head, Journal
 from layerprobe.package_versions import versions
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import Batch, ExtractOptions, Failure, Finish, Provenance, RunReport, TensorSpec
 from layerprobe.resume import failures_of
+from layerprobe.run_statistics import RunStatistics
 from layerprobe.storing import Storing
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Collect, Engine, Reader, Writer
     from layerprobe.records import Array
+    from layerprobe.statistics import LayerStatistics
 
 Progress = Callable[[int, int, int], None]
 """Called with rows done, rows in all, and failed rows, after each batch."""
@@ -70,6 +73,7 @@ class Run:
         self._batch_note = batch_note
         self.storing = Storing(self.engine, Finish(how.pool, how.dtype))
         self.failures = Failures(how)
+        self._statistics = RunStatistics(self.stored) if how.stats else None
         self._done: set[int] = set()
         """First rows of the batches that are in the output."""
         self._id = secrets.token_hex(8)
@@ -130,6 +134,8 @@ class Run:
                 self.failures.add(batch.failures)
                 now = time.perf_counter()
                 block = self.storing.block(batch, results)
+                if self._statistics is not None:
+                    self._statistics.add(block, batch.rows)
                 now = self._clock.add("reduce", now)
                 written = writer.write(batch.start, block)
                 if journal is not None:
@@ -251,13 +257,25 @@ class Run:
             seconds={stage: round(seconds, 4) for stage, seconds in self._clock.seconds.items()},
             bound_by=bound_by(self._clock.seconds),
             notes=tuple(self._notes()),
+            statistics=None if self._statistics is None else self._gathered(self._statistics, path),
         )
+
+    def _gathered(self, statistics: RunStatistics, path: str) -> dict[str, LayerStatistics]:
+        """The statistics, with the rows of earlier runs, which are read back."""
+        if self._done:
+            size, rows = self.engine.batch_size, len(self.feeds)
+            with open_output(path) as reader:
+                statistics.add_written(
+                    reader, [(start, min(start + size, rows)) for start in sorted(self._done)]
+                )
+        return statistics.results
 
     def nothing_to_do(self, finished: Reader) -> RunReport:
         """What is there, instead of `fill` and `commit`, when an earlier run was this one and finished."""
         self.failures.adopt(failures_of(finished))
         self.failures.begin()
         self.failures.close()
+        self._done = set(range(0, len(self.feeds), self.engine.batch_size))
         report = self.report(finished.path)
         return dataclasses.replace(report, notes=("it was finished already: there was nothing to do",))
 

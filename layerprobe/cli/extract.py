@@ -123,6 +123,7 @@ def _read_batch_size(ctx: click.Context, option: click.Parameter, text: str | No
 @click.option("--training", is_flag=True, help="Dropout and batch normalisation as in training.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of random layers, with --training.")
 @model_options
+@click.option("--stats", is_flag=True, help="Gather what `layerprobe stats` tells, on the way.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's report on stdout as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
 @click.option("-v", "--verbose", is_flag=True, help="TensorFlow's own log, too.")
@@ -217,7 +218,12 @@ def _by_name(named: Sequence[str]) -> dict[str, list[str]]:
 def _as_json(report: RunReport) -> dict[str, Any]:
     import dataclasses
 
-    return dataclasses.asdict(report)
+    plain = dataclasses.asdict(dataclasses.replace(report, statistics=None))
+    if report.statistics is not None:
+        from layerprobe.cli.stats import as_plain
+
+        plain["statistics"] = {name: as_plain(layer) for name, layer in report.statistics.items()}
+    return plain
 
 
 def _tell(report: RunReport) -> None:
@@ -228,6 +234,10 @@ def _tell(report: RunReport) -> None:
         say(f"... and {report.failed - 10} more; `error` in the output has them all")
     for note in report.notes:
         say(note)
+    if report.statistics is not None:
+        from layerprobe.cli.stats import render
+
+        click.echo(render(report.statistics, channels=False), err=True)
     broken = f", {report.failed} failed" if report.failed else ""
     total = report.seconds["total"]
     waits = ", ".join(f"{stage} {report.seconds.get(stage, 0):.2f} s" for stage in WAITS)
