@@ -7,8 +7,9 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Literal, cast
+from functools import cached_property, partial
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from layerprobe.records import Array
 
 Stage = Literal["read", "decode", "preprocess"]
+
+KEYS_AT_ONCE = 10_000
+"""So many names are hashed in one step."""
 
 
 class Clock:
@@ -155,24 +159,49 @@ class Feeds:
 
     def __init__(self, feeds: Sequence[Feed], limit: int | None = None) -> None:
         self._feeds = feeds
-        self._limit = limit
         self.specs = tuple(feed.spec for feed in feeds)
         images = [feed for feed in feeds if isinstance(feed, ImageFeed)]
         self.preprocessing = images[0].preprocessing if images else None
         self._named = images[0] if images else feeds[0]
         check_equal_lengths({feed.spec.name: feed.source for feed in feeds})
+        rows = len(self._named.source)
+        self.listed = rows if limit is None else min(rows, limit)
+        """How many rows the list of inputs has, of which these are all, or a part."""
+        self.place = range(self.listed)
+        """Which of them these are."""
 
     def __len__(self) -> int:
-        rows = len(self._named.source)
-        return rows if self._limit is None else min(rows, self._limit)
+        return len(self.place)
+
+    def take(self, place: range) -> None:
+        """Keep only some rows of the list, one after the other; they are counted from 0 again."""
+        self.place = place
 
     def samples(self) -> Iterator[tuple[Sample, ...]]:
         """One sample of every feed for each row, in order; nothing is opened."""
-        return itertools.islice(zip(*(feed.source for feed in self._feeds), strict=True), len(self))
+        rows = zip(*(feed.source for feed in self._feeds), strict=True)
+        return itertools.islice(rows, self.place.start, self.place.stop)
 
     def keys(self) -> list[str]:
         """What each row is called: after its image where there is one."""
-        return [sample.key for sample in itertools.islice(self._named.source, len(self))]
+        source = itertools.islice(self._named.source, self.place.start, self.place.stop)
+        return [sample.key for sample in source]
+
+    def part(self, shard: str | None) -> dict[str, Any] | None:
+        """Say which rows of which list these are, for the provenance; None where they are no shard."""
+        if shard is None:
+            return None
+        place = [self.place.start, self.place.stop]
+        return {"shard": shard, "rows": place, "listed": self.listed, "sha256_of_names": self.digest}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what all rows of the list are called, as hexadecimal digits."""
+        found = sha256()
+        keys = (sample.key for sample in itertools.islice(self._named.source, self.listed))
+        while some := list(itertools.islice(keys, KEYS_AT_ONCE)):
+            found.update("".join(f"{key}\0" for key in some).encode("utf-8", "surrogatepass"))
+        return found.hexdigest()
 
     def empty(self, size: int) -> list[Array]:
         """Memory for `size` rows of each input of the model."""
@@ -188,7 +217,7 @@ class Feeds:
             try:
                 place[...] = feed.row(sample)
             except _Failed as failed:
-                return Failure(sample.index, sample.key, failed.stage, failed.reason)
+                return Failure(sample.index - self.place.start, sample.key, failed.stage, failed.reason)
         return None
 
     @property

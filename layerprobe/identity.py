@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from layerprobe.feeds import Feeds
@@ -34,7 +33,6 @@ def signature(
     preprocessing = feeds.preprocessing
     if preprocessing is not None:
         preprocessing = dataclasses.replace(preprocessing, reason="")
-    names = sha256("\0".join(feeds.keys()).encode("utf-8", "surrogatepass"))
     described = {
         **probed.signature(),
         "layers": [spec.name for spec in stored],
@@ -42,8 +40,9 @@ def signature(
         "pool": how.pool,
         "preprocessing": None if preprocessing is None else dataclasses.asdict(preprocessing),
         "max_pixels": how.max_pixels,
-        "number_of_inputs": len(feeds),
-        "list_of_inputs": names.hexdigest(),
+        "number_of_inputs": feeds.listed,
+        "list_of_inputs": feeds.digest,
+        "rows": [feeds.place.start, feeds.place.stop],
         "engine": dict(engine.describe()),
         "batch_size": engine.batch_size,
     }

@@ -34,11 +34,12 @@ from layerprobe.records import (
     ExtractOptions,
     Finish,
     ModelOptions,
-    RunReport,
     TensorSpec,
 )
+from layerprobe.report import RunReport
 from layerprobe.resume import check_same_run, claim, earlier_batch_size, finished_output
 from layerprobe.run import Progress, Run, Stop, worker_threads
+from layerprobe.shards import parse_shard, rows_of
 from layerprobe.sources.opening import open_source
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def extract(
     probed = ProbedModel(model, layers, needs, how.engine, how.device, cache)
     sources = open_sources(inputs, how.limit)
     keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
-    path, file_format = choose_output(None if output is None else os.fspath(output), keys)
+    shard = None if how.shard is None else parse_shard(how.shard)
+    path, file_format = choose_output(None if output is None else os.fspath(output), keys, shard)
     check_not_an_input(path, itertools.chain([probed.path], _files_of(inputs)))
     if how.errors_to is not None:
         check_log(how.errors_to, path)
@@ -168,13 +170,19 @@ def prepare_run(probed: ProbedModel, sources: Mapping[str, Source], how: Extract
     """
     probed.prepare()
     feeds = _feeds(probed, sources, how, clock)
+    shard = None if how.shard is None else parse_shard(how.shard)
+    if shard is not None and how.batch_size == "auto":
+        raise UsageError("shards need one batch size, for it decides their rows: give it as a number.")
     computing = Computing(how.training, how.seed, how.precision, Finish(how.pool, how.dtype))
 
     def build(batch_size: int) -> Engine:
         return probed.engine(feeds.specs, batch_size=batch_size, how=computing)
 
     one_size = how.training or probed.fixed_batch_size is not None
-    engine, note = _engine(probed, feeds, how, build)
+    rows = len(feeds) if shard is None else max(1, len(feeds) // shard.count)
+    engine, note = _engine(probed, feeds, rows, how, build)
+    if shard is not None:
+        feeds.take(rows_of(shard, len(feeds), engine.batch_size))
     return Run(probed, feeds, engine, how, clock, None if one_size else build, note)
 
 
@@ -186,7 +194,9 @@ def read_options(options: Mapping[str, Any]) -> ExtractOptions:
             raise UsageError(f"extract has no option {name!r}: expected one of {', '.join(sorted(known))}.")
     checked = ExtractOptions(**options)
     check_options(checked)
-    return checked
+    if checked.shard is None:
+        return checked
+    return dataclasses.replace(checked, shard=str(parse_shard(checked.shard, os.environ)))
 
 
 def open_sources(inputs: Inputs | Mapping[str, Inputs], limit: int | None) -> dict[str, Source]:
@@ -256,7 +266,7 @@ def _feed(probed: ProbedModel, spec: TensorSpec, source: Source, how: ExtractOpt
 
 
 def _engine(
-    probed: ProbedModel, feeds: Feeds, how: ExtractOptions, build: Build
+    probed: ProbedModel, feeds: Feeds, rows: int, how: ExtractOptions, build: Build
 ) -> tuple[Engine, str | None]:
     """Build the engine, again with other batches where its activations are too big or it is another one.
 
@@ -266,7 +276,7 @@ def _engine(
 
     def fitting(row_bytes: int | None) -> int:
         fixed, usual = probed.fixed_batch_size, probed.usual_batch_size
-        return choose_batch_size(how, len(feeds), fixed, usual, row_bytes)
+        return choose_batch_size(how, rows, fixed, usual, row_bytes)
 
     batch_size = fitting(None)
     while True:
@@ -276,7 +286,7 @@ def _engine(
         batch_size = fitting(row_bytes(engine.outputs))
     if how.batch_size != "auto" or probed.fixed_batch_size is not None:
         return engine, None
-    most = min(-(-len(feeds) // 2), max(1, BATCH_BYTES // (row_bytes(engine.outputs) or 1)))
+    most = min(-(-rows // 2), max(1, BATCH_BYTES // (row_bytes(engine.outputs) or 1)))
     return _measured(engine, feeds, how, build, most)
 
 

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from layerprobe.statistics import LayerStatistics
-
     Array = npt.NDArray[Any]
 
 MAX_MEMORY = 2 << 30
@@ -206,6 +204,8 @@ class ExtractOptions:
     activations would pass 128 MiB."""
     limit: int | None = None
     """Only the first so many inputs."""
+    shard: str | None = None
+    """ "I/N": only part I, from 1, of N; "slurm": as the task's place in its job array says; None: all."""
     engine: Literal["auto", "graph", "converted", "keras"] = "auto"
     """What runs the model; auto: the first of the others that computes what Keras would."""
     device: str = "auto"
@@ -302,7 +302,9 @@ class WrittenBlock:
     stop: int
     """The row after the last."""
     checksums: Mapping[str, int]
-    """Layer -> CRC-32 of the bytes of these rows, as they are stored."""
+    """Layer -> CRC-32 of the bytes of these rows, as they are stored or, compressed, would be."""
+    place: int = 0
+    """Of the block in a spool, for outputs that have one; see `formats/spool.py`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,25 +327,3 @@ class Provenance:
     """UTC, ISO 8601."""
     run: Mapping[str, Any] = field(default_factory=dict)
     """id, and signature: all that decides what the rows hold."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunReport:
-    """What `extract` did."""
-
-    output: str
-    rows: int
-    failures: tuple[Failure, ...]
-    """The first 1,000 of them; `failed` counts them all."""
-    failed: int
-    layers: tuple[TensorSpec, ...]
-    seconds: Mapping[str, float]
-    """Wall-clock time in all, "total", and of that how long the run was busy with or waited for "list",
-    "load", "input", "compute", "reduce" and "write"; also of "read", "decode" and "preprocess", which
-    together make the input, added up over the threads that do them."""
-    bound_by: str
-    """The stage that the run waited for longest: what to make faster first."""
-    notes: tuple[str, ...] = field(default=())
-    """Sentences the user should see: what was assumed, what was converted."""
-    statistics: Mapping[str, LayerStatistics] | None = None
-    """By layer, as `output_statistics` gives them; None where they were not asked for."""

@@ -25,7 +25,8 @@ from layerprobe.identity import signature
 from layerprobe.journal import Entry, Head, Journal
 from layerprobe.package_versions import versions
 from layerprobe.probed_model import ProbedModel
-from layerprobe.records import Batch, ExtractOptions, Failure, Finish, Provenance, RunReport, TensorSpec
+from layerprobe.records import Batch, ExtractOptions, Failure, Finish, Provenance, TensorSpec
+from layerprobe.report import RunReport
 from layerprobe.resume import failures_of
 from layerprobe.run_statistics import RunStatistics
 from layerprobe.storing import Storing
@@ -233,7 +234,8 @@ class Run:
 
     def commit(self, writer: Writer) -> None:
         """Give the output its name; raises AllInputsFailedError instead when there is nothing in it."""
-        if len(self.failures) == len(self.feeds):
+        # But a part of a larger whole is needed there, be it broken rows.
+        if len(self.failures) == len(self.feeds) and self._how.shard is None:
             first = next(iter(self.failures))
             if all(failure.stage == "memory" for failure in self.failures):
                 raise ResourceError(f"no input could be used, the first {first.key!r}: {first.reason}.")
@@ -315,6 +317,7 @@ class Run:
             ],
             inputs={
                 "rows": len(self.feeds),
+                "part": self.feeds.part(self._how.shard),
                 "failed": len(self.failures),
                 "several_frames": self.feeds.animated,
                 "specs": [dataclasses.asdict(spec) for spec in self.feeds.specs],

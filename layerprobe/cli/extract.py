@@ -18,7 +18,7 @@ from layerprobe.errors import UsageError
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Source
-    from layerprobe.records import RunReport
+    from layerprobe.report import RunReport
 
 PARTIAL = 3
 """Exit code when some inputs failed."""
@@ -61,6 +61,7 @@ def _read_batch_size(ctx: click.Context, option: click.Parameter, text: str | No
 @click.option("-0", "--null", "nul", is_flag=True, help="Lists, from stdin too, are separated by NUL.")
 @click.option("--input", "named", multiple=True, metavar="NAME=FILE", help="For one of several model inputs.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many inputs.")
+@click.option("--shard", metavar="I/N", help="Only part I of N, from 1; slurm: as in a job array.")
 @click.option("--size", metavar="N|HxW", help="Height and width of the images. [default: the model's]")
 @click.option(
     "--resize",
