@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from layerprobe import registry
-from layerprobe.engines.cache import user_cache
+from layerprobe.batches import batches
 from layerprobe.errors import AllInputsFailedError, LayerprobeError, UsageError
-from layerprobe.failures import check_log
-from layerprobe.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed
+from layerprobe.feeds import Clock, Feeds
+from layerprobe.fitting import SIZES, measured, row_bytes
 from layerprobe.formats.space import check_space
+from layerprobe.job import find_feeds, open_job
 from layerprobe.journal import Journal
-from layerprobe.plan import (
-    check_not_an_input,
-    check_options,
-    choose_batch_size,
-    choose_output,
-    choose_preprocessing,
-    takes_images,
-)
+from layerprobe.plan import BATCH_BYTES, choose_batch_size
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import (
     MAX_MEMORY,
@@ -34,19 +26,19 @@ from layerprobe.records import (
     ExtractOptions,
     Finish,
     ModelOptions,
-    RunReport,
     TensorSpec,
 )
-from layerprobe.resume import check_same_run, claim, finished_output
-from layerprobe.run import Progress, Run, Stop
+from layerprobe.report import RunReport
+from layerprobe.resume import check_same_run, claim, earlier_batch_size, finished_output
+from layerprobe.run import Progress, Run, Stop, worker_threads
 from layerprobe.shards import parse_shard, rows_of
-from layerprobe.sources.opening import open_source
 from layerprobe.storing import Storing
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Outline, Source, Writer
+    from layerprobe.fitting import Build
+    from layerprobe.job import Inputs
+    from layerprobe.protocols import Engine, Outline, Source, Writer
 
-    Inputs = Source | Sequence[str]
     Built = TypeVar("Built", bound=Outline)
 
 
@@ -95,6 +87,8 @@ def extract(
     path, file_format, how = job.path, job.file_format, job.how
     now = clock.add("list", started)
     with claim(path, file_format, how) as journal, closing(job.probed):
+        if how.resume and how.batch_size == "auto":
+            how = dataclasses.replace(how, batch_size=earlier_batch_size(path, journal.head) or "auto")
         run = prepare_run(job.probed, job.sources, how, clock, partial(check_space, path, file_format))
         now = clock.add("load", now)
         resumes_finished = how.resume and journal.head is None
@@ -108,46 +102,6 @@ def extract(
         _write(run, writer, journal, progress, stop)
     clock.add("total", started)
     return run.report(path)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Job:
-    """What a run shall do: its model opened, its inputs listed, its output named."""
-
-    probed: ProbedModel
-    sources: Mapping[str, Source]
-    """By name of the model's input; "" where it has only one."""
-    path: str
-    """Of the output."""
-    file_format: str
-    """A name in `registry.WRITERS`."""
-    how: ExtractOptions
-
-
-def open_job(
-    model: str | os.PathLike[str] | Any,
-    inputs: Inputs | Mapping[str, Inputs],
-    layers: Sequence[str],
-    output: str | os.PathLike[str] | None,
-    needs: ModelOptions,
-    options: Mapping[str, Any],
-) -> Job:
-    """Check what `extract` was given, before anything is loaded or written; see there."""
-    how = read_options(options)
-    cache = user_cache() if how.cache else None
-    probed = ProbedModel(model, layers, needs, how.engine, how.device, cache)
-    sources = open_sources(inputs, how.limit)
-    keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
-    shard = None if how.shard is None else parse_shard(how.shard)
-    path, file_format = choose_output(None if output is None else os.fspath(output), keys, shard)
-    check_not_an_input(path, itertools.chain([probed.path], _files_of(inputs)))
-    if how.errors_to is not None:
-        check_log(how.errors_to, path)
-    if how.resume and (how.training or not probed.path):
-        raise UsageError(
-            "resume needs a model from a file, without training: it must do exactly what is left to do."
-        )
-    return Job(probed, sources, path, file_format, how)
 
 
 def _open_writer(path: str, file_format: str, run: Run, journal: Journal) -> Writer:
@@ -205,122 +159,65 @@ def prepare_run(
     """
     probed.prepare()
     feeds = find_feeds(probed, sources, how, clock)
-    batch_size = None
+    planned = None
     if probed.takes_long_to_load:
-        planned = fitted(probed.outline, probed, feeds, how)
-        batch_size = planned.batch_size
+        planned = plan_engine(probed, feeds, how)
         if check is not None:
-            specs = Storing(planned, Finish(how.pool, how.dtype)).specs
-            check(len(rows_to_do(feeds, how, batch_size)), specs)
-    engine = fitted(probed.engine, probed, feeds, how, batch_size)
-    feeds.take(rows_to_do(feeds, how, engine.batch_size))
-    return Run(probed, feeds, engine, how, clock)
+            check(len(_place(feeds, how, planned)), Storing(planned, Finish(how.pool, how.dtype)).specs)
+    computing = Computing(how.training, how.seed, how.precision, Finish(how.pool, how.dtype))
+
+    def build(batch_size: int) -> Engine:
+        return probed.engine(feeds.specs, batch_size=batch_size, how=computing)
+
+    one_size = how.training or probed.fixed_batch_size is not None
+    engine, note = _engine(probed, feeds, how, build, planned)
+    feeds.take(_place(feeds, how, engine))
+    return Run(probed, feeds, engine, how, clock, None if one_size else build, note)
 
 
-def rows_to_do(feeds: Feeds, how: ExtractOptions, batch_size: int) -> range:
-    """Say which rows of the list are this run's."""
-    return feeds.place if how.shard is None else rows_of(parse_shard(how.shard), len(feeds), batch_size)
+def plan_engine(probed: ProbedModel, feeds: Feeds, how: ExtractOptions) -> Outline:
+    """Tell what engine a run would have, and with which batch size, where it need not be measured."""
+    computing = Computing(how.training, how.seed, how.precision, Finish(how.pool, how.dtype))
+
+    def build(batch_size: int) -> Outline:
+        return probed.outline(feeds.specs, batch_size=batch_size, how=computing)
+
+    return _fitted(probed, feeds, how, build)
 
 
-def read_options(options: Mapping[str, Any]) -> ExtractOptions:
-    """Check the fields of `ExtractOptions`; those that are not given have their defaults."""
-    known = {field.name for field in dataclasses.fields(ExtractOptions)}
-    for name in options:
-        if name not in known:
-            raise UsageError(f"extract has no option {name!r}: expected one of {', '.join(sorted(known))}.")
-    checked = ExtractOptions(**options)
-    check_options(checked)
-    if checked.shard is None:
-        return checked
-    return dataclasses.replace(checked, shard=str(parse_shard(checked.shard, os.environ)))
+def _place(feeds: Feeds, how: ExtractOptions, engine: Outline) -> range:
+    """The rows of the list that are this run's."""
+    if how.shard is None:
+        return feeds.place
+    return rows_of(parse_shard(how.shard), len(feeds), engine.batch_size)
 
 
-def open_sources(inputs: Inputs | Mapping[str, Inputs], limit: int | None) -> dict[str, Source]:
-    """By name of the model's input; "" where the model has only one."""
-    if isinstance(inputs, Mapping):
-        return {name: _open_source(given, limit) for name, given in inputs.items()}
-    return {"": _open_source(inputs, limit)}
+def _engine(
+    probed: ProbedModel, feeds: Feeds, how: ExtractOptions, build: Build, planned: Outline | None
+) -> tuple[Engine, str | None]:
+    """Build the engine, with the batch size that was planned, if it was.
+
+    Returns:
+        It, and where its batch size was measured, what was found.
+    """
+    engine = _fitted(probed, feeds, how, build, None if planned is None else planned.batch_size)
+    if how.batch_size != "auto" or probed.fixed_batch_size is not None:
+        return engine, None
+    most = min(-(-len(feeds) // 2), max(1, BATCH_BYTES // (row_bytes(engine.outputs) or 1)))
+    return _measured(engine, feeds, how, build, most)
 
 
-def _open_source(given: Inputs, limit: int | None) -> Source:
-    return open_source(_names(given), limit=limit) if isinstance(given, str | Sequence) else given
-
-
-def _files_of(inputs: Inputs | Mapping[str, Inputs]) -> Iterator[str]:
-    """The files that were named one by one; an output must not replace them."""
-    for given in inputs.values() if isinstance(inputs, Mapping) else [inputs]:
-        if isinstance(given, str | Sequence):
-            yield from (name.split("::")[0] for name in _names(given))
-        else:
-            yield from (sample.key for sample in given)
-
-
-def _names(given: str | Sequence[str]) -> list[str]:
-    names = [given] if isinstance(given, str) else list(given)
-    for name in names:
-        if not isinstance(name, str | os.PathLike):
-            raise UsageError(
-                f"inputs are paths of images or arrays; for arrays in memory there is `Probe`. "
-                f"Received: {type(name).__name__}"
-            )
-    return [os.fspath(name) for name in names]
-
-
-def find_feeds(
-    probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock
-) -> Feeds:
-    """Match sources with the model's inputs, and say how each becomes rows."""
-    specs = probed.inputs
-    names = [spec.name for spec in specs]
-    if set(sources) == {""} and len(specs) > 1:
-        raise UsageError(
-            f"the model has {len(specs)} inputs: give each with --input NAME=FILE, for {', '.join(names)}."
-        )
-    for name in sources:
-        if name and name not in names:
-            raise UsageError(
-                f"the model has no input {name!r} that the layers need: they need {', '.join(names)}."
-            )
-    missing = [name for name in names if name not in sources and "" not in sources]
-    if missing:
-        raise UsageError(
-            f"the model's input {missing[0]!r} is missing: give it with --input {missing[0]}=FILE."
-        )
-    feeds = [_feed(probed, spec, sources.get(spec.name) or sources[""], how, clock) for spec in specs]
-    return Feeds(feeds, how.limit)
-
-
-def _feed(probed: ProbedModel, spec: TensorSpec, source: Source, how: ExtractOptions, clock: Clock) -> Feed:
-    if source.kind == "arrays":
-        return ArrayFeed(spec, source, clock)
-    if not takes_images(spec):
-        shape = ", ".join(["N", *("any" if size is None else str(size) for size in spec.shape)])
-        raise UsageError(
-            f"input {spec.name!r} does not take images: give an array of shape ({shape}), "
-            "as .npy, .npz or file.h5::dataset."
-        )
-    preprocessing = choose_preprocessing(how, spec, probed.info.layers)
-    return ImageFeed(spec, source, preprocessing, how.max_pixels, clock)
-
-
-def fitted(
-    build: Callable[..., Built],
+def _fitted(
     probed: ProbedModel,
     feeds: Feeds,
     how: ExtractOptions,
+    build: Callable[[int], Built],
     batch_size: int | None = None,
 ) -> Built:
-    """Build an engine, again with other batches where its activations are too big or it is another one.
-
-    Args:
-        build: `probed.engine`, or `probed.outline`.
-        probed: The model.
-        feeds: Its inputs.
-        how: The user's options.
-        batch_size: To begin with, where that is known.
-    """
+    """Build an engine, again with other batches where its activations are too big or it is another one."""
+    if how.shard is not None and how.batch_size == "auto":
+        raise UsageError("shards need one batch size, for it decides their rows: give it as a number.")
     rows = max(1, len(feeds) // (1 if how.shard is None else parse_shard(how.shard).count))
-    computing = Computing(how.training, how.seed, how.precision, Finish(how.pool, how.dtype))
 
     def fitting(row_bytes: int | None) -> int:
         fixed, usual = probed.fixed_batch_size, probed.usual_batch_size
@@ -328,13 +225,20 @@ def fitted(
 
     batch_size = batch_size or fitting(None)
     while True:
-        engine = build(feeds.specs, batch_size=batch_size, how=computing)
-        row_bytes = row_bytes_of(engine.outputs)
-        if fitting(row_bytes) == batch_size:
+        engine = build(batch_size)
+        if fitting(row_bytes(engine.outputs)) == batch_size:
             return engine
-        batch_size = fitting(row_bytes)
+        batch_size = fitting(row_bytes(engine.outputs))
 
 
-def row_bytes_of(specs: Sequence[TensorSpec]) -> int:
-    """Bytes of one row of what an engine gives, as float32."""
-    return sum(4 * math.prod(cast(tuple[int, ...], spec.shape)) for spec in specs)
+def _measured(
+    engine: Engine, feeds: Feeds, how: ExtractOptions, build: Build, most: int
+) -> tuple[Engine, str]:
+    """The engine with as many rows at once as measuring finds best; see `_engine`."""
+    with closing(batches(feeds, min(most, max(SIZES)), worker_threads(how))) as taken:
+        first = next(taken)
+    best, rates = measured(first.inputs, build, most) if first.rows else (None, {})
+    if best is None:
+        return engine, f"batch size {engine.batch_size}: there is too little to measure others"
+    others = ", ".join(f"{size}: {rate:.1f}" for size, rate in rates.items())
+    return best, f"batch size {best.batch_size}, measured in rows/s: {others}"

@@ -21,7 +21,8 @@ from layerprobe.bottleneck import INPUT, bound_by
 from layerprobe.errors import AllInputsFailedError, UnavailableError
 from layerprobe.feeds import Clock
 from layerprobe.formats.placement import check_target
-from layerprobe.pipeline import open_sources, prepare_run, read_options
+from layerprobe.job import open_sources, read_options
+from layerprobe.pipeline import prepare_run
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import Batch, ModelOptions
 from layerprobe.run import Run, worker_threads
