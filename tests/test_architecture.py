@@ -18,7 +18,7 @@ FLOORS = [
     {"pipeline", "probe", "layer_listing", "merging"},
     {"run"},
     {"resume"},
-    {"batches", "fitting", "identity", "package_versions", "run_statistics", "storing"},
+    {"batches", "verification", "fitting", "identity", "package_versions", "run_statistics", "storing"},
     {"probed_model", "feeds"},
     {"plan", "engines", "backend_function", "similarity", "statistics", "views"},
     {"loading", "journal", "failures"},
