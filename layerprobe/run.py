@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -104,6 +104,10 @@ class Run:
             self.failures.adopt(entry.failures)
             self._done.add(entry.block.start)
 
+    def leave_out(self, starts: Iterable[int]) -> None:
+        """Compute no batches that begin with these rows."""
+        self._done.update(starts)
+
     def fill(
         self,
         writer: Writer,
@@ -130,7 +134,7 @@ class Run:
         done = min(len(self._done) * self.engine.batch_size, len(self.feeds))
         if progress is not None:
             progress(done, len(self.feeds), len(self.failures))
-        with closing(self._computed()) as computed:
+        with closing(self.computed()) as computed:
             for batch, results in computed:
                 self.failures.add(batch.failures)
                 now = time.perf_counter()
@@ -167,7 +171,7 @@ class Run:
         """All that decides what the rows hold."""
         return signature(self._probed, self.feeds, self.engine, self.stored, self._how)
 
-    def _computed(self) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
+    def computed(self) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
         """Every batch with its results, which stay as they are until the second batch after is asked for."""
         pending: deque[tuple[Batch, Collect]] = deque()
         try:
@@ -232,7 +236,7 @@ class Run:
                 yield batch
                 now = time.perf_counter()
 
-    def commit(self, writer: Writer) -> None:
+    def commit(self, writer: Writer, provenance: Provenance | None = None) -> None:
         """Give the output its name; raises AllInputsFailedError instead when there is nothing in it."""
         # But a part of a larger whole is needed there, be it broken rows.
         if len(self.failures) == len(self.feeds) and self._how.shard is None:
@@ -245,7 +249,7 @@ class Run:
             )
         now = time.perf_counter()
         reasons = {failure.index: failure.reason for failure in self.failures}
-        writer.commit(reasons, self._provenance())
+        writer.commit(reasons, provenance or self.provenance())
         self._clock.add("write", now)
 
     def report(self, path: str) -> RunReport:
@@ -299,7 +303,8 @@ class Run:
         for name, count in self.storing.overflows.items():
             yield f"{name}: {count} values are too large for float16 and became infinite: use --dtype float32"
 
-    def _provenance(self) -> Provenance:
+    def provenance(self) -> Provenance:
+        """Where the numbers come from."""
         classes = {layer.address: layer.class_name for layer in self._probed.info.layers}
         how = self.feeds.preprocessing
         return Provenance(
