@@ -88,7 +88,9 @@ def retry_failed(
         with claim(path, file_format, how) as journal, closing(probed):
             if journal.head is not None:
                 raise OutputError(f"{path!r} is what an unfinished run writes: finish that with --resume.")
+            now = clock.add("list", started)
             run = prepare_run(probed, sources, how, clock)
+            clock.add("load", now)
             if (found := difference(earlier, run.signature)) is not None:
                 what, before, now = found
                 raise ResumeError(

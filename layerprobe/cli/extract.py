@@ -175,8 +175,8 @@ def extract(
 
     given = inputs or lists or named or retry_failed is None
     opened = _inputs(inputs, lists, nul, named, options["limit"]) if given else None
-    needs = ModelOptions(read_custom(custom), weights, read_lambdas(lambdas), max_memory)
     with only_our_own_lines(verbose):
+        needs = ModelOptions(read_custom(custom), weights, read_lambdas(lambdas), max_memory)
         if retry_failed is not None:
             own = {name: value for name, value in options.items() if _is_given(ctx, name)}
             report = retry(retry_failed, model, opened, layers, needs=needs, **own)
