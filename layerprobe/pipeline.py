@@ -6,8 +6,9 @@ import dataclasses
 import itertools
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -36,15 +37,17 @@ from layerprobe.records import (
     RunReport,
     TensorSpec,
 )
+from layerprobe.remote import Job, alone
 from layerprobe.resume import check_same_run, claim, finished_output
 from layerprobe.run import Progress, Run, Stop
 from layerprobe.shards import parse_shard, rows_of
 from layerprobe.sources.opening import open_source
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Engine, Source, Writer
+    from layerprobe.protocols import Engine, LoadedModel, Source, Writer
 
     Inputs = Source | Sequence[str]
+    Fill = Callable[[Run, Writer, Progress | None, Journal | None, Stop | None], None]
 
 
 def extract(
@@ -103,8 +106,16 @@ def extract(
             "resume needs a model from a file, without training: it must do exactly what is left to do."
         )
     now = clock.add("list", started)
-    with claim(path, file_format, how) as journal, closing(probed):
-        run = prepare_run(probed, sources, how, clock)
+    with claim(path, file_format, how) as journal, closing(probed), ExitStack() as stack:
+        loaded: LoadedModel = probed
+        fill: Fill = Run.fill
+        if how.processes > 1:
+            from layerprobe.team import Team  # It imports what takes time, and few need.
+
+            job = _job(probed, inputs, sources, layers, needs, how)
+            team = stack.enter_context(Team(job, how.processes, clock))
+            loaded, fill = team.model, team.fill
+        run = prepare_run(loaded, sources, how, clock)
         now = clock.add("load", now)
         resumes_finished = how.resume and journal.head is None
         finished = finished_output(path, how, run.signature) if resumes_finished else None
@@ -114,9 +125,31 @@ def extract(
                 return run.nothing_to_do(finished)
         writer = _open_writer(path, file_format, run, journal)
         clock.add("write", now)
-        _write(run, writer, journal, progress, stop)
+        _write(
+            run,
+            writer,
+            journal,
+            partial(fill, run, writer, progress, journal if run.resumable else None, stop),
+        )
     clock.add("total", started)
     return run.report(path)
+
+
+def _job(
+    probed: ProbedModel,
+    inputs: Inputs | Mapping[str, Inputs],
+    sources: Mapping[str, Source],
+    layers: Sequence[str],
+    needs: ModelOptions,
+    how: ExtractOptions,
+) -> Job:
+    """Say what worker processes are to do."""
+    if not probed.path:
+        raise UsageError("processes need a model from a file, which each of them loads.")
+    given = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    # Images are listed once. Files of arrays stay open, which no other process can go on with.
+    sent = {name: given[name] if source.kind == "arrays" else source for name, source in sources.items()}
+    return Job(probed.path, layers, sent, needs, alone(how))
 
 
 def _open_writer(path: str, file_format: str, run: Run, journal: Journal) -> Writer:
@@ -132,10 +165,10 @@ def _open_writer(path: str, file_format: str, run: Run, journal: Journal) -> Wri
     return writer
 
 
-def _write(run: Run, writer: Writer, journal: Journal, progress: Progress | None, stop: Stop | None) -> None:
+def _write(run: Run, writer: Writer, journal: Journal, fill: Callable[[], None]) -> None:
     """Fill and name the output; what is on disk when that fails is kept for a later run."""
     try:
-        run.fill(writer, progress, journal if run.resumable else None, stop)
+        fill()
         run.failures.finish()
         run.commit(writer)
         journal.remove()
@@ -155,7 +188,7 @@ def _write(run: Run, writer: Writer, journal: Journal, progress: Progress | None
         run.failures.close()
 
 
-def prepare_run(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Run:
+def prepare_run(probed: LoadedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Run:
     """Load the model, and build all that computes with it.
 
     Args:
@@ -217,7 +250,7 @@ def _names(given: str | Sequence[str]) -> list[str]:
     return [os.fspath(name) for name in names]
 
 
-def _feeds(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Feeds:
+def _feeds(probed: LoadedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Feeds:
     """Match sources with the model's inputs, and say how each becomes rows."""
     specs = probed.inputs
     names = [spec.name for spec in specs]
@@ -239,7 +272,7 @@ def _feeds(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptio
     return Feeds(feeds, how.limit)
 
 
-def _feed(probed: ProbedModel, spec: TensorSpec, source: Source, how: ExtractOptions, clock: Clock) -> Feed:
+def _feed(probed: LoadedModel, spec: TensorSpec, source: Source, how: ExtractOptions, clock: Clock) -> Feed:
     if source.kind == "arrays":
         return ArrayFeed(spec, source, clock)
     if not takes_images(spec):
@@ -252,7 +285,7 @@ def _feed(probed: ProbedModel, spec: TensorSpec, source: Source, how: ExtractOpt
     return ImageFeed(spec, source, preprocessing, how.max_pixels, clock)
 
 
-def _engine(probed: ProbedModel, feeds: Feeds, how: ExtractOptions, shards: int) -> Engine:
+def _engine(probed: LoadedModel, feeds: Feeds, how: ExtractOptions, shards: int) -> Engine:
     """Build the engine, again with other batches where its activations are too big or it is another one."""
     rows = max(1, len(feeds) // shards)
     computing = Computing(how.training, how.seed, how.precision, Finish(how.pool, how.dtype))

@@ -11,7 +11,7 @@ import secrets
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import cached_property
 from importlib import metadata
@@ -24,15 +24,14 @@ from layerprobe.failures import Failures
 from layerprobe.feeds import Clock, Feeds
 from layerprobe.identity import signature
 from layerprobe.journal import Entry, Head, Journal
-from layerprobe.probed_model import ProbedModel
 from layerprobe.records import Batch, ExtractOptions, Failure, Finish, Provenance, RunReport, TensorSpec
 from layerprobe.resume import failures_of
 from layerprobe.storing import Storing
 from layerprobe.version import __version__
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Collect, Engine, Reader, Writer
-    from layerprobe.records import Array
+    from layerprobe.protocols import Collect, Engine, LoadedModel, Reader, Writer
+    from layerprobe.records import Array, WrittenBlock
 
 Progress = Callable[[int, int, int], None]
 """Called with rows done, rows in all, and failed rows, after each batch."""
@@ -56,7 +55,7 @@ class Run:
     """
 
     def __init__(
-        self, probed: ProbedModel, feeds: Feeds, engine: Engine, how: ExtractOptions, clock: Clock
+        self, probed: LoadedModel, feeds: Feeds, engine: Engine, how: ExtractOptions, clock: Clock
     ) -> None:
         self._probed, self.feeds, self.engine = probed, feeds, engine
         self._how, self._clock = how, clock
@@ -90,6 +89,27 @@ class Run:
             writer.adopt(entry.block)
             self.failures.adopt(entry.failures)
             self._done.add(entry.block.start)
+
+    def take(self, block: WrittenBlock, writer: Writer) -> None:
+        """Take a batch as done that another process has put at its place."""
+        writer.adopt(block)
+        self._done.add(block.start)
+
+    @property
+    def left(self) -> list[int]:
+        """First rows of the batches that are not in the output."""
+        starts = range(0, len(self.feeds), self.engine.batch_size)
+        return [start for start in starts if start not in self._done]
+
+    def do_only(self, starts: Iterable[int]) -> None:
+        """Leave all other batches to other processes."""
+        self._done = set(self.left) - set(starts)
+
+    def count_in(self, animated: int, overflows: Mapping[str, int]) -> None:
+        """Add what another process counted."""
+        self.feeds.animated_elsewhere += animated
+        for name, count in overflows.items():
+            self.storing.overflows[name] = self.storing.overflows.get(name, 0) + count
 
     def fill(
         self,

@@ -94,6 +94,13 @@ PARTIAL = 3
 )
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per processor]")
 @click.option(
+    "--processes",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Worker processes that share processors and GPUs.",
+)
+@click.option(
     "--engine",
     type=click.Choice(["auto", "graph", "converted", "keras"]),
     default="auto",
