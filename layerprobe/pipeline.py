@@ -9,17 +9,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from layerprobe import registry
+from layerprobe.batches import batches, worker_threads
 from layerprobe.engines.cache import user_cache
 from layerprobe.errors import AllInputsFailedError, LayerprobeError, UsageError
 from layerprobe.failures import check_log
 from layerprobe.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed
+from layerprobe.fitting import SIZES, measured, row_bytes
 from layerprobe.journal import Journal
 from layerprobe.plan import (
+    BATCH_BYTES,
     check_not_an_input,
     check_options,
     choose_batch_size,
@@ -34,16 +35,17 @@ from layerprobe.records import (
     ExtractOptions,
     Finish,
     ModelOptions,
-    RunReport,
     TensorSpec,
 )
 from layerprobe.remote import Job, alone
-from layerprobe.resume import check_same_run, claim, finished_output
+from layerprobe.report import RunReport
+from layerprobe.resume import check_same_run, claim, earlier_batch_size, finished_output
 from layerprobe.run import Progress, Run, Stop
 from layerprobe.shards import parse_shard, rows_of
 from layerprobe.sources.opening import open_source
 
 if TYPE_CHECKING:
+    from layerprobe.fitting import Build
     from layerprobe.protocols import Engine, LoadedModel, Source, Writer
 
     Inputs = Source | Sequence[str]
@@ -107,6 +109,8 @@ def extract(
         )
     now = clock.add("list", started)
     with claim(path, file_format, how) as journal, closing(probed), ExitStack() as stack:
+        if how.resume and how.batch_size == "auto":
+            how = dataclasses.replace(how, batch_size=earlier_batch_size(path, journal) or "auto")
         loaded: LoadedModel = probed
         fill: Fill = Run.fill
         if how.processes > 1:
@@ -200,10 +204,19 @@ def prepare_run(probed: LoadedModel, sources: Mapping[str, Source], how: Extract
     probed.prepare()
     feeds = _feeds(probed, sources, how, clock)
     shard = None if how.shard is None else parse_shard(how.shard)
-    engine = _engine(probed, feeds, how, 1 if shard is None else shard.count)
+    if shard is not None and how.batch_size == "auto":
+        raise UsageError("shards need one batch size, for it decides their rows: give it as a number.")
+    computing = Computing(how.training, how.seed, how.precision, Finish(how.pool, how.dtype))
+
+    def build(batch_size: int) -> Engine:
+        return probed.engine(feeds.specs, batch_size=batch_size, how=computing)
+
+    one_size = how.training or probed.fixed_batch_size is not None
+    rows = len(feeds) if shard is None else max(1, len(feeds) // shard.count)
+    engine, note = _engine(probed, feeds, rows, how, build)
     if shard is not None:
         feeds.take(rows_of(shard, len(feeds), engine.batch_size))
-    return Run(probed, feeds, engine, how, clock)
+    return Run(probed, feeds, engine, how, clock, None if one_size else build, note)
 
 
 def read_options(options: Mapping[str, Any]) -> ExtractOptions:
@@ -285,10 +298,14 @@ def _feed(probed: LoadedModel, spec: TensorSpec, source: Source, how: ExtractOpt
     return ImageFeed(spec, source, preprocessing, how.max_pixels, clock)
 
 
-def _engine(probed: LoadedModel, feeds: Feeds, how: ExtractOptions, shards: int) -> Engine:
-    """Build the engine, again with other batches where its activations are too big or it is another one."""
-    rows = max(1, len(feeds) // shards)
-    computing = Computing(how.training, how.seed, how.precision, Finish(how.pool, how.dtype))
+def _engine(
+    probed: LoadedModel, feeds: Feeds, rows: int, how: ExtractOptions, build: Build
+) -> tuple[Engine, str | None]:
+    """Build the engine, again with other batches where its activations are too big or it is another one.
+
+    Returns:
+        It, and where its batch size was measured, what was found.
+    """
 
     def fitting(row_bytes: int | None) -> int:
         fixed, usual = probed.fixed_batch_size, probed.usual_batch_size
@@ -296,11 +313,24 @@ def _engine(probed: LoadedModel, feeds: Feeds, how: ExtractOptions, shards: int)
 
     batch_size = fitting(None)
     while True:
-        engine = probed.engine(feeds.specs, batch_size=batch_size, how=computing)
-        row_bytes = sum(
-            int(np.prod(cast(tuple[int, ...], spec.shape))) * np.dtype(np.float32).itemsize
-            for spec in engine.outputs
-        )
-        if fitting(row_bytes) == batch_size:
-            return engine
-        batch_size = fitting(row_bytes)
+        engine = build(batch_size)
+        if fitting(row_bytes(engine.outputs)) == batch_size:
+            break
+        batch_size = fitting(row_bytes(engine.outputs))
+    if how.batch_size != "auto" or probed.fixed_batch_size is not None:
+        return engine, None
+    most = min(-(-rows // 2), max(1, BATCH_BYTES // (row_bytes(engine.outputs) or 1)))
+    return _measured(engine, feeds, how, build, most)
+
+
+def _measured(
+    engine: Engine, feeds: Feeds, how: ExtractOptions, build: Build, most: int
+) -> tuple[Engine, str]:
+    """The engine with as many rows at once as measuring finds best; see `_engine`."""
+    with closing(batches(feeds, min(most, max(SIZES)), worker_threads(how))) as taken:
+        first = next(taken)
+    best, rates = measured(first.inputs, build, most) if first.rows else (None, {})
+    if best is None:
+        return engine, f"batch size {engine.batch_size}: there is too little to measure others"
+    others = ", ".join(f"{size}: {rate:.1f}" for size, rate in rates.items())
+    return best, f"batch size {best.batch_size}, measured in rows/s: {others}"

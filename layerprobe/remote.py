@@ -62,6 +62,8 @@ class Counts:
     """Of each stage."""
     engine: Mapping[str, Any]
     """What computed the last batch."""
+    at_once: int
+    """How many rows of a batch fit into memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,9 @@ class Written:
 def alone(how: ExtractOptions) -> ExtractOptions:
     """Say how one of several workers works: its failed rows are dealt with where they are told."""
     workers = None if how.workers is None else max(1, how.workers // how.processes)
-    return replace(how, processes=1, workers=workers, on_error="skip", max_errors=None, errors_to=None)
+    return replace(
+        how, processes=1, workers=workers, on_error="skip", max_errors=None, errors_to=None, stats=False
+    )
 
 
 class RemoteModel:
@@ -94,7 +98,8 @@ class RemoteModel:
         self, inputs: Sequence[TensorSpec], *, batch_size: int | None, how: Computing = INFERENCE
     ) -> RemoteEngine:
         """Describe the engine that they built."""
-        return RemoteEngine(self._described)
+        self.built = RemoteEngine(self._described)
+        return self.built
 
     def provenance(self) -> dict[str, Any]:
         """Which model this is."""

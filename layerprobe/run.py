@@ -5,33 +5,34 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import itertools
-import os
-import platform
 import secrets
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from functools import cached_property
-from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from layerprobe.batches import batches, changed_batches
+from layerprobe.batches import batches, changed_batches, worker_threads
 from layerprobe.bottleneck import bound_by
-from layerprobe.errors import AllInputsFailedError, StoppedError, UsageError
+from layerprobe.errors import AllInputsFailedError, LayerprobeError, ResourceError, StoppedError, UsageError
 from layerprobe.failures import Failures
 from layerprobe.feeds import Clock, Feeds
+from layerprobe.fitting import Build, FittingEngine, refused
+from layerprobe.formats.opening import open_output
 from layerprobe.identity import signature
 from layerprobe.journal import Entry, Head, Journal
-from layerprobe.records import Batch, ExtractOptions, Failure, Finish, Provenance, RunReport, TensorSpec
+from layerprobe.package_versions import versions
+from layerprobe.records import Batch, ExtractOptions, Failure, Finish, Provenance, TensorSpec
+from layerprobe.report import RunReport
 from layerprobe.resume import failures_of
+from layerprobe.run_statistics import RunStatistics
 from layerprobe.storing import Storing
-from layerprobe.version import __version__
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Collect, Engine, LoadedModel, Reader, Writer
     from layerprobe.records import Array, WrittenBlock
+    from layerprobe.statistics import LayerStatistics
 
 Progress = Callable[[int, int, int], None]
 """Called with rows done, rows in all, and failed rows, after each batch."""
@@ -52,15 +53,26 @@ class Run:
         engine: What computes.
         how: The user's options.
         clock: Counts the seconds of each stage.
+        build: Makes the engine for another batch size; None: it has only one.
+        batch_note: How the batch size was found, where it was.
     """
 
     def __init__(
-        self, probed: LoadedModel, feeds: Feeds, engine: Engine, how: ExtractOptions, clock: Clock
+        self,
+        probed: LoadedModel,
+        feeds: Feeds,
+        engine: Engine,
+        how: ExtractOptions,
+        clock: Clock,
+        build: Build | None = None,
+        batch_note: str | None = None,
     ) -> None:
-        self._probed, self.feeds, self.engine = probed, feeds, engine
-        self._how, self._clock = how, clock
-        self.storing = Storing(engine, Finish(how.pool, how.dtype))
+        self._probed, self.feeds, self._how, self._clock = probed, feeds, how, clock
+        self.engine = FittingEngine(engine, build)
+        self.batch_note = batch_note
+        self.storing = Storing(self.engine, Finish(how.pool, how.dtype))
         self.failures = Failures(how)
+        self._statistics = RunStatistics(self.stored) if how.stats else None
         self._done: set[int] = set()
         """First rows of the batches that are in the output."""
         self._id = secrets.token_hex(8)
@@ -86,12 +98,11 @@ class Run:
         if self.failures.too_many([failure for entry in kept for failure in entry.failures]):
             kept = [entry for entry in kept if not entry.failures]
         for entry in kept:
-            writer.adopt(entry.block)
             self.failures.adopt(entry.failures)
-            self._done.add(entry.block.start)
+            self.take(entry.block, writer)
 
     def take(self, block: WrittenBlock, writer: Writer) -> None:
-        """Take a batch as done that another process has put at its place."""
+        """Take a batch as done, for it is at its place."""
         writer.adopt(block)
         self._done.add(block.start)
 
@@ -104,12 +115,6 @@ class Run:
     def do_only(self, starts: Iterable[int]) -> None:
         """Leave all other batches to other processes."""
         self._done = set(self.left) - set(starts)
-
-    def count_in(self, animated: int, overflows: Mapping[str, int]) -> None:
-        """Add what another process counted."""
-        self.feeds.animated_elsewhere += animated
-        for name, count in overflows.items():
-            self.storing.overflows[name] = self.storing.overflows.get(name, 0) + count
 
     def fill(
         self,
@@ -142,6 +147,8 @@ class Run:
                 self.failures.add(batch.failures)
                 now = time.perf_counter()
                 block = self.storing.block(batch, results)
+                if self._statistics is not None:
+                    self._statistics.add(block, batch.rows)
                 now = self._clock.add("reduce", now)
                 written = writer.write(batch.start, block)
                 if journal is not None:
@@ -197,8 +204,10 @@ class Run:
         batch, collect = pending[0]
         try:
             results = collect()
-        except UsageError:
+        except (UsageError, ResourceError) as error:
             if self._how.training:  # Rows influence each other then: to leave one out changes the others.
+                raise
+            if isinstance(error, ResourceError) and self.engine.at_once > 1:  # It has no other batch size.
                 raise
             batch = self._without_refused(batch)
             results = self.engine.run(batch.inputs) if batch.rows else {}
@@ -207,10 +216,10 @@ class Run:
         return batch, results
 
     def _without_refused(self, batch: Batch) -> Batch:
-        reasons = self._refused(batch.inputs, batch.rows)
+        reasons = refused(self.engine, batch.inputs, batch.rows)
         failures = [
-            Failure(batch.start + place, self.keys[batch.start + place], "compute", reason)
-            for place, reason in reasons.items()
+            Failure(batch.start + place, self.keys[batch.start + place], _stage(error), str(error))
+            for place, error in reasons.items()
         ]
         kept = [number for number, place in enumerate(batch.rows) if place not in reasons]
         return dataclasses.replace(
@@ -219,18 +228,6 @@ class Run:
             inputs=tuple(column[kept] for column in batch.inputs),
             failures=(*batch.failures, *failures),
         )
-
-    def _refused(self, inputs: Sequence[Array], rows: Sequence[int]) -> dict[int, str]:
-        """Why the engine refuses some rows of a batch, by place: it is halved until they are alone."""
-        try:
-            self.engine.run(inputs)
-        except UsageError as error:
-            if len(rows) == 1:
-                return {rows[0]: str(error)}
-            middle = len(rows) // 2
-            first = self._refused([column[:middle] for column in inputs], rows[:middle])
-            return first | self._refused([column[middle:] for column in inputs], rows[middle:])
-        return {}
 
     @cached_property
     def keys(self) -> list[str]:
@@ -252,6 +249,8 @@ class Run:
         # But a part of a larger whole is needed there, be it broken rows.
         if len(self.failures) == len(self.feeds) and self._how.shard is None:
             first = next(iter(self.failures))
+            if all(failure.stage == "memory" for failure in self.failures):
+                raise ResourceError(f"no input could be used, the first {first.key!r}: {first.reason}.")
             others = f"; {len(self.failures) - 1} more failed too" if len(self.failures) > 1 else ""
             raise AllInputsFailedError(
                 f"no input could be used, so nothing was written: {first.key!r}: {first.reason}{others}."
@@ -272,19 +271,38 @@ class Run:
             seconds={stage: round(seconds, 4) for stage, seconds in self._clock.seconds.items()},
             bound_by=bound_by(self._clock.seconds),
             notes=tuple(self._notes()),
+            statistics=None if self._statistics is None else self._gathered(self._statistics, path),
         )
+
+    def _gathered(self, statistics: RunStatistics, path: str) -> dict[str, LayerStatistics]:
+        """The statistics, with the rows of earlier runs, which are read back."""
+        if self._done:
+            size, rows = self.engine.batch_size, len(self.feeds)
+            with open_output(path) as reader:
+                statistics.add_written(
+                    reader, [(start, min(start + size, rows)) for start in sorted(self._done)]
+                )
+        return statistics.results
 
     def nothing_to_do(self, finished: Reader) -> RunReport:
         """What is there, instead of `fill` and `commit`, when an earlier run was this one and finished."""
         self.failures.adopt(failures_of(finished))
         self.failures.begin()
         self.failures.close()
+        self._done = set(range(0, len(self.feeds), self.engine.batch_size))
         report = self.report(finished.path)
         return dataclasses.replace(report, notes=("it was finished already: there was nothing to do",))
 
     def _notes(self) -> Iterator[str]:
         if self._probed.note is not None:
             yield self._probed.note
+        if self.batch_note is not None:
+            yield self.batch_note
+        if self.engine.at_once < self.engine.batch_size:
+            yield (
+                f"a batch of {self.engine.batch_size} rows did not fit into memory: "
+                f"{self.engine.at_once} were computed at once"
+            )
         how = self.feeds.preprocessing
         if how is not None and self._how.preprocess == "auto":
             yield f"preprocess {how.preset}: {how.reason}"
@@ -318,39 +336,12 @@ class Run:
             },
             preprocessing=None if how is None else dataclasses.asdict(how),
             options=dataclasses.asdict(self._how),
-            engine={**self.engine.describe(), "batch_size": self.engine.batch_size},
-            versions=_versions(self.engine.describe()),
+            engine={**self.engine.describe(), "batch_size": self.engine.at_once},
+            versions=versions(self.engine.describe()),
             started=self._started,
             run={"id": self._id, "signature": self.signature},
         )
 
 
-def worker_threads(how: ExtractOptions) -> int:
-    """How many threads read, decode and preprocess."""
-    return how.workers or len(os.sched_getaffinity(0))
-
-
-_PACKAGES = {
-    "jax": ("jax", "jaxlib", "keras"),
-    "openvino": ("openvino",),
-    "tensorflow": ("tensorflow", "keras"),
-}
-"""An engine's backend -> the packages that its numbers come from."""
-_MODULES = {"pillow": "PIL"}
-"""Package -> what to import, where the two names differ."""
-
-
-def _versions(engine: Mapping[str, object]) -> dict[str, str]:
-    """Of everything that had a part in the numbers."""
-    packages = [*_PACKAGES.get(str(engine.get("backend")), ()), "numpy", "pillow", "h5py"]
-    if engine["name"] == "converted":  # TensorFlow traced what OpenVINO computes.
-        packages += _PACKAGES["tensorflow"]
-    return {"layerprobe": __version__, "python": platform.python_version()} | {
-        package: _version(package) for package in packages
-    }
-
-
-def _version(package: str) -> str:
-    """As the loaded module says it: what pip says takes as long to find as a batch to compute."""
-    module = sys.modules.get(_MODULES.get(package, package))
-    return metadata.version(package) if module is None else str(module.__version__)
+def _stage(error: LayerprobeError) -> Literal["compute", "memory"]:
+    return "memory" if isinstance(error, ResourceError) else "compute"

@@ -20,7 +20,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -83,6 +83,8 @@ class Team:
             _, first = next(self._messages())
             assert isinstance(first, Described)
             self._described = first
+            # Where that was measured, it is for all.
+            self._job = replace(job, how=replace(job.how, batch_size=first.batch_size))
         except BaseException:
             self.close()
             raise
@@ -230,7 +232,10 @@ class Team:
     def _sum_up(self, run: Run) -> None:
         """Count what the workers counted."""
         for counts in self._counts.values():
-            run.count_in(counts.animated, counts.overflows)
+            run.feeds.animated_elsewhere += counts.animated
+            for layer, count in counts.overflows.items():
+                run.storing.overflows[layer] = run.storing.overflows.get(layer, 0) + count
+            self.model.built.batch_size = min(self.model.built.batch_size, counts.at_once)
             for stage, seconds in counts.seconds.items():
                 share = seconds / min(self._processes, len(self._counts))
                 self._clock.seconds[stage] = self._clock.seconds.get(stage, 0.0) + share

@@ -87,9 +87,10 @@ def describe(probed: ProbedModel, run: Run) -> Described:
     """Say what the model is and what runs it."""
     from layerprobe.remote import Described
 
+    notes = [note for note in (probed.note, run.batch_note) if note is not None]
     return Described(
         path=probed.path,
-        note=probed.note,
+        note="; ".join(notes) or None,
         info=probed.info,
         inputs=probed.inputs,
         provenance=probed.provenance(),
@@ -118,6 +119,7 @@ class _Reporter:
             dict(self._run.storing.overflows),
             dict(self._clock.seconds),
             self._run.engine.describe(),
+            self._run.engine.at_once,
         )
         self._connection.send(Written(entry, counts))
 

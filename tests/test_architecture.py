@@ -20,12 +20,12 @@ FLOORS = [
     {"team"},
     {"run"},
     {"resume"},
-    {"batches", "identity", "remote", "storing"},
+    {"batches", "fitting", "identity", "package_versions", "remote", "run_statistics", "storing"},
     {"probed_model", "feeds"},
     {"plan", "engines", "backend_function", "similarity", "statistics", "views"},
     {"loading", "journal", "failures"},
     {"modelfile", "taps", "sources", "decode", "preprocess", "presets", "prefetch", "reductions", "formats"},
-    {"protocols", "registry", "shards", "signatures"},
+    {"protocols", "report", "registry", "shards", "signatures"},
     {"bottleneck", "errors", "records", "version"},
 ]
 """From the top down. A module may import from the floors below its own, and from its own room."""
