@@ -6,12 +6,13 @@ import dataclasses
 import itertools
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from layerprobe import registry
-from layerprobe.batches import batches
+from layerprobe.batches import batches, worker_threads
 from layerprobe.engines.cache import user_cache
 from layerprobe.errors import AllInputsFailedError, LayerprobeError, UsageError
 from layerprobe.failures import check_log
@@ -36,17 +37,19 @@ from layerprobe.records import (
     ModelOptions,
     TensorSpec,
 )
+from layerprobe.remote import Job, alone
 from layerprobe.report import RunReport
 from layerprobe.resume import check_same_run, claim, earlier_batch_size, finished_output
-from layerprobe.run import Progress, Run, Stop, worker_threads
+from layerprobe.run import Progress, Run, Stop
 from layerprobe.shards import parse_shard, rows_of
 from layerprobe.sources.opening import open_source
 
 if TYPE_CHECKING:
     from layerprobe.fitting import Build
-    from layerprobe.protocols import Engine, Source, Writer
+    from layerprobe.protocols import Engine, LoadedModel, Source, Writer
 
     Inputs = Source | Sequence[str]
+    Fill = Callable[[Run, Writer, Progress | None, Journal | None, Stop | None], None]
 
 
 def extract(
@@ -105,10 +108,18 @@ def extract(
             "resume needs a model from a file, without training: it must do exactly what is left to do."
         )
     now = clock.add("list", started)
-    with claim(path, file_format, how) as journal, closing(probed):
+    with claim(path, file_format, how) as journal, closing(probed), ExitStack() as stack:
         if how.resume and how.batch_size == "auto":
             how = dataclasses.replace(how, batch_size=earlier_batch_size(path, journal) or "auto")
-        run = prepare_run(probed, sources, how, clock)
+        loaded: LoadedModel = probed
+        fill: Fill = Run.fill
+        if how.processes > 1:
+            from layerprobe.team import Team  # It imports what takes time, and few need.
+
+            job = _job(probed, inputs, sources, layers, needs, how)
+            team = stack.enter_context(Team(job, how.processes, clock))
+            loaded, fill = team.model, team.fill
+        run = prepare_run(loaded, sources, how, clock)
         now = clock.add("load", now)
         resumes_finished = how.resume and journal.head is None
         finished = finished_output(path, how, run.signature) if resumes_finished else None
@@ -118,9 +129,31 @@ def extract(
                 return run.nothing_to_do(finished)
         writer = _open_writer(path, file_format, run, journal)
         clock.add("write", now)
-        _write(run, writer, journal, progress, stop)
+        _write(
+            run,
+            writer,
+            journal,
+            partial(fill, run, writer, progress, journal if run.resumable else None, stop),
+        )
     clock.add("total", started)
     return run.report(path)
+
+
+def _job(
+    probed: ProbedModel,
+    inputs: Inputs | Mapping[str, Inputs],
+    sources: Mapping[str, Source],
+    layers: Sequence[str],
+    needs: ModelOptions,
+    how: ExtractOptions,
+) -> Job:
+    """Say what worker processes are to do."""
+    if not probed.path:
+        raise UsageError("processes need a model from a file, which each of them loads.")
+    given = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    # Images are listed once. Files of arrays stay open, which no other process can go on with.
+    sent = {name: given[name] if source.kind == "arrays" else source for name, source in sources.items()}
+    return Job(probed.path, layers, sent, needs, alone(how))
 
 
 def _open_writer(path: str, file_format: str, run: Run, journal: Journal) -> Writer:
@@ -136,10 +169,10 @@ def _open_writer(path: str, file_format: str, run: Run, journal: Journal) -> Wri
     return writer
 
 
-def _write(run: Run, writer: Writer, journal: Journal, progress: Progress | None, stop: Stop | None) -> None:
+def _write(run: Run, writer: Writer, journal: Journal, fill: Callable[[], None]) -> None:
     """Fill and name the output; what is on disk when that fails is kept for a later run."""
     try:
-        run.fill(writer, progress, journal if run.resumable else None, stop)
+        fill()
         run.failures.finish()
         run.commit(writer)
         journal.remove()
@@ -159,7 +192,7 @@ def _write(run: Run, writer: Writer, journal: Journal, progress: Progress | None
         run.failures.close()
 
 
-def prepare_run(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Run:
+def prepare_run(probed: LoadedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Run:
     """Load the model, and build all that computes with it.
 
     Args:
@@ -230,7 +263,7 @@ def _names(given: str | Sequence[str]) -> list[str]:
     return [os.fspath(name) for name in names]
 
 
-def _feeds(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Feeds:
+def _feeds(probed: LoadedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Feeds:
     """Match sources with the model's inputs, and say how each becomes rows."""
     specs = probed.inputs
     names = [spec.name for spec in specs]
@@ -252,7 +285,7 @@ def _feeds(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptio
     return Feeds(feeds, how.limit)
 
 
-def _feed(probed: ProbedModel, spec: TensorSpec, source: Source, how: ExtractOptions, clock: Clock) -> Feed:
+def _feed(probed: LoadedModel, spec: TensorSpec, source: Source, how: ExtractOptions, clock: Clock) -> Feed:
     if source.kind == "arrays":
         return ArrayFeed(spec, source, clock)
     if not takes_images(spec):
@@ -266,7 +299,7 @@ def _feed(probed: ProbedModel, spec: TensorSpec, source: Source, how: ExtractOpt
 
 
 def _engine(
-    probed: ProbedModel, feeds: Feeds, rows: int, how: ExtractOptions, build: Build
+    probed: LoadedModel, feeds: Feeds, rows: int, how: ExtractOptions, build: Build
 ) -> tuple[Engine, str | None]:
     """Build the engine, again with other batches where its activations are too big or it is another one.
 

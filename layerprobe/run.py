@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import itertools
-import os
 import secrets
 import time
 from collections import deque
@@ -14,7 +13,7 @@ from contextlib import closing, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from layerprobe.batches import batches, changed_batches
+from layerprobe.batches import batches, changed_batches, worker_threads
 from layerprobe.bottleneck import bound_by
 from layerprobe.errors import AllInputsFailedError, LayerprobeError, ResourceError, StoppedError, UsageError
 from layerprobe.failures import Failures
@@ -24,7 +23,6 @@ from layerprobe.formats.opening import open_output
 from layerprobe.identity import signature
 from layerprobe.journal import Entry, Head, Journal
 from layerprobe.package_versions import versions
-from layerprobe.probed_model import ProbedModel
 from layerprobe.records import Batch, ExtractOptions, Failure, Finish, Provenance, TensorSpec
 from layerprobe.report import RunReport
 from layerprobe.resume import failures_of
@@ -32,8 +30,8 @@ from layerprobe.run_statistics import RunStatistics
 from layerprobe.storing import Storing
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Collect, Engine, Reader, Writer
-    from layerprobe.records import Array
+    from layerprobe.protocols import Collect, Engine, LoadedModel, Reader, Writer
+    from layerprobe.records import Array, WrittenBlock
     from layerprobe.statistics import LayerStatistics
 
 Progress = Callable[[int, int, int], None]
@@ -61,7 +59,7 @@ class Run:
 
     def __init__(
         self,
-        probed: ProbedModel,
+        probed: LoadedModel,
         feeds: Feeds,
         engine: Engine,
         how: ExtractOptions,
@@ -71,7 +69,7 @@ class Run:
     ) -> None:
         self._probed, self.feeds, self._how, self._clock = probed, feeds, how, clock
         self.engine = FittingEngine(engine, build)
-        self._batch_note = batch_note
+        self.batch_note = batch_note
         self.storing = Storing(self.engine, Finish(how.pool, how.dtype))
         self.failures = Failures(how)
         self._statistics = RunStatistics(self.stored) if how.stats else None
@@ -100,9 +98,23 @@ class Run:
         if self.failures.too_many([failure for entry in kept for failure in entry.failures]):
             kept = [entry for entry in kept if not entry.failures]
         for entry in kept:
-            writer.adopt(entry.block)
             self.failures.adopt(entry.failures)
-            self._done.add(entry.block.start)
+            self.take(entry.block, writer)
+
+    def take(self, block: WrittenBlock, writer: Writer) -> None:
+        """Take a batch as done, for it is at its place."""
+        writer.adopt(block)
+        self._done.add(block.start)
+
+    @property
+    def left(self) -> list[int]:
+        """First rows of the batches that are not in the output."""
+        starts = range(0, len(self.feeds), self.engine.batch_size)
+        return [start for start in starts if start not in self._done]
+
+    def do_only(self, starts: Iterable[int]) -> None:
+        """Leave all other batches to other processes."""
+        self._done = set(self.left) - set(starts)
 
     def leave_out(self, starts: Iterable[int]) -> None:
         """Compute no batches that begin with these rows."""
@@ -288,8 +300,8 @@ class Run:
     def _notes(self) -> Iterator[str]:
         if self._probed.note is not None:
             yield self._probed.note
-        if self._batch_note is not None:
-            yield self._batch_note
+        if self.batch_note is not None:
+            yield self.batch_note
         if self.engine.at_once < self.engine.batch_size:
             yield (
                 f"a batch of {self.engine.batch_size} rows did not fit into memory: "
@@ -338,8 +350,3 @@ class Run:
 
 def _stage(error: LayerprobeError) -> Literal["compute", "memory"]:
     return "memory" if isinstance(error, ResourceError) else "compute"
-
-
-def worker_threads(how: ExtractOptions) -> int:
-    """How many threads read, decode and preprocess."""
-    return how.workers or len(os.sched_getaffinity(0))
