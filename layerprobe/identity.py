@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from layerprobe.feeds import Feeds
-from layerprobe.probed_model import ProbedModel
 from layerprobe.records import ExtractOptions, TensorSpec
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Outline
+    from layerprobe.protocols import LoadedModel, Outline
 
 
 def signature(
-    probed: ProbedModel, feeds: Feeds, engine: Outline, stored: Sequence[TensorSpec], how: ExtractOptions
+    probed: LoadedModel, feeds: Feeds, engine: Outline, stored: Sequence[TensorSpec], how: ExtractOptions
 ) -> dict[str, Any]:
     """Describe a run as plain JSON.
 

@@ -20,7 +20,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -78,15 +78,15 @@ class Journal:
     def __init__(self, output: str, path: str, *, lock: bool = True) -> None:
         self._output, self._path = output, path
         self._descriptor = _claim(path, output, lock)
-        self.head: Head | None
+        self.head: Head | None = None
         """Of the run to go on with; None: there is none."""
-        self.entries: list[Entry]
+        self.entries: list[Entry] = []
         """What is on disk, as it was written; of two for the same rows the later one counts."""
         self._noted: list[Entry] = []
         """What `flush` will write."""
         self._is_new = False
         with open(self._descriptor, "rb", closefd=False) as file:
-            self._end, self.head, self.entries = _parse(file.read())
+            self.head, self.entries, self._end = _parsed(file.read())
         self._flushed = time.monotonic()
         try:
             self._append([_holder()])
@@ -138,7 +138,9 @@ class Journal:
     @property
     def rows(self) -> int:
         """How many rows are on disk, for a later run to go on with."""
-        return _rows(self.entries)
+        return sum(
+            {entry.block.start: entry.block.stop - entry.block.start for entry in self.entries}.values()
+        )
 
     def close(self) -> None:
         """Let other runs have the output; the journal stays for them if rows are on disk."""
@@ -165,44 +167,28 @@ class Journal:
         self.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
-    """What an earlier run left, seen from outside."""
-
-    head: Head
-    rows: int
-    """How many are on disk."""
-
-
-def look(output: str, path: str, *, lock: bool = True) -> Left | None:
-    """Read a journal and change nothing; None: there is nothing to go on with.
+def written_rows(path: str) -> tuple[Head, list[tuple[int, int]]] | None:
+    """Say what an unfinished output has on disk, without claiming it.
 
     Args:
-        output: What the user calls the output, for messages.
         path: Of the journal.
-        lock: Whether a run that holds it matters.
 
-    Raises:
-        BusyError: One does.
-        OutputError: It cannot be opened or locked.
+    Returns:
+        What the run is, and ranges of rows, first and one after the last, in order; None: there is none.
     """
     try:
-        descriptor = reopen(path)
-    except FileNotFoundError:
+        with open(path, "rb") as file:
+            head, entries, _ = _parsed(file.read())
+    except OSError:
         return None
-    except OSError as error:
-        raise _cannot_open(output, error) from error
-    with open(descriptor, "rb") as file:
-        if lock:
-            _lock(descriptor, output)
-        _, head, entries = _parse(file.read())
-    return None if head is None else Left(head, _rows(entries))
+    if head is None:
+        return None
+    return head, sorted({(entry.block.start, entry.block.stop) for entry in entries})
 
 
-def _parse(data: bytes) -> tuple[int, Head | None, list[Entry]]:
-    """Take in the lines of an earlier run; gives where the whole ones end, and what they say."""
-    end, head = 0, None
-    entries: list[Entry] = []
+def _parsed(data: bytes) -> tuple[Head | None, list[Entry], int]:
+    """What the lines of a journal say, and where the whole ones end."""
+    head, entries, end = None, [], 0
     while stop := data.find(b"\n", end) + 1:
         try:
             record = json.loads(data[end:stop])
@@ -215,11 +201,7 @@ def _parse(data: bytes) -> tuple[int, Head | None, list[Entry]]:
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             break
         end = stop
-    return end, head, entries
-
-
-def _rows(entries: Sequence[Entry]) -> int:
-    return sum({entry.block.start: entry.block.stop - entry.block.start for entry in entries}.values())
+    return head, entries, end
 
 
 def difference(
@@ -314,6 +296,20 @@ def _cannot_open(output: str, error: OSError) -> OutputError:
         f"{output!r} cannot be created, for its journal cannot be opened: {error.strerror}; "
         "give -o for another place."
     )
+
+
+def check_free(output: str, path: str) -> None:
+    """Raise BusyError when a run holds the journal at `path`; nothing is changed, nor held afterwards."""
+    try:
+        descriptor = reopen(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _cannot_open(output, error) from error
+    try:
+        _lock(descriptor, output)
+    finally:
+        os.close(descriptor)
 
 
 def _lock(descriptor: int, output: str) -> None:

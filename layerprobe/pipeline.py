@@ -6,19 +6,21 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from layerprobe import registry
-from layerprobe.batches import batches
+from layerprobe.batches import batches, worker_threads
 from layerprobe.errors import AllInputsFailedError, LayerprobeError, UsageError
 from layerprobe.feeds import Clock, Feeds
 from layerprobe.fitting import SIZES, measured, row_bytes
 from layerprobe.formats.space import check_space
-from layerprobe.job import find_feeds, open_job
 from layerprobe.journal import Journal
-from layerprobe.plan import BATCH_BYTES, choose_batch_size
+from layerprobe.plan import (
+    BATCH_BYTES,
+    choose_batch_size,
+)
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import (
     MAX_MEMORY,
@@ -28,18 +30,21 @@ from layerprobe.records import (
     ModelOptions,
     TensorSpec,
 )
+from layerprobe.remote import Job, alone
 from layerprobe.report import RunReport
+from layerprobe.request import find_feeds, open_request
 from layerprobe.resume import check_same_run, claim, earlier_batch_size, finished_output
-from layerprobe.run import Progress, Run, Stop, worker_threads
+from layerprobe.run import Progress, Run, Stop
 from layerprobe.shards import parse_shard, rows_of
 from layerprobe.storing import Storing
 
 if TYPE_CHECKING:
     from layerprobe.fitting import Build
-    from layerprobe.job import Inputs
-    from layerprobe.protocols import Engine, Outline, Source, Writer
+    from layerprobe.protocols import Engine, LoadedModel, Outline, Source, Writer
+    from layerprobe.request import Inputs
 
     Built = TypeVar("Built", bound=Outline)
+    Fill = Callable[[Run, Writer, Progress | None, Journal | None, Stop | None], None]
 
 
 def extract(
@@ -83,13 +88,21 @@ def extract(
     """
     started, clock = time.perf_counter(), Clock()
     needs = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
-    job = open_job(model, inputs, layers, output, needs, options)
-    path, file_format, how = job.path, job.file_format, job.how
+    request = open_request(model, inputs, layers, output, needs, options)
+    probed, path, file_format, how = request.probed, request.path, request.file_format, request.how
     now = clock.add("list", started)
-    with claim(path, file_format, how) as journal, closing(job.probed):
+    with claim(path, file_format, how) as journal, closing(probed), ExitStack() as stack:
         if how.resume and how.batch_size == "auto":
             how = dataclasses.replace(how, batch_size=earlier_batch_size(path, journal.head) or "auto")
-        run = prepare_run(job.probed, job.sources, how, clock, partial(check_space, path, file_format))
+        loaded: LoadedModel = probed
+        fill: Fill = Run.fill
+        if how.processes > 1:
+            from layerprobe.team import Team  # It imports what takes time, and few need.
+
+            job = _job(probed, inputs, request.sources, layers, needs, how)
+            team = stack.enter_context(Team(job, how.processes, clock))
+            loaded, fill = team.model, team.fill
+        run = prepare_run(loaded, request.sources, how, clock, partial(check_space, path, file_format))
         now = clock.add("load", now)
         resumes_finished = how.resume and journal.head is None
         finished = finished_output(path, how, run.signature) if resumes_finished else None
@@ -99,9 +112,31 @@ def extract(
                 return run.nothing_to_do(finished)
         writer = _open_writer(path, file_format, run, journal)
         clock.add("write", now)
-        _write(run, writer, journal, progress, stop)
+        _write(
+            run,
+            writer,
+            journal,
+            partial(fill, run, writer, progress, journal if run.resumable else None, stop),
+        )
     clock.add("total", started)
     return run.report(path)
+
+
+def _job(
+    probed: ProbedModel,
+    inputs: Inputs | Mapping[str, Inputs],
+    sources: Mapping[str, Source],
+    layers: Sequence[str],
+    needs: ModelOptions,
+    how: ExtractOptions,
+) -> Job:
+    """Say what worker processes are to do."""
+    if not probed.path:
+        raise UsageError("processes need a model from a file, which each of them loads.")
+    given = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    # Images are listed once. Files of arrays stay open, which no other process can go on with.
+    sent = {name: given[name] if source.kind == "arrays" else source for name, source in sources.items()}
+    return Job(probed.path, layers, sent, needs, alone(how))
 
 
 def _open_writer(path: str, file_format: str, run: Run, journal: Journal) -> Writer:
@@ -117,10 +152,10 @@ def _open_writer(path: str, file_format: str, run: Run, journal: Journal) -> Wri
     return writer
 
 
-def _write(run: Run, writer: Writer, journal: Journal, progress: Progress | None, stop: Stop | None) -> None:
+def _write(run: Run, writer: Writer, journal: Journal, fill: Callable[[], None]) -> None:
     """Fill and name the output; what is on disk when that fails is kept for a later run."""
     try:
-        run.fill(writer, progress, journal if run.resumable else None, stop)
+        fill()
         run.failures.finish()
         run.commit(writer)
         journal.remove()
@@ -141,7 +176,7 @@ def _write(run: Run, writer: Writer, journal: Journal, progress: Progress | None
 
 
 def prepare_run(
-    probed: ProbedModel,
+    probed: LoadedModel,
     sources: Mapping[str, Source],
     how: ExtractOptions,
     clock: Clock,
@@ -163,7 +198,7 @@ def prepare_run(
     if probed.takes_long_to_load:
         planned = plan_engine(probed, feeds, how)
         if check is not None:
-            check(len(_place(feeds, how, planned)), Storing(planned, Finish(how.pool, how.dtype)).specs)
+            check(len(rows_to_do(feeds, how, planned)), Storing(planned, Finish(how.pool, how.dtype)).specs)
     computing = Computing(how.training, how.seed, how.precision, Finish(how.pool, how.dtype))
 
     def build(batch_size: int) -> Engine:
@@ -171,11 +206,11 @@ def prepare_run(
 
     one_size = how.training or probed.fixed_batch_size is not None
     engine, note = _engine(probed, feeds, how, build, planned)
-    feeds.take(_place(feeds, how, engine))
+    feeds.take(rows_to_do(feeds, how, engine))
     return Run(probed, feeds, engine, how, clock, None if one_size else build, note)
 
 
-def plan_engine(probed: ProbedModel, feeds: Feeds, how: ExtractOptions) -> Outline:
+def plan_engine(probed: LoadedModel, feeds: Feeds, how: ExtractOptions) -> Outline:
     """Tell what engine a run would have, and with which batch size, where it need not be measured."""
     computing = Computing(how.training, how.seed, how.precision, Finish(how.pool, how.dtype))
 
@@ -185,15 +220,15 @@ def plan_engine(probed: ProbedModel, feeds: Feeds, how: ExtractOptions) -> Outli
     return _fitted(probed, feeds, how, build)
 
 
-def _place(feeds: Feeds, how: ExtractOptions, engine: Outline) -> range:
-    """The rows of the list that are this run's."""
+def rows_to_do(feeds: Feeds, how: ExtractOptions, engine: Outline) -> range:
+    """Say which rows of the list are this run's."""
     if how.shard is None:
         return feeds.place
     return rows_of(parse_shard(how.shard), len(feeds), engine.batch_size)
 
 
 def _engine(
-    probed: ProbedModel, feeds: Feeds, how: ExtractOptions, build: Build, planned: Outline | None
+    probed: LoadedModel, feeds: Feeds, how: ExtractOptions, build: Build, planned: Outline | None
 ) -> tuple[Engine, str | None]:
     """Build the engine, with the batch size that was planned, if it was.
 
@@ -208,7 +243,7 @@ def _engine(
 
 
 def _fitted(
-    probed: ProbedModel,
+    probed: LoadedModel,
     feeds: Feeds,
     how: ExtractOptions,
     build: Callable[[int], Built],

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from layerprobe import journal as journals
 from layerprobe.errors import LayerprobeError, OutputError, ResumeError
 from layerprobe.formats.disk import discard, reported
 from layerprobe.formats.opening import open_output
 from layerprobe.formats.placement import check_target, journal_name, spool_name, unfinished_name
-from layerprobe.journal import Head, Journal, Left, difference
+from layerprobe.journal import Head, Journal, check_free, difference, written_rows
 from layerprobe.records import ExtractOptions, Failure
 
 if TYPE_CHECKING:
@@ -52,17 +52,29 @@ def claim(path: str, file_format: str, how: ExtractOptions) -> Journal:
         raise
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What an earlier run left unfinished."""
+
+    head: Head
+    rows: int
+    """How many are on disk."""
+
+
 def look(path: str, file_format: str, how: ExtractOptions) -> tuple[Left | None, LayerprobeError | None]:
     """Tell what `claim` would find, and what it would raise; nothing is changed."""
+    found = written_rows(journal_name(path))
     left = None
+    if found is not None and any(map(os.path.lexists, _left_over(path))):
+        left = Left(found[0], sum(stop - start for start, stop in found[1]))
     try:
         check_target(path, file_format, overwrite=how.overwrite or how.resume)
-        left = journals.look(path, journal_name(path), lock=how.lock)
-        if left is None or not any(map(os.path.lexists, _left_over(path))):
-            return None, None
-        if not (how.resume or how.restart):
+        if how.lock:
+            check_free(path, journal_name(path))
+        if left is not None and not (how.resume or how.restart):
             raise _unfinished(path, left.rows)
-        check_target(path, file_format, how.overwrite)
+        if left is not None:
+            check_target(path, file_format, how.overwrite)
     except LayerprobeError as error:
         return left, error
     return left, None

@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import itertools
-import os
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from layerprobe.batches import batches, changed_batches
+from layerprobe.batches import batches, changed_batches, worker_threads
 from layerprobe.bottleneck import bound_by
 from layerprobe.errors import AllInputsFailedError, LayerprobeError, ResourceError, StoppedError, UsageError
 from layerprobe.failures import Failures
@@ -24,7 +23,6 @@ from layerprobe.formats.opening import open_output
 from layerprobe.identity import signature
 from layerprobe.journal import Entry, Head, Journal
 from layerprobe.package_versions import versions
-from layerprobe.probed_model import ProbedModel
 from layerprobe.records import Batch, ExtractOptions, Failure, Finish, Provenance, TensorSpec
 from layerprobe.report import RunReport
 from layerprobe.resume import failures_of
@@ -32,8 +30,8 @@ from layerprobe.run_statistics import RunStatistics
 from layerprobe.storing import Storing
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Collect, Engine, Reader, Writer
-    from layerprobe.records import Array
+    from layerprobe.protocols import Collect, Engine, LoadedModel, Reader, Writer
+    from layerprobe.records import Array, WrittenBlock
     from layerprobe.statistics import LayerStatistics
 
 Progress = Callable[[int, int, int], None]
@@ -61,7 +59,7 @@ class Run:
 
     def __init__(
         self,
-        probed: ProbedModel,
+        probed: LoadedModel,
         feeds: Feeds,
         engine: Engine,
         how: ExtractOptions,
@@ -71,7 +69,7 @@ class Run:
     ) -> None:
         self._probed, self.feeds, self._how, self._clock = probed, feeds, how, clock
         self.engine = FittingEngine(engine, build)
-        self._batch_note = batch_note
+        self.batch_note = batch_note
         self.storing = Storing(self.engine, Finish(how.pool, how.dtype))
         self.failures = Failures(how)
         self._statistics = RunStatistics(self.stored) if how.stats else None
@@ -100,9 +98,27 @@ class Run:
         if self.failures.too_many([failure for entry in kept for failure in entry.failures]):
             kept = [entry for entry in kept if not entry.failures]
         for entry in kept:
-            writer.adopt(entry.block)
             self.failures.adopt(entry.failures)
-            self._done.add(entry.block.start)
+            self.take(entry.block, writer)
+
+    def take(self, block: WrittenBlock, writer: Writer) -> None:
+        """Take a batch as done, for it is at its place."""
+        writer.adopt(block)
+        self._done.add(block.start)
+
+    @property
+    def left(self) -> list[int]:
+        """First rows of the batches that are not in the output."""
+        starts = range(0, len(self.feeds), self.engine.batch_size)
+        return [start for start in starts if start not in self._done]
+
+    def do_only(self, starts: Iterable[int]) -> None:
+        """Leave all other batches to other processes."""
+        self._done = set(self.left) - set(starts)
+
+    def leave_out(self, starts: Iterable[int]) -> None:
+        """Compute no batches that begin with these rows."""
+        self._done.update(starts)
 
     def fill(
         self,
@@ -130,7 +146,7 @@ class Run:
         done = min(len(self._done) * self.engine.batch_size, len(self.feeds))
         if progress is not None:
             progress(done, len(self.feeds), len(self.failures))
-        with closing(self._computed()) as computed:
+        with closing(self.computed()) as computed:
             for batch, results in computed:
                 self.failures.add(batch.failures)
                 now = time.perf_counter()
@@ -167,7 +183,7 @@ class Run:
         """All that decides what the rows hold."""
         return signature(self._probed, self.feeds, self.engine, self.stored, self._how)
 
-    def _computed(self) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
+    def computed(self) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
         """Every batch with its results, which stay as they are until the second batch after is asked for."""
         pending: deque[tuple[Batch, Collect]] = deque()
         try:
@@ -232,7 +248,7 @@ class Run:
                 yield batch
                 now = time.perf_counter()
 
-    def commit(self, writer: Writer) -> None:
+    def commit(self, writer: Writer, provenance: Provenance | None = None) -> None:
         """Give the output its name; raises AllInputsFailedError instead when there is nothing in it."""
         # But a part of a larger whole is needed there, be it broken rows.
         if len(self.failures) == len(self.feeds) and self._how.shard is None:
@@ -245,7 +261,7 @@ class Run:
             )
         now = time.perf_counter()
         reasons = {failure.index: failure.reason for failure in self.failures}
-        writer.commit(reasons, self._provenance())
+        writer.commit(reasons, provenance or self.provenance())
         self._clock.add("write", now)
 
     def report(self, path: str) -> RunReport:
@@ -284,8 +300,8 @@ class Run:
     def _notes(self) -> Iterator[str]:
         if self._probed.note is not None:
             yield self._probed.note
-        if self._batch_note is not None:
-            yield self._batch_note
+        if self.batch_note is not None:
+            yield self.batch_note
         if self.engine.at_once < self.engine.batch_size:
             yield (
                 f"a batch of {self.engine.batch_size} rows did not fit into memory: "
@@ -299,7 +315,8 @@ class Run:
         for name, count in self.storing.overflows.items():
             yield f"{name}: {count} values are too large for float16 and became infinite: use --dtype float32"
 
-    def _provenance(self) -> Provenance:
+    def provenance(self) -> Provenance:
+        """Where the numbers come from."""
         classes = {layer.address: layer.class_name for layer in self._probed.info.layers}
         how = self.feeds.preprocessing
         return Provenance(
@@ -333,8 +350,3 @@ class Run:
 
 def _stage(error: LayerprobeError) -> Literal["compute", "memory"]:
     return "memory" if isinstance(error, ResourceError) else "compute"
-
-
-def worker_threads(how: ExtractOptions) -> int:
-    """How many threads read, decode and preprocess."""
-    return how.workers or len(os.sched_getaffinity(0))

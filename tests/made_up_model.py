@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from layerprobe import job, pipeline
+from layerprobe import pipeline, request
 from layerprobe.formats.opening import open_output
 from layerprobe.records import LayerInfo, TensorSpec
 
@@ -91,7 +91,7 @@ class MadeUpModel:
 
 def use_made_up_model(patch: pytest.MonkeyPatch) -> None:
     """Have `extract` run `MadeUpModel`, whatever model it is given."""
-    patch.setattr(job, "ProbedModel", MadeUpModel)
+    patch.setattr(request, "ProbedModel", MadeUpModel)
 
 
 def write_inputs(folder: Path, rows: int = ROWS) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from made_up_model import use_made_up_model, write_inputs
 
-from layerprobe import job, pipeline
+from layerprobe import pipeline, request
 from layerprobe.errors import WriteError
 from layerprobe.formats import disk
 from layerprobe.modelfile.weights import Weights
@@ -41,8 +41,8 @@ def test_a_large_model_is_not_loaded_where_its_output_has_no_room(
 ) -> None:
     inputs = write_inputs(tmp_path / "images")
     use_made_up_model(monkeypatch)
-    monkeypatch.setattr(job.ProbedModel, "takes_long_to_load", True)
-    monkeypatch.setattr(job.ProbedModel, "engine", lambda *_, **__: pytest.fail("it was loaded"))
+    monkeypatch.setattr(request.ProbedModel, "takes_long_to_load", True)
+    monkeypatch.setattr(request.ProbedModel, "engine", lambda *_, **__: pytest.fail("it was loaded"))
     monkeypatch.setattr(disk, "free_space", lambda _: 1 << 10)
     with pytest.raises(WriteError) as caught:
         pipeline.extract("model.h5", inputs, ["block/map"], str(tmp_path / "out.h5"))

@@ -15,6 +15,7 @@ import numpy as np
 
 from layerprobe.errors import LayerprobeError
 from layerprobe.formats.pending import PendingFile
+from layerprobe.formats.places import RowPlaces
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.rows import (
     RowBlocks,
@@ -24,7 +25,7 @@ from layerprobe.formats.rows import (
     laid_out_differently,
     stored_layers,
 )
-from layerprobe.formats.schema import HDF5_NAMES, VERSION, VERSION_KEY, dump_record, outcomes
+from layerprobe.formats.schema import HDF5_NAMES, VERSION, VERSION_KEY, dump_record, outcomes, text_checksums
 
 if TYPE_CHECKING:
     from layerprobe.records import Array, Provenance, TensorSpec, WrittenBlock
@@ -48,6 +49,7 @@ class HDF5Writer:
     ) -> None:
         self._layers = stored_layers(layers, len(paths), HDF5_NAMES)
         self._blocks = RowBlocks(self._layers, len(paths))
+        self._paths = paths
         self._file = PendingFile(path, "hdf5", resume=resume is not None)
         with ExitStack() as on_error:
             on_error.callback(self.abort if resume is None else self.suspend)
@@ -79,6 +81,12 @@ class HDF5Writer:
         """Take rows as written."""
         self._blocks.adopt(block)
 
+    @property
+    def places(self) -> RowPlaces:
+        """Where the rows go, for other processes to put them there."""
+        files = {layer: (self._file.name, place) for layer, place in self.layout.items()}
+        return RowPlaces(self._file.path, self._layers, self._blocks.rows, files)
+
     def sync(self) -> None:
         """Bring what was written to disk."""
         self._file.sync()
@@ -86,9 +94,14 @@ class HDF5Writer:
     def commit(self, failures: Mapping[int, str], provenance: Provenance) -> None:
         """Write the texts, and name the file."""
         self._blocks.finish()
-        record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance)
+        columns = outcomes(self._blocks.rows, failures)
+        checksums = {
+            **self._blocks.checksums(),
+            "texts": text_checksums({"paths": self._paths, **columns}),
+        }
+        record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance, checksums)
         with _editing(self._file, "r+", self._places_of_rows(self.layout)) as (file, port):
-            for name, texts in outcomes(self._blocks.rows, failures).items():
+            for name, texts in columns.items():
                 _write_texts(file, name, texts)
             file.create_dataset("provenance", data=record, dtype=_TEXT)
         self._file.truncate(port.size)
@@ -234,6 +247,20 @@ class HDF5Reader(OutputReader):
 
     def _texts(self, column: str) -> list[str]:
         return [text.decode("utf-8", "surrogateescape") for text in self._file[column][:]]
+
+    def faults(self) -> Iterator[str]:
+        """Compare the names and the attributes of what is in the file."""
+        with reporting_damage(self.path):
+            if self._file.attrs.get(VERSION_KEY) != VERSION:
+                yield f"its attribute {VERSION_KEY!r} is not what was written"
+            for layer, stored in self._stored.items():
+                address = _encode(layer)
+                told = self._file[stored].attrs.get("layer", "").encode("utf-8", "surrogateescape")
+                if len(address) < _LONGEST_ATTRIBUTE and told != address:
+                    yield f"the attribute 'layer' of dataset {stored!r} is not what was written"
+            ours = {*self._stored.values(), "paths", "status", "error", "provenance"}
+            for name in sorted(set(self._file) - ours):
+                yield f"dataset {name!r} is not the output's"
 
     def close(self) -> None:
         """Release the file."""

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from layerprobe.records import Array, TensorSpec
 
 
+CHECKED_PARTS = 1000
+"""Of so many parts an output keeps checksums: enough to say where it is damaged, few enough to be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredLayer:
     """One layer's array in an output."""
@@ -145,6 +149,28 @@ class RowBlocks:
         after = self._blocks[place].start if place < len(self._blocks) else self.rows
         if not before <= start <= stop <= after:
             raise ValueError(f"rows {start} to {stop} came, rows {before} to {after} were announced")
+
+    def checksums(self) -> dict[str, Any]:
+        """Give the CRC-32 of at most about `CHECKED_PARTS` parts of the output.
+
+        Returns:
+            "rows": the first row of each part; "crc32": by layer, one number for each part.
+        """
+        least = -(-self.rows // CHECKED_PARTS)
+        starts: list[int] = []
+        found: dict[str, list[int]] = {layer.layer: [] for layer in self.layers}
+        for block in self.finish():
+            new = not starts or block.start - starts[-1] >= least
+            if new:
+                starts.append(block.start)
+            for layer in self.layers:
+                parts, checksum = found[layer.layer], block.checksums[layer.layer]
+                if new:
+                    parts.append(checksum)
+                else:
+                    size = (block.stop - block.start) * layer.row_bytes
+                    parts[-1] = zlib_ng.crc32_combine(parts[-1], checksum, size)
+        return {"rows": starts, "crc32": found}
 
     def finish(self) -> list[WrittenBlock]:
         """Give all blocks, in the order of their rows. Raises ValueError when rows are missing."""

@@ -1,4 +1,4 @@
-"""What a run shall do, checked before anything is loaded or written: options, model, inputs and output."""
+"""What a run was asked to do, checked before anything is loaded: model, inputs, output, options."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from layerprobe.shards import parse_shard
 from layerprobe.sources.opening import open_source
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Source
+    from layerprobe.protocols import LoadedModel, Source
 
     Inputs = Source | Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Job:
+class Request:
     """What a run shall do: its model opened, its inputs listed, its output named."""
 
     probed: ProbedModel
@@ -44,15 +44,15 @@ class Job:
     how: ExtractOptions
 
 
-def open_job(
+def open_request(
     model: str | os.PathLike[str] | Any,
     inputs: Inputs | Mapping[str, Inputs],
     layers: Sequence[str],
     output: str | os.PathLike[str] | None,
     needs: ModelOptions,
     options: Mapping[str, Any],
-) -> Job:
-    """Check what `extract` was given, before anything is loaded or written; see there."""
+) -> Request:
+    """Check what `extract` was given; see there."""
     how = read_options(options)
     cache = user_cache() if how.cache else None
     probed = ProbedModel(model, layers, needs, how.engine, how.device, cache)
@@ -67,7 +67,7 @@ def open_job(
         raise UsageError(
             "resume needs a model from a file, without training: it must do exactly what is left to do."
         )
-    return Job(probed, sources, path, file_format, how)
+    return Request(probed, sources, path, file_format, how)
 
 
 def read_options(options: Mapping[str, Any]) -> ExtractOptions:
@@ -115,7 +115,7 @@ def _names(given: str | Sequence[str]) -> list[str]:
 
 
 def find_feeds(
-    probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock
+    probed: LoadedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock
 ) -> Feeds:
     """Match sources with the model's inputs, and say how each becomes rows."""
     specs = probed.inputs
@@ -138,7 +138,7 @@ def find_feeds(
     return Feeds(feeds, how.limit)
 
 
-def _feed(probed: ProbedModel, spec: TensorSpec, source: Source, how: ExtractOptions, clock: Clock) -> Feed:
+def _feed(probed: LoadedModel, spec: TensorSpec, source: Source, how: ExtractOptions, clock: Clock) -> Feed:
     if source.kind == "arrays":
         return ArrayFeed(spec, source, clock)
     if not takes_images(spec):
