@@ -159,20 +159,35 @@ class Feeds:
         self.specs = tuple(feed.spec for feed in feeds)
         images = [feed for feed in feeds if isinstance(feed, ImageFeed)]
         self.preprocessing = images[0].preprocessing if images else None
-        self._named = images[0] if images else feeds[0]
+        self._naming = feeds.index(images[0]) if images else 0
+        self._named = feeds[self._naming]
         check_equal_lengths({feed.spec.name: feed.source for feed in feeds})
 
     def __len__(self) -> int:
         rows = len(self._named.source)
         return rows if self._limit is None else min(rows, self._limit)
 
+    @property
+    def rows(self) -> int | None:
+        """N, or None as `length` says."""
+        return None if length(self._named.source) is None else len(self)
+
     def samples(self) -> Iterator[tuple[Sample, ...]]:
         """One sample of every feed for each row, in order; nothing is opened."""
-        return itertools.islice(zip(*(feed.source for feed in self._feeds), strict=True), len(self))
+        return itertools.islice(zip(*(feed.source for feed in self._feeds), strict=True), self._limit)
+
+    def named(self, samples: tuple[Sample, ...]) -> Sample:
+        """The one that a row is called after: its image where there is one."""
+        return samples[self._naming]
 
     def keys(self) -> list[str]:
-        """What each row is called: after its image where there is one."""
-        return [sample.key for sample in itertools.islice(self._named.source, len(self))]
+        """What each row is called, where N is known."""
+        return [sample.key for sample in itertools.islice(self._named.source, self._limit)]
+
+    def fields(self) -> list[str] | None:
+        """What the list of inputs says of each row, where N is known; None: nothing of any."""
+        fields = [sample.fields for sample in itertools.islice(self._named.source, self._limit)]
+        return fields if any(fields) else None
 
     def empty(self, size: int) -> list[Array]:
         """Memory for `size` rows of each input of the model."""
@@ -199,10 +214,20 @@ class Feeds:
 
 def check_equal_lengths(sources: Mapping[str, Source]) -> None:
     """Raise UsageError unless every input of the model has as many rows."""
-    counts = {name: len(source) for name, source in sources.items()}
+    counts = {name: length(source) for name, source in sources.items()}
     if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        listed = ", ".join(
+            f"{name}: {'unknown' if count is None else count}" for name, count in counts.items()
+        )
         raise UsageError(f"the model's inputs need equally many rows. Received: {listed}")
+
+
+def length(source: Source) -> int | None:
+    """N; None for a stream, where only reading to the end tells."""
+    try:
+        return len(source)
+    except TypeError:
+        return None
 
 
 def _file_state(sample: Sample) -> bytes:

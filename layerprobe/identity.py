@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def signature(
-    probed: ProbedModel, feeds: Feeds, engine: Engine, stored: Sequence[TensorSpec], how: ExtractOptions
+    probed: ProbedModel,
+    feeds: Feeds,
+    named: tuple[Sequence[str], Sequence[str] | None],
+    engine: Engine,
+    stored: Sequence[TensorSpec],
+    how: ExtractOptions,
 ) -> dict[str, Any]:
     """Describe a run as plain JSON.
 
@@ -27,6 +32,7 @@ def signature(
     Args:
         probed: The model; waits until it is hashed.
         feeds: Its inputs.
+        named: What each row is called, and what the list of inputs says of each, or None.
         engine: What computes.
         stored: What is stored of each layer.
         how: The user's options.
@@ -34,7 +40,8 @@ def signature(
     preprocessing = feeds.preprocessing
     if preprocessing is not None:
         preprocessing = dataclasses.replace(preprocessing, reason="")
-    names = sha256("\0".join(feeds.keys()).encode("utf-8", "surrogatepass"))
+    keys, fields = named
+    names = sha256("\0".join([*keys, *(fields or ())]).encode("utf-8", "surrogatepass"))
     described = {
         **probed.signature(),
         "layers": [spec.name for spec in stored],
@@ -42,7 +49,7 @@ def signature(
         "pool": how.pool,
         "preprocessing": None if preprocessing is None else dataclasses.asdict(preprocessing),
         "max_pixels": how.max_pixels,
-        "number_of_inputs": len(feeds),
+        "number_of_inputs": len(keys),
         "list_of_inputs": names.hexdigest(),
         "engine": dict(engine.describe()),
         "batch_size": engine.batch_size,

@@ -6,20 +6,23 @@ import dataclasses
 import itertools
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from layerprobe import registry
 from layerprobe.engines.cache import user_cache
-from layerprobe.errors import AllInputsFailedError, LayerprobeError, UsageError
-from layerprobe.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed
+from layerprobe.errors import AllInputsFailedError, LayerprobeError, StoppedError, UsageError
+from layerprobe.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed, length
+from layerprobe.formats.piping import STANDARD_OUTPUT
+from layerprobe.formats.streams import open_file_stream, open_pipe_stream
 from layerprobe.journal import Journal
 from layerprobe.plan import (
     check_not_an_input,
     check_options,
+    check_pipe,
     choose_batch_size,
     choose_output,
     choose_preprocessing,
@@ -40,7 +43,8 @@ from layerprobe.run import Progress, Run, Stop
 from layerprobe.sources.opening import open_source
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Engine, Source, Writer
+    from layerprobe.protocols import Engine, RowStream, Source, Writer
+    from layerprobe.records import Sample
 
     Inputs = Source | Sequence[str]
 
@@ -49,7 +53,7 @@ def extract(
     model: str | os.PathLike[str] | Any,
     inputs: Inputs | Mapping[str, Inputs],
     layers: Sequence[str],
-    output: str | os.PathLike[str] | None = None,
+    output: str | os.PathLike[str] | IO[bytes] | None = None,
     *,
     custom_objects: Mapping[str, Any] | None = None,
     weights: str | None = None,
@@ -57,6 +61,7 @@ def extract(
     max_memory: int = MAX_MEMORY,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    pipe_format: str = "npz",
     **options: Any,
 ) -> RunReport:
     """Run a saved model over images or arrays and write the activations of its layers to one file.
@@ -66,13 +71,15 @@ def extract(
         inputs: Image files, folders and globs, or array files (`.npy`, `.npz`, `file.h5::dataset`), or a
             `Source`; for a model of several inputs, a mapping from each input's name to such.
         layers: Addresses and patterns; see `modelfile/select.py`.
-        output: `.npz`, `.h5`, `.hdf5`, or a folder; None: named after the input.
+        output: `.npz`, `.h5`, `.hdf5`, `.jsonl`, `.tar`, or a folder; None: named after the input. Or a binary
+            file that can be written to, such as standard output: its `write` takes everything it is given.
         custom_objects: Classes and functions that the model needs and Keras does not have, by name.
         weights: Of an HDF5 file with the weights, for a model that came without them.
         lambdas: Expressions such as "x / 127.5 - 1" for Lambda layers, by address or bare name.
         max_memory: Bytes that one layer may ask for beyond the file's weights, or one tensor of one row.
         progress: Called before the first batch and after each.
         stop: Asked after each batch; True ends the run early, as one that `resume` goes on with.
+        pipe_format: Of what is written to a binary file: npz, npy, jsonl or tar.
         options: The fields of `records.ExtractOptions`.
 
     Returns:
@@ -90,17 +97,29 @@ def extract(
     cache = user_cache() if how.cache else None
     probed = ProbedModel(model, layers, needs, how.engine, how.device, cache)
     sources = open_sources(inputs, how.limit)
-    keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
+    if output is not None and not isinstance(output, str | os.PathLike):
+        check_pipe(pipe_format, how)
+        now = clock.add("list", started)
+        with closing(probed):
+            run = prepare_run(probed, sources, how, clock)
+            clock.add("load", now)
+            _pour(run, open_pipe_stream(output, pipe_format, run.stored, run.keys_ahead), progress, stop)
+        clock.add("total", started)
+        return run.report(STANDARD_OUTPUT)
+    keys = [sample.key for sample in itertools.islice(_again(next(iter(sources.values()))), 2)]
     path, file_format = choose_output(None if output is None else os.fspath(output), keys)
     check_not_an_input(path, itertools.chain([probed.path], _files_of(inputs)))
-    if how.resume and (how.training or not probed.path):
-        raise UsageError(
-            "resume needs a model from a file, without training: it must do exactly what is left to do."
-        )
+    in_place = file_format in registry.WRITERS and None not in map(length, sources.values())
+    if how.resume:
+        _check_resumable(probed, file_format, in_place, how)
     now = clock.add("list", started)
     with claim(path, file_format, how) as journal, closing(probed):
         run = prepare_run(probed, sources, how, clock)
         now = clock.add("load", now)
+        if not in_place:
+            _pour(run, open_file_stream(path, file_format, run.stored, run.keys_ahead), progress, stop)
+            clock.add("total", started)
+            return run.report(path)
         resumes_finished = how.resume and journal.head is None
         finished = finished_output(path, how, run.signature) if resumes_finished else None
         if finished is not None:
@@ -112,6 +131,30 @@ def extract(
         _write(run, writer, journal, progress, stop)
     clock.add("total", started)
     return run.report(path)
+
+
+def _check_resumable(probed: ProbedModel, file_format: str, in_place: bool, how: ExtractOptions) -> None:
+    if how.training or not probed.path:
+        raise UsageError(
+            "resume needs a model from a file, without training: it must do exactly what is left to do."
+        )
+    if not in_place:
+        what = f"a .{file_format} file" if file_format in registry.STREAMS else "what is read as a stream"
+        raise UsageError(
+            f"resume is not for {what}: rows have places where the inputs are files and the output is HDF5, "
+            ".npz or a folder."
+        )
+
+
+def _pour(run: Run, stream: RowStream, progress: Progress | None, stop: Stop | None) -> None:
+    """Fill a stream to its end; what came to a file before an error is removed."""
+    try:
+        run.pour(stream, progress, stop)
+        run.finish(stream)
+    except StoppedError as error:
+        raise StoppedError(f"{error} Nothing is kept: rows of a stream cannot be resumed.") from error
+    finally:
+        stream.abort()
 
 
 def _open_writer(path: str, file_format: str, run: Run, journal: Journal) -> Writer:
@@ -190,7 +233,12 @@ def _files_of(inputs: Inputs | Mapping[str, Inputs]) -> Iterator[str]:
         if isinstance(given, str | Sequence):
             yield from (name.split("::")[0] for name in _names(given))
         else:
-            yield from (sample.key for sample in given)
+            yield from (sample.key for sample in _again(given))
+
+
+def _again(source: Source) -> Iterable[Sample]:
+    """The samples, of a source that can be gone through again; none of a stream."""
+    return () if length(source) is None else source
 
 
 def _names(given: str | Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from layerprobe.errors import OutputError, UsageError
 from layerprobe.preprocess import check_preprocessing, parse_background, parse_preprocess, parse_size
 from layerprobe.presets import guess_preset
 from layerprobe.records import ExtractOptions, LayerInfo, Preprocessing, TensorSpec
-from layerprobe.registry import REDUCTIONS, SUFFIXES
+from layerprobe.registry import PIPES, REDUCTIONS, STREAMS, SUFFIXES
 
 BATCH_BYTES = 128 * 2**20
 """Activations of one batch, before reduction, stay below this unless a batch size is asked for."""
@@ -49,6 +49,20 @@ def choose_output(output: str | None, keys: Sequence[str]) -> tuple[str, str]:
             "or a name without a suffix for a folder of .npy files."
         )
     return output.rstrip("/" + os.sep) or output, SUFFIXES[suffix]
+
+
+def check_pipe(file_format: str, how: ExtractOptions) -> None:
+    """Raise UsageError for a format that a pipe cannot take, and for options that are about files."""
+    if file_format == "hdf5":
+        raise UsageError(
+            "HDF5 needs a seekable file, and a pipe is none: give -o NAME.h5, or --format npz, npy, jsonl or tar."
+        )
+    if file_format not in STREAMS | PIPES:
+        known = ", ".join(sorted(STREAMS | PIPES))
+        raise UsageError(f"no format for a pipe is called {file_format!r}: expected one of {known}.")
+    for name in ("overwrite", "resume", "restart"):
+        if getattr(how, name):
+            raise UsageError(f"{name} is about files: leave it out, or give -o NAME.")
 
 
 def check_not_an_input(output: str, files: Iterable[str]) -> None:

@@ -6,35 +6,41 @@ import dataclasses
 import datetime
 import itertools
 import os
-import platform
 import secrets
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import cached_property
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from layerprobe.batches import batches, changed_batches
 from layerprobe.bottleneck import bound_by
-from layerprobe.errors import AllInputsFailedError, StoppedError, UsageError
+from layerprobe.errors import AllInputsFailedError, NoInputError, StoppedError, UsageError
 from layerprobe.feeds import Clock, Feeds
 from layerprobe.identity import signature
 from layerprobe.journal import Entry, Head, Journal
 from layerprobe.probed_model import ProbedModel
-from layerprobe.records import Batch, ExtractOptions, Failure, Finish, Provenance, RunReport, TensorSpec
+from layerprobe.provenance import provenance
+from layerprobe.records import (
+    Batch,
+    ExtractOptions,
+    Failure,
+    Finish,
+    Provenance,
+    RowTexts,
+    RunReport,
+    TensorSpec,
+)
 from layerprobe.resume import failures_of
 from layerprobe.storing import Storing
-from layerprobe.version import __version__
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Collect, Engine, Reader, Writer
+    from layerprobe.protocols import Collect, Engine, Reader, RowStream, Writer
     from layerprobe.records import Array
 
-Progress = Callable[[int, int, int], None]
-"""Called with rows done, rows in all, and failed rows, after each batch."""
+Progress = Callable[[int, "int | None", int], None]
+"""Called with rows done, rows in all (None: not known), and failed rows, after each batch."""
 
 Stop = Callable[[], bool]
 """Whether the run shall end after the batch in hand."""
@@ -63,6 +69,8 @@ class Run:
         self._failures: dict[int, Failure] = {}
         self._done: set[int] = set()
         """First rows of the batches that are in the output."""
+        self._streamed: list[tuple[str, str]] = []
+        """Key and fields of each row that came so far, where N is not known."""
         self._id = secrets.token_hex(8)
         self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
@@ -105,26 +113,56 @@ class Run:
         Raises:
             StoppedError: `stop` said so.
         """
-        done = min(len(self._done) * self.engine.batch_size, len(self.feeds))
-        if progress is not None:
-            progress(done, len(self.feeds), len(self._failures))
-        with closing(self._computed()) as computed:
-            for batch, results in computed:
-                self._failures.update((failure.index, failure) for failure in batch.failures)
+        with closing(self._blocks(progress, stop)) as blocks:
+            for batch, block in blocks:
                 now = time.perf_counter()
-                block = self.storing.block(batch, results)
-                now = self._clock.add("reduce", now)
                 written = writer.write(batch.start, block)
                 if journal is not None:
                     journal.add(Entry(written, batch.failures, batch.files))
                     if journal.due:
                         self.checkpoint(writer, journal)
                 self._clock.add("write", now)
+
+    def pour(self, stream: RowStream, progress: Progress | None = None, stop: Stop | None = None) -> None:
+        """Compute every row and hand it to the stream, in order; how many there are need not be known.
+
+        Args:
+            stream: Where the rows go.
+            progress: Called before the first batch and after each.
+            stop: Asked after each batch.
+
+        Raises:
+            StoppedError: `stop` said so.
+        """
+        with closing(self._blocks(progress, stop)) as blocks:
+            for batch, block in blocks:
+                now = time.perf_counter()
+                if self.feeds.rows is None:
+                    self._streamed += zip(batch.keys, batch.fields, strict=True)
+                reasons = {failure.index - batch.start: failure.reason for failure in batch.failures}
+                stream.append(RowTexts(batch.keys, reasons, batch.fields), block)
+                self._clock.add("write", now)
+
+    def _blocks(
+        self, progress: Progress | None, stop: Stop | None
+    ) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
+        """Every batch that is not there yet, with what is stored of it."""
+        rows, size = self.feeds.rows, self.engine.batch_size
+        done = 0 if rows is None else min(len(self._done) * size, rows)
+        if progress is not None:
+            progress(done, rows, len(self._failures))
+        with closing(self._computed()) as computed:
+            for batch, results in computed:
+                self._failures.update((failure.index, failure) for failure in batch.failures)
+                now = time.perf_counter()
+                block = self.storing.block(batch, results)
+                self._clock.add("reduce", now)
+                yield batch, block
                 done += batch.size
                 if progress is not None:
-                    progress(done, len(self.feeds), len(self._failures))
-                if stop is not None and done < len(self.feeds) and stop():
-                    raise StoppedError(f"stopped after {done} of {len(self.feeds)} rows.")
+                    progress(done, rows, len(self._failures))
+                if stop is not None and done != rows and stop():
+                    raise StoppedError(f"stopped after {done} of {rows or 'an unknown number of'} rows.")
 
     def checkpoint(self, writer: Writer, journal: Journal) -> None:
         """Bring what was written to disk, and into the journal."""
@@ -136,12 +174,13 @@ class Run:
     @property
     def resumable(self) -> bool:
         """Whether a later run can do exactly what is left: of a model in a file, with nothing random."""
-        return bool(self._probed.path) and not self._how.training
+        return bool(self._probed.path) and not self._how.training and self.feeds.rows is not None
 
     @cached_property
     def signature(self) -> dict[str, Any]:
         """All that decides what the rows hold."""
-        return signature(self._probed, self.feeds, self.engine, self.stored, self._how)
+        named = (self.keys, self.fields)
+        return signature(self._probed, self.feeds, named, self.engine, self.stored, self._how)
 
     def _computed(self) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
         """Every batch with its results, which stay as they are until the second batch after is asked for."""
@@ -180,7 +219,7 @@ class Run:
     def _without_refused(self, batch: Batch) -> Batch:
         reasons = self._refused(batch.inputs, batch.rows)
         failures = [
-            Failure(batch.start + place, self.keys[batch.start + place], "compute", reason)
+            Failure(batch.start + place, batch.keys[place], "compute", reason)
             for place, reason in reasons.items()
         ]
         kept = [number for number, place in enumerate(batch.rows) if place not in reasons]
@@ -205,8 +244,21 @@ class Run:
 
     @cached_property
     def keys(self) -> list[str]:
-        """What each row is called."""
-        return self.feeds.keys()
+        """What each row is called; of a stream, when it has ended."""
+        return self.feeds.keys() if self.feeds.rows is not None else [key for key, _ in self._streamed]
+
+    @property
+    def keys_ahead(self) -> list[str] | None:
+        """The same before the first row is computed; None for a stream."""
+        return self.keys if self.feeds.rows is not None else None
+
+    @cached_property
+    def fields(self) -> list[str] | None:
+        """What the list of inputs says of each row, or None; of a stream, when it has ended."""
+        if self.feeds.rows is not None:
+            return self.feeds.fields()
+        fields = [fields for _, fields in self._streamed]
+        return fields if any(fields) else None
 
     def _batches(self) -> Generator[Batch, None, None]:
         """Every batch that is not there yet; the time that is spent waiting for them counts as "input"."""
@@ -220,22 +272,34 @@ class Run:
 
     def commit(self, writer: Writer) -> None:
         """Give the output its name; raises AllInputsFailedError instead when there is nothing in it."""
-        if len(self._failures) == len(self.feeds):
+        self._check_not_empty()
+        now = time.perf_counter()
+        reasons = {index: failure.reason for index, failure in self._failures.items()}
+        writer.commit(reasons, self._provenance(), self.fields)
+        self._clock.add("write", now)
+
+    def finish(self, stream: RowStream) -> None:
+        """End the stream; raises AllInputsFailedError instead when there is nothing in it."""
+        self._check_not_empty()
+        now = time.perf_counter()
+        stream.commit(self._provenance())
+        self._clock.add("write", now)
+
+    def _check_not_empty(self) -> None:
+        if not self.keys:
+            raise NoInputError("no images came: expected some in what is read as a stream.")
+        if len(self._failures) == len(self.keys):
             first = next(iter(self._failures.values()))
             others = f"; {len(self._failures) - 1} more failed too" if len(self._failures) > 1 else ""
             raise AllInputsFailedError(
-                f"no input could be used, so nothing was written: {first.key!r}: {first.reason}{others}."
+                f"no input could be used, so there is no output: {first.key!r}: {first.reason}{others}."
             )
-        now = time.perf_counter()
-        reasons = {index: failure.reason for index, failure in self._failures.items()}
-        writer.commit(reasons, self._provenance())
-        self._clock.add("write", now)
 
     def report(self, path: str) -> RunReport:
         """What was done, after `commit`."""
         return RunReport(
             output=path,
-            rows=len(self.feeds),
+            rows=len(self.keys),
             failures=tuple(itertools.islice(self._failures.values(), KEPT_FAILURES)),
             failed=len(self._failures),
             layers=self.stored,
@@ -262,31 +326,14 @@ class Run:
             yield f"{name}: {count} values are too large for float16 and became infinite: use --dtype float32"
 
     def _provenance(self) -> Provenance:
-        classes = {layer.address: layer.class_name for layer in self._probed.info.layers}
-        how = self.feeds.preprocessing
-        return Provenance(
-            model=self._probed.provenance(),
-            layers=[
-                {
-                    "name": spec.name,
-                    "layer": spec.layer,
-                    "class_name": classes.get(spec.layer, self._probed.info.class_name),
-                    "shape": list(spec.shape),
-                    "channel_axis": spec.channel_axis,
-                    "dtype": spec.dtype,
-                }
-                for spec in self.stored
-            ],
-            inputs={
-                "rows": len(self.feeds),
-                "failed": len(self._failures),
-                "several_frames": self.feeds.animated,
-                "specs": [dataclasses.asdict(spec) for spec in self.feeds.specs],
-            },
-            preprocessing=None if how is None else dataclasses.asdict(how),
-            options=dataclasses.asdict(self._how),
-            engine={**self.engine.describe(), "batch_size": self.engine.batch_size},
-            versions=_versions(self.engine.describe()),
+        return provenance(
+            self._probed,
+            self.feeds,
+            self.engine,
+            self.stored,
+            self._how,
+            rows=len(self.keys),
+            failed=len(self._failures),
             started=self._started,
             run={"id": self._id, "signature": self.signature},
         )
@@ -295,29 +342,3 @@ class Run:
 def worker_threads(how: ExtractOptions) -> int:
     """How many threads read, decode and preprocess."""
     return how.workers or len(os.sched_getaffinity(0))
-
-
-_PACKAGES = {
-    "jax": ("jax", "jaxlib", "keras"),
-    "openvino": ("openvino",),
-    "tensorflow": ("tensorflow", "keras"),
-}
-"""An engine's backend -> the packages that its numbers come from."""
-_MODULES = {"pillow": "PIL"}
-"""Package -> what to import, where the two names differ."""
-
-
-def _versions(engine: Mapping[str, object]) -> dict[str, str]:
-    """Of everything that had a part in the numbers."""
-    packages = [*_PACKAGES.get(str(engine.get("backend")), ()), "numpy", "pillow", "h5py"]
-    if engine["name"] == "converted":  # TensorFlow traced what OpenVINO computes.
-        packages += _PACKAGES["tensorflow"]
-    return {"layerprobe": __version__, "python": platform.python_version()} | {
-        package: _version(package) for package in packages
-    }
-
-
-def _version(package: str) -> str:
-    """As the loaded module says it: what pip says takes as long to find as a batch to compute."""
-    module = sys.modules.get(_MODULES.get(package, package))
-    return metadata.version(package) if module is None else str(module.__version__)

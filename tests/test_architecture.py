@@ -18,7 +18,7 @@ FLOORS = [
     {"pipeline", "probe", "layer_listing"},
     {"run"},
     {"resume"},
-    {"batches", "identity", "storing"},
+    {"batches", "identity", "provenance", "storing"},
     {"probed_model", "feeds"},
     {"plan", "engines", "backend_function", "similarity", "statistics", "views"},
     {"loading", "journal"},

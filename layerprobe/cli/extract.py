@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import click
 
 from layerprobe.bottleneck import WAITS
-from layerprobe.cli.console import emit, escape, only_our_own_lines, say
+from layerprobe.cli.console import emit, escape, only_data_on_stdout, only_our_own_lines, say
 from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
 from layerprobe.cli.progress import progress
 from layerprobe.cli.signals import stoppable
@@ -31,7 +32,16 @@ PARTIAL = 3
     "-l", "--layer", "layers", multiple=True, metavar="NAME", help="Layer address or pattern; repeats."
 )
 @click.option(
-    "-o", "--output", type=click.Path(), help="x.npz, x.h5, or a folder. [default: after the input]"
+    "-o",
+    "--output",
+    type=click.Path(),
+    help="x.npz, x.h5, x.jsonl, x.tar, a folder, or - for stdout. [default: after the input]",
+)
+@click.option(
+    "--format",
+    "pipe_format",
+    type=click.Choice(["npz", "npy", "jsonl", "tar", "hdf5"]),
+    help="What -o - writes. [default: npz]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished output, if there is one.")
@@ -115,6 +125,7 @@ def extract(
     inputs: tuple[str, ...],
     layers: tuple[str, ...],
     output: str | None,
+    pipe_format: str | None,
     lists: tuple[str, ...],
     nul: bool,
     named: tuple[str, ...],
@@ -138,13 +149,20 @@ def extract(
         raise UsageError(f"name a layer with --layer: `layerprobe layers {model}` lists them.")
     from layerprobe.pipeline import extract as run
 
+    _check_output(output, pipe_format, as_json)
     opened = _inputs(inputs, lists, nul, named, options["limit"])
-    with only_our_own_lines(verbose), progress(quiet or as_json) as update, stoppable() as stop:
+    with (
+        only_our_own_lines(verbose),
+        only_data_on_stdout() if output == "-" else nullcontext() as pipe,
+        progress(quiet or as_json) as update,
+        stoppable() as stop,
+    ):
         report = run(
             model,
             opened,
             layers,
-            output,
+            output if pipe is None else cast("IO[bytes]", pipe),
+            pipe_format=pipe_format or "npz",
             custom_objects=read_custom(custom),
             weights=weights,
             lambdas=read_lambdas(lambdas),
@@ -158,6 +176,19 @@ def extract(
     if not quiet:
         _tell(report)
     ctx.exit(PARTIAL if report.failed else 0)
+
+
+def _check_output(output: str | None, pipe_format: str | None, as_json: bool) -> None:
+    if output != "-":
+        if pipe_format is not None:
+            raise UsageError("--format is about `-o -`: of a file the suffix says it, as in -o NAME.jsonl.")
+        return
+    if as_json:
+        raise UsageError("--json and `-o -` both want standard output: leave one of them out.")
+    if pipe_format != "jsonl" and sys.stdout.isatty():
+        raise UsageError(
+            "this is no text for a terminal: give --format jsonl, or | what reads it, or > NAME."
+        )
 
 
 def _inputs(

@@ -24,7 +24,7 @@ from layerprobe.formats.rows import (
     laid_out_differently,
     stored_layers,
 )
-from layerprobe.formats.schema import HDF5_NAMES, VERSION, VERSION_KEY, dump_record, outcomes
+from layerprobe.formats.schema import HDF5_NAMES, VERSION, VERSION_KEY, dump_record, text_columns
 
 if TYPE_CHECKING:
     from layerprobe.records import Array, Provenance, TensorSpec, WrittenBlock
@@ -83,12 +83,14 @@ class HDF5Writer:
         """Bring what was written to disk."""
         self._file.sync()
 
-    def commit(self, failures: Mapping[int, str], provenance: Provenance) -> None:
+    def commit(
+        self, failures: Mapping[int, str], provenance: Provenance, fields: Sequence[str] | None = None
+    ) -> None:
         """Write the texts, and name the file."""
         self._blocks.finish()
         record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance)
         with _editing(self._file, "r+", self._places_of_rows(self.layout)) as (file, port):
-            for name, texts in outcomes(self._blocks.rows, failures).items():
+            for name, texts in text_columns(self._blocks.rows, failures, fields).items():
                 _write_texts(file, name, texts)
             file.create_dataset("provenance", data=record, dtype=_TEXT)
         self._file.truncate(port.size)

@@ -12,7 +12,7 @@ from layerprobe.formats.pending import PendingFolder
 from layerprobe.formats.placement import FOLDER_RECORD
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
-from layerprobe.formats.schema import FOLDER_NAMES, dump_record, outcomes
+from layerprobe.formats.schema import FOLDER_NAMES, dump_record, text_columns
 
 if TYPE_CHECKING:
     from layerprobe.records import Array, Provenance, TensorSpec, WrittenBlock
@@ -63,10 +63,12 @@ class NpyWriter:
         """Bring what was written to disk."""
         self._folder.sync()
 
-    def commit(self, failures: Mapping[int, str], provenance: Provenance) -> None:
+    def commit(
+        self, failures: Mapping[int, str], provenance: Provenance, fields: Sequence[str] | None = None
+    ) -> None:
         """Write the texts, and name the folder."""
         self._blocks.finish()
-        for name, texts in outcomes(self._blocks.rows, failures).items():
+        for name, texts in text_columns(self._blocks.rows, failures, fields).items():
             self._write_texts(f"{name}.npy", texts)
         record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance).encode()
         self._folder.create({FOLDER_RECORD: len(record)})

@@ -19,7 +19,7 @@ from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, 
 from layerprobe.formats.pending import PendingFile
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
-from layerprobe.formats.schema import NPZ_NAMES, dump_record, outcomes
+from layerprobe.formats.schema import NPZ_NAMES, dump_record, text_columns
 from layerprobe.formats.zip64 import DEFLATED, Member, central_directory, local_header
 
 if TYPE_CHECKING:
@@ -78,11 +78,13 @@ class NpzWriter:
         """Bring what was written to disk."""
         self._file.sync()
 
-    def commit(self, failures: Mapping[int, str], provenance: Provenance) -> None:
+    def commit(
+        self, failures: Mapping[int, str], provenance: Provenance, fields: Sequence[str] | None = None
+    ) -> None:
         """Write the texts and what makes the file an archive, and name it."""
         self._count_checksums()
         record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance)
-        for name, texts in outcomes(self._blocks.rows, failures).items():
+        for name, texts in text_columns(self._blocks.rows, failures, fields).items():
             self._texts.append(self._write_texts(name, texts))
         self._texts.append(self._write_texts("provenance", record))
         members = [*self._members.values(), *self._texts]

@@ -119,7 +119,7 @@ class RowBlocks:
         Raises:
             ValueError: The block is not what was announced, or some of its rows came before.
         """
-        arrays = [_checked(layer, activations[layer.layer]) for layer in self.layers]
+        arrays = [checked(layer, activations[layer.layer]) for layer in self.layers]
         counts = {len(array) for array in arrays}
         if len(counts) > 1:
             raise ValueError(f"as many rows of every layer were announced, {sorted(counts)} came")
@@ -158,8 +158,8 @@ def _start(block: WrittenBlock) -> int:
     return block.start
 
 
-def _checked(layer: StoredLayer, array: Array) -> Array:
-    """Give a block's array as it will be stored."""
+def checked(layer: StoredLayer, array: Array) -> Array:
+    """Give a block's (n, ...) array as it will be stored. Raises ValueError when it is not what was announced."""
     if array.shape[1:] != layer.shape[1:] or not array.ndim:
         raise ValueError(f"{layer.layer!r}: rows of {layer.shape[1:]} were announced, {array.shape[1:]} came")
     if array.dtype.name not in (layer.dtype.name, layer.given):
