@@ -10,6 +10,7 @@
     │   └── UnrecordableLayerError  65   the layer exists, but its values cannot be recorded
     ├── OutputFormatError           65   a file that `open` or `info` was given is none of ours
     ├── ResumeError                 65   an unfinished output belongs to a different run, or is damaged
+    ├── FailedRowsError             65   more rows failed than the caller allows; it can be resumed
     ├── NoInputError                66   a named file does not exist, or there is nothing to read
     ├── UnavailableError            69   a device or an optional package is not there
     ├── AllInputsFailedError        70   not one row could be computed
@@ -64,6 +65,12 @@ class OutputFormatError(LayerprobeError):
 
 class ResumeError(LayerprobeError):
     """An unfinished output that cannot be gone on with: another run's, or damaged."""
+
+    exit_code = 65
+
+
+class FailedRowsError(LayerprobeError):
+    """More rows failed than the caller allows, so that the run ended early; it can be resumed."""
 
     exit_code = 65
 

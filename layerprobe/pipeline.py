@@ -15,6 +15,7 @@ import numpy as np
 from layerprobe import registry
 from layerprobe.engines.cache import user_cache
 from layerprobe.errors import AllInputsFailedError, LayerprobeError, StoppedError, UsageError
+from layerprobe.failures import check_log
 from layerprobe.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed, length
 from layerprobe.formats.piping import STANDARD_OUTPUT
 from layerprobe.formats.streams import open_file_stream, open_pipe_stream
@@ -71,8 +72,8 @@ def extract(
         inputs: Image files, folders and globs, or array files (`.npy`, `.npz`, `file.h5::dataset`), or a
             `Source`; for a model of several inputs, a mapping from each input's name to such.
         layers: Addresses and patterns; see `modelfile/select.py`.
-        output: `.npz`, `.h5`, `.hdf5`, `.jsonl`, `.tar`, or a folder; None: named after the input. Or a binary
-            file that can be written to, such as standard output: its `write` takes everything it is given.
+        output: `.npz`, `.h5`, `.hdf5`, `.jsonl`, `.tar`, or a folder; None: named after the input. Or a
+            binary file whose `write` takes everything that it is given, such as standard output.
         custom_objects: Classes and functions that the model needs and Keras does not have, by name.
         weights: Of an HDF5 file with the weights, for a model that came without them.
         lambdas: Expressions such as "x / 127.5 - 1" for Lambda layers, by address or bare name.
@@ -109,6 +110,8 @@ def extract(
     keys = [sample.key for sample in itertools.islice(_again(next(iter(sources.values()))), 2)]
     path, file_format = choose_output(None if output is None else os.fspath(output), keys)
     check_not_an_input(path, itertools.chain([probed.path], _files_of(inputs)))
+    if how.errors_to is not None:
+        check_log(how.errors_to, path)
     in_place = file_format in registry.WRITERS and None not in map(length, sources.values())
     if how.resume:
         _check_resumable(probed, file_format, in_place, how)
@@ -150,11 +153,13 @@ def _pour(run: Run, stream: RowStream, progress: Progress | None, stop: Stop | N
     """Fill a stream to its end; what came to a file before an error is removed."""
     try:
         run.pour(stream, progress, stop)
+        run.failures.finish()
         run.finish(stream)
     except StoppedError as error:
         raise StoppedError(f"{error} Nothing is kept: rows of a stream cannot be resumed.") from error
     finally:
         stream.abort()
+        run.failures.close()
 
 
 def _open_writer(path: str, file_format: str, run: Run, journal: Journal) -> Writer:
@@ -174,6 +179,7 @@ def _write(run: Run, writer: Writer, journal: Journal, progress: Progress | None
     """Fill and name the output; what is on disk when that fails is kept for a later run."""
     try:
         run.fill(writer, progress, journal if run.resumable else None, stop)
+        run.failures.finish()
         run.commit(writer)
         journal.remove()
     except AllInputsFailedError:
@@ -189,6 +195,7 @@ def _write(run: Run, writer: Writer, journal: Journal, progress: Progress | None
         raise
     finally:
         writer.abort()
+        run.failures.close()
 
 
 def prepare_run(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Run:
@@ -293,7 +300,7 @@ def _engine(probed: ProbedModel, feeds: Feeds, how: ExtractOptions) -> Engine:
 
     def fitting(row_bytes: int | None) -> int:
         fixed, usual = probed.fixed_batch_size, probed.usual_batch_size
-        return choose_batch_size(how, len(feeds), fixed, usual, row_bytes)
+        return choose_batch_size(how, feeds.rows, fixed, usual, row_bytes)
 
     batch_size = fitting(None)
     while True:

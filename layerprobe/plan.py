@@ -18,7 +18,10 @@ BATCH_BYTES = 128 * 2**20
 
 
 _OPTION_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("batch_size", "limit", "max_pixels", "seed", "workers"), (int, type(None))),
+    **dict.fromkeys(
+        ("batch_size", "limit", "max_errors", "max_pixels", "seed", "workers"), (int, type(None))
+    ),
+    "errors_to": (str, type(None)),
     "size": (str, int, tuple, type(None)),
 }
 """What the options may be whose default does not tell."""
@@ -55,7 +58,7 @@ def check_pipe(file_format: str, how: ExtractOptions) -> None:
     """Raise UsageError for a format that a pipe cannot take, and for options that are about files."""
     if file_format == "hdf5":
         raise UsageError(
-            "HDF5 needs a seekable file, and a pipe is none: give -o NAME.h5, or --format npz, npy, jsonl or tar."
+            "HDF5 needs a seekable file, which a pipe is not: give -o NAME.h5, or --format npz, jsonl or tar."
         )
     if file_format not in STREAMS | PIPES:
         known = ", ".join(sorted(STREAMS | PIPES))
@@ -86,11 +89,15 @@ def check_options(options: ExtractOptions) -> None:
         raise UsageError(f"pool must be one of {', '.join(sorted(REDUCTIONS))}. Received: {options.pool!r}")
     if options.engine not in ("auto", "graph", "converted", "keras"):
         raise UsageError(f"engine must be auto, graph, converted or keras. Received: {options.engine!r}")
+    if options.on_error not in ("skip", "fail"):
+        raise UsageError(f"on_error must be skip or fail. Received: {options.on_error!r}")
+    if options.on_error == "fail" and options.max_errors is not None:
+        raise UsageError("on_error fail ends a run at the first failed row: leave max_errors out.")
     if options.precision not in ("float32", "bfloat16"):
         raise UsageError(f"precision must be float32 or bfloat16. Received: {options.precision!r}")
     if options.engine in ("graph", "converted") and options.training:
         raise UsageError("training needs the engine keras: leave --engine out.")
-    for name in ("batch_size", "limit", "max_pixels", "workers"):
+    for name in ("batch_size", "limit", "max_errors", "max_pixels", "workers"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UsageError(f"{name} must be 1 or more. Received: {value}")
@@ -152,13 +159,13 @@ def choose_preprocessing(
 
 
 def choose_batch_size(
-    options: ExtractOptions, rows: int, fixed: int | None, usual: int, row_bytes: int | None = None
+    options: ExtractOptions, rows: int | None, fixed: int | None, usual: int, row_bytes: int | None = None
 ) -> int:
     """B: the model's own where it is fixed, else as asked for, else what fits.
 
     Args:
         options: What the user asked for.
-        rows: N; half of them is the most, since engines compute two batches at a time.
+        rows: N, or None; half of them is the most, since engines compute two batches at a time.
         fixed: The batch size that the model was built for, if it was.
         usual: What suits the engine.
         row_bytes: Bytes of all activations of one row, once known.
@@ -173,4 +180,5 @@ def choose_batch_size(
     if options.batch_size is not None:
         return options.batch_size
     most = max(1, BATCH_BYTES // row_bytes) if row_bytes else usual
-    return max(1, min(-(-rows // 2), usual, most))
+    half = usual if rows is None else -(-rows // 2)
+    return max(1, min(half, usual, most))

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
         Computing,
         Finish,
         Provenance,
-        RowTexts,
         Sample,
         TensorSpec,
         WrittenBlock,
     )
+    from layerprobe.row_texts import RowTexts
 
 
 class Source(Protocol):

@@ -187,6 +187,12 @@ class ExtractOptions:
     """Go on with an unfinished output of the same run, if there is one."""
     restart: bool = False
     """Discard an unfinished output, if there is one."""
+    on_error: Literal["skip", "fail"] = "skip"
+    """What a row that fails does: keep its place as NaN, with the reason, or end the run."""
+    max_errors: int | None = None
+    """The run ends early once so many rows have failed."""
+    errors_to: str | None = None
+    """Path of a file to which failed rows are written as they happen, one JSON object a line."""
     lock: bool = True
     """Keep other runs from the output; some network file systems cannot."""
     dtype: Literal["float32", "float16"] = "float32"
@@ -263,7 +269,7 @@ class Failure:
 
     index: int
     key: str
-    stage: Literal["read", "decode", "preprocess", "compute"]
+    stage: Literal["read", "decode", "preprocess", "compute", "unknown"]
     reason: str
     """A sentence without the key."""
 
@@ -287,18 +293,6 @@ class Batch:
     """`Sample.key` of each of the B rows."""
     fields: Sequence[str] = ()
     """`Sample.fields` of each of the B rows."""
-
-
-@dataclass(frozen=True, slots=True)
-class RowTexts:
-    """What is said of consecutive rows beside their values."""
-
-    keys: Sequence[str]
-    """One for each row."""
-    reasons: Mapping[int, str]
-    """Place, from 0 -> why that row failed; every other row is "ok"."""
-    fields: Sequence[str]
-    """For each row the JSON text of an object, or ""."""
 
 
 @dataclass(frozen=True, slots=True)

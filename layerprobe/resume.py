@@ -104,10 +104,10 @@ def finished_output(path: str, how: ExtractOptions, signature: Mapping[str, Any]
 
 
 def failures_of(reader: Reader) -> list[Failure]:
-    """Give the rows of a finished output that failed."""
+    """Give the rows of a finished output that failed; it does not say in which stage."""
     outcomes = zip(reader.paths, reader.status, reader.error, strict=True)
     return [
-        Failure(row, key, "read", reason)
+        Failure(row, key, "unknown", reason)
         for row, (key, status, reason) in enumerate(outcomes)
         if status != "ok"
     ]

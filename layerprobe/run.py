@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,22 +17,16 @@ from typing import TYPE_CHECKING, Any
 from layerprobe.batches import batches, changed_batches
 from layerprobe.bottleneck import bound_by
 from layerprobe.errors import AllInputsFailedError, NoInputError, StoppedError, UsageError
+from layerprobe.failures import Failures
 from layerprobe.feeds import Clock, Feeds
 from layerprobe.identity import signature
 from layerprobe.journal import Entry, Head, Journal
 from layerprobe.probed_model import ProbedModel
 from layerprobe.provenance import provenance
-from layerprobe.records import (
-    Batch,
-    ExtractOptions,
-    Failure,
-    Finish,
-    Provenance,
-    RowTexts,
-    RunReport,
-    TensorSpec,
-)
+from layerprobe.records import Batch, ExtractOptions, Finish, Provenance, RunReport, TensorSpec
+from layerprobe.refusals import without_refused
 from layerprobe.resume import failures_of
+from layerprobe.row_texts import RowTexts
 from layerprobe.storing import Storing
 
 if TYPE_CHECKING:
@@ -66,7 +60,7 @@ class Run:
         self._probed, self.feeds, self.engine = probed, feeds, engine
         self._how, self._clock = how, clock
         self.storing = Storing(engine, Finish(how.pool, how.dtype))
-        self._failures: dict[int, Failure] = {}
+        self.failures = Failures(how)
         self._done: set[int] = set()
         """First rows of the batches that are in the output."""
         self._streamed: list[tuple[str, str]] = []
@@ -80,17 +74,23 @@ class Run:
         return self.storing.specs
 
     def adopt(self, writer: Writer, journal: Journal) -> None:
-        """Take the batches of an earlier run as they are, but for those of which a file was changed since."""
+        """Take the batches of an earlier run as they are, but for those of which a file was changed since.
+
+        Where more of their rows failed than this run may have, it tries the batches of those again.
+        """
         assert journal.head is not None
         self._id, self._started = journal.head.run, journal.head.started
         entries = {entry.block.start: entry for entry in journal.entries}
         changed = changed_batches(
             self.feeds, self.engine.batch_size, {start: entry.files for start, entry in entries.items()}
         )
-        for start in sorted(entries.keys() - changed):
-            writer.adopt(entries[start].block)
-            self._failures.update((failure.index, failure) for failure in entries[start].failures)
-            self._done.add(start)
+        kept = [entries[start] for start in sorted(entries.keys() - changed)]
+        if self.failures.too_many([failure for entry in kept for failure in entry.failures]):
+            kept = [entry for entry in kept if not entry.failures]
+        for entry in kept:
+            writer.adopt(entry.block)
+            self.failures.adopt(entry.failures)
+            self._done.add(entry.block.start)
 
     def fill(
         self,
@@ -112,6 +112,7 @@ class Run:
 
         Raises:
             StoppedError: `stop` said so.
+            FailedRowsError: More rows failed than the options allow; the last batch of them is left undone.
         """
         with closing(self._blocks(progress, stop)) as blocks:
             for batch, block in blocks:
@@ -133,6 +134,7 @@ class Run:
 
         Raises:
             StoppedError: `stop` said so.
+            FailedRowsError: More rows failed than the options allow.
         """
         with closing(self._blocks(progress, stop)) as blocks:
             for batch, block in blocks:
@@ -147,20 +149,21 @@ class Run:
         self, progress: Progress | None, stop: Stop | None
     ) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
         """Every batch that is not there yet, with what is stored of it."""
+        self.failures.begin()
         rows, size = self.feeds.rows, self.engine.batch_size
         done = 0 if rows is None else min(len(self._done) * size, rows)
         if progress is not None:
-            progress(done, rows, len(self._failures))
+            progress(done, rows, len(self.failures))
         with closing(self._computed()) as computed:
             for batch, results in computed:
-                self._failures.update((failure.index, failure) for failure in batch.failures)
+                self.failures.add(batch.failures)
                 now = time.perf_counter()
                 block = self.storing.block(batch, results)
                 self._clock.add("reduce", now)
                 yield batch, block
                 done += batch.size
                 if progress is not None:
-                    progress(done, rows, len(self._failures))
+                    progress(done, rows, len(self.failures))
                 if stop is not None and done != rows and stop():
                     raise StoppedError(f"stopped after {done} of {rows or 'an unknown number of'} rows.")
 
@@ -210,37 +213,11 @@ class Run:
         except UsageError:
             if self._how.training:  # Rows influence each other then: to leave one out changes the others.
                 raise
-            batch = self._without_refused(batch)
+            batch = without_refused(batch, self.engine)
             results = self.engine.run(batch.inputs) if batch.rows else {}
         pending.popleft()
         self._clock.add("compute", now)
         return batch, results
-
-    def _without_refused(self, batch: Batch) -> Batch:
-        reasons = self._refused(batch.inputs, batch.rows)
-        failures = [
-            Failure(batch.start + place, batch.keys[place], "compute", reason)
-            for place, reason in reasons.items()
-        ]
-        kept = [number for number, place in enumerate(batch.rows) if place not in reasons]
-        return dataclasses.replace(
-            batch,
-            rows=[batch.rows[number] for number in kept],
-            inputs=tuple(column[kept] for column in batch.inputs),
-            failures=(*batch.failures, *failures),
-        )
-
-    def _refused(self, inputs: Sequence[Array], rows: Sequence[int]) -> dict[int, str]:
-        """Why the engine refuses some rows of a batch, by place: it is halved until they are alone."""
-        try:
-            self.engine.run(inputs)
-        except UsageError as error:
-            if len(rows) == 1:
-                return {rows[0]: str(error)}
-            middle = len(rows) // 2
-            first = self._refused([column[:middle] for column in inputs], rows[:middle])
-            return first | self._refused([column[middle:] for column in inputs], rows[middle:])
-        return {}
 
     @cached_property
     def keys(self) -> list[str]:
@@ -274,7 +251,7 @@ class Run:
         """Give the output its name; raises AllInputsFailedError instead when there is nothing in it."""
         self._check_not_empty()
         now = time.perf_counter()
-        reasons = {index: failure.reason for index, failure in self._failures.items()}
+        reasons = {failure.index: failure.reason for failure in self.failures}
         writer.commit(reasons, self._provenance(), self.fields)
         self._clock.add("write", now)
 
@@ -288,11 +265,11 @@ class Run:
     def _check_not_empty(self) -> None:
         if not self.keys:
             raise NoInputError("no images came: expected some in what is read as a stream.")
-        if len(self._failures) == len(self.keys):
-            first = next(iter(self._failures.values()))
-            others = f"; {len(self._failures) - 1} more failed too" if len(self._failures) > 1 else ""
+        if len(self.failures) == len(self.keys):
+            first = next(iter(self.failures))
+            others = f"; {len(self.failures) - 1} more failed too" if len(self.failures) > 1 else ""
             raise AllInputsFailedError(
-                f"no input could be used, so there is no output: {first.key!r}: {first.reason}{others}."
+                f"no input could be used, so nothing was written: {first.key!r}: {first.reason}{others}."
             )
 
     def report(self, path: str) -> RunReport:
@@ -300,8 +277,8 @@ class Run:
         return RunReport(
             output=path,
             rows=len(self.keys),
-            failures=tuple(itertools.islice(self._failures.values(), KEPT_FAILURES)),
-            failed=len(self._failures),
+            failures=tuple(itertools.islice(self.failures, KEPT_FAILURES)),
+            failed=len(self.failures),
             layers=self.stored,
             seconds={stage: round(seconds, 4) for stage, seconds in self._clock.seconds.items()},
             bound_by=bound_by(self._clock.seconds),
@@ -310,7 +287,9 @@ class Run:
 
     def nothing_to_do(self, finished: Reader) -> RunReport:
         """What is there, instead of `fill` and `commit`, when an earlier run was this one and finished."""
-        self._failures = {failure.index: failure for failure in failures_of(finished)}
+        self.failures.adopt(failures_of(finished))
+        self.failures.begin()
+        self.failures.close()
         report = self.report(finished.path)
         return dataclasses.replace(report, notes=("it was finished already: there was nothing to do",))
 
@@ -333,7 +312,7 @@ class Run:
             self.stored,
             self._how,
             rows=len(self.keys),
-            failed=len(self._failures),
+            failed=len(self.failures),
             started=self._started,
             run={"id": self._id, "signature": self.signature},
         )

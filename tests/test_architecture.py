@@ -18,13 +18,13 @@ FLOORS = [
     {"pipeline", "probe", "layer_listing"},
     {"run"},
     {"resume"},
-    {"batches", "identity", "provenance", "storing"},
+    {"batches", "identity", "provenance", "refusals", "storing"},
     {"probed_model", "feeds"},
     {"plan", "engines", "backend_function", "similarity", "statistics", "views"},
-    {"loading", "journal"},
+    {"loading", "journal", "failures"},
     {"modelfile", "taps", "sources", "decode", "preprocess", "presets", "prefetch", "reductions", "formats"},
     {"protocols", "registry", "signatures"},
-    {"bottleneck", "errors", "records", "version"},
+    {"bottleneck", "errors", "records", "row_texts", "version"},
 ]
 """From the top down. A module may import from the floors below its own, and from its own room."""
 
@@ -37,6 +37,7 @@ THIRD_PARTIES = {
     "tensorflow": {"engines", "loading", "taps", "backend_function"},
     "openvino": {"engines"},
     "xdis": {"modelfile"},
+    "zlib_ng": {"formats", "modelfile"},
     "scipy": {"backend_function"},
 }
 """Who may import what, type checking aside."""

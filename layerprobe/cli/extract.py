@@ -50,6 +50,17 @@ PARTIAL = 3
     "--no-lock", "lock", flag_value=False, default=True, help="For file systems that cannot lock files."
 )
 @click.option(
+    "--on-error",
+    type=click.Choice(["skip", "fail"]),
+    default="skip",
+    show_default=True,
+    help="skip keeps the row's place, with the reason; fail stops.",
+)
+@click.option("--max-errors", type=click.IntRange(1), help="Stop once so many rows have failed.")
+@click.option(
+    "--errors-to", type=click.Path(), metavar="FILE", help="Write failed rows there, a JSON line each."
+)
+@click.option(
     "--from-file", "lists", multiple=True, metavar="LIST", help="A file that lists images; repeats."
 )
 @click.option("-0", "--null", "nul", is_flag=True, help="Lists, from stdin too, are separated by NUL.")
@@ -186,9 +197,7 @@ def _check_output(output: str | None, pipe_format: str | None, as_json: bool) ->
     if as_json:
         raise UsageError("--json and `-o -` both want standard output: leave one of them out.")
     if pipe_format != "jsonl" and sys.stdout.isatty():
-        raise UsageError(
-            "this is no text for a terminal: give --format jsonl, or | what reads it, or > NAME."
-        )
+        raise UsageError("it is no text for a terminal: give --format jsonl, or | what reads it, or > NAME.")
 
 
 def _inputs(

@@ -1,4 +1,4 @@
-"""Rows that come one after the other, into formats whose rows have places: how many there are is seen at the end."""
+"""Rows that come one after the other, for formats whose rows have places: at the end one sees how many."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from layerprobe.formats.disk import reported
 
 if TYPE_CHECKING:
     from layerprobe.protocols import RowStream, Writer
-    from layerprobe.records import Array, Provenance, RowTexts
+    from layerprobe.records import Array, Provenance
+    from layerprobe.row_texts import RowTexts
 
 
 class RowsInPlace:

@@ -2,9 +2,9 @@
 
     {"path": "a.jpg", "status": "ok", "error": "", "fields": {...}, "layers": {"dense": [0.25, null]}}
 
-`fields` is there where the list of inputs said something. NaN is `null`, infinity `1e999`, which readers take for
-infinity or their largest number; a complex number is a pair. Values are exact: every digit of a float32 that
-makes it what it is. A file ends with one more line, its record: the number of rows, dtypes and provenance.
+`fields` is there where the list of inputs said something. NaN is `null`, infinity `1e999`, which readers take
+for infinity or their largest number; a complex number is a pair. Values are exact: all digits that make a
+float32 what it is. A file ends with one more line, its record: the number of rows, dtypes and provenance.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import numpy as np
 from layerprobe.errors import OutputFormatError
 from layerprobe.formats.reading import ArrayPlace, OutputReader, reporting_damage
 from layerprobe.formats.rows import checked, stored_layers
-from layerprobe.formats.schema import JSON_NAMES, dump_record
+from layerprobe.formats.schema import NPZ_NAMES, dump_record
 
 if TYPE_CHECKING:
     from layerprobe.formats.sinks import Sink
-    from layerprobe.records import Array, Provenance, RowTexts, TensorSpec
+    from layerprobe.records import Array, Provenance, TensorSpec
+    from layerprobe.row_texts import RowTexts
 
 _RECORD = "layerprobe"
 _BLOCK = 1 << 16
@@ -35,7 +36,8 @@ class JsonlStream:
 
     def __init__(self, sink: Sink, layers: Sequence[TensorSpec]) -> None:
         self._sink = sink
-        self._layers = stored_layers(layers, 0, JSON_NAMES)
+        # A JSON text holds any name as it is: what the rules make of it is not used.
+        self._layers = stored_layers(layers, 0, NPZ_NAMES)
         self._rows = 0
 
     def append(self, texts: RowTexts, activations: Mapping[str, Array]) -> None:
@@ -151,7 +153,7 @@ class JsonlReader(OutputReader):
 
 
 def texts_of(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:
-    """Give one column of texts of the objects that `row_objects` wrote. Raises KeyError where there is none."""
+    """Give one column of texts of what `row_objects` wrote. Raises KeyError where there is none."""
     if column != "fields":
         return [str(row["path" if column == "paths" else column]) for row in rows]
     fields = [row.get("fields") for row in rows]

@@ -14,7 +14,8 @@ from contextlib import ExitStack
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from layerprobe.formats.crc32 import combine
+from zlib_ng import zlib_ng
+
 from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, text_blocks, text_dtype
 from layerprobe.formats.pending import PendingFile
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
@@ -100,7 +101,7 @@ class NpzWriter:
         for block in self._blocks.finish():
             for layer in self._layers:
                 member, size = self._members[layer.layer], (block.stop - block.start) * layer.row_bytes
-                member.crc = combine(member.crc, block.checksums[layer.layer], size)
+                member.crc = zlib_ng.crc32_combine(member.crc, block.checksums[layer.layer], size)
 
     def _write_texts(self, name: str, given: str | Sequence[str]) -> Member:
         texts, shape = ([given], ()) if isinstance(given, str) else (given, (len(given),))

@@ -82,9 +82,10 @@ class PendingFile:
             os.ftruncate(self._descriptor, size)
 
     def sync(self) -> None:
-        """Bring the bytes to disk. Raises WriteError."""
+        """Bring the bytes to disk; a `commit` that failed at its end has done so. Raises WriteError."""
         with reported(self.path):
-            sync(self._descriptor)
+            if self._descriptor != -1:
+                sync(self._descriptor)
 
     def commit(self) -> None:
         """Bring the bytes to disk and give the file its name. Raises WriteError."""

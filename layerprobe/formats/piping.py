@@ -17,7 +17,8 @@ from layerprobe.formats.schema import FOLDER_NAMES
 
 if TYPE_CHECKING:
     from layerprobe.formats.sinks import Sink
-    from layerprobe.records import Array, Provenance, RowTexts, TensorSpec
+    from layerprobe.records import Array, Provenance, TensorSpec
+    from layerprobe.row_texts import RowTexts
 
 _BLOCK = 1 << 20
 STANDARD_OUTPUT = "standard output"

@@ -2,8 +2,8 @@
 
 One array of shape (N, ...) for each layer; `paths`, `status` ("ok" or "failed") and `error` ("" when ok), one
 text for each of the N rows; `fields`, the JSON text of an object for each row, where the list of inputs said
-more than paths; and `provenance`, one JSON text: a `Provenance`, the version of this schema, and under which name
-each layer's array is stored.
+more than paths; and `provenance`, one JSON text: a `Provenance`, the version of this schema, and under which
+name each layer's array is stored.
 
 A layer may have any name; a format may not hold it. `stored_names` keeps names that are harmless and writes
 what is not as URLs do ("a/b" -> "a%2Fb"), so that `urllib.parse.unquote` reads them. "%" alone stands for the
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -62,8 +61,6 @@ FOLDER_NAMES = NameRules(
 MEMBER_NAMES = NameRules(FOLDER_NAMES.unsafe, 120)
 # Readers of WebDataset split at the first "."; "~" would take another row's number.
 KEY_NAMES = NameRules(re.compile(rf"{_NEVER}|[/\\.~]"), 100)
-# A JSON text can hold any name.
-JSON_NAMES = NameRules(re.compile(r"(?!)"), sys.maxsize)
 
 
 def stored_names(layers: Sequence[str], rules: NameRules) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING
 
 from layerprobe import registry
@@ -29,9 +30,12 @@ def open_file_stream(
         keys: What the N rows are called; None: that will be seen.
     """
     if file_format in registry.STREAMS:
-        stream: RowStream = registry.find(registry.STREAMS, file_format, "format")(
-            FileSink(path, file_format), layers
-        )
+        stream_class = registry.find(registry.STREAMS, file_format, "format")
+        sink = FileSink(path, file_format)
+        with ExitStack() as on_error:
+            on_error.callback(sink.abort)
+            stream: RowStream = stream_class(sink, layers)
+            on_error.pop_all()
         return stream
     writer = registry.find(registry.WRITERS, file_format, "format")
 
@@ -44,7 +48,7 @@ def open_file_stream(
 def open_pipe_stream(
     pipe: IO[bytes], file_format: str, layers: Sequence[TensorSpec], keys: Sequence[str] | None
 ) -> RowStream:
-    """Begin to pass rows on; the arguments are those of `open_file_stream`, of a format in `registry.PIPES` too.
+    """Begin to pass rows on; as `open_file_stream`, for formats in `registry.STREAMS` or `registry.PIPES`.
 
     Raises:
         UsageError: The format cannot hold these layers.

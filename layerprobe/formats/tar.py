@@ -1,8 +1,9 @@
 """A tar file as WebDataset has them: `KEY.LAYER.npy` for each layer and `KEY.json` for each row.
 
-KEY is the path without its suffix, or the name within the tar file that the image came from; what a file name may
-not hold or a reader would split is escaped, as `stored_names` does, and a KEY that came before is numbered. The
-path itself, the status and what the list of inputs said are in `KEY.json`. The last member is `provenance.json`.
+KEY is the path without its suffix, or the name within the tar file that the image came from; what a file name
+may not hold or a reader would split is escaped, as `stored_names` does; a KEY that came before is numbered.
+The path itself, the status and what the list of inputs said are in `KEY.json`. The last member is
+`provenance.json`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from layerprobe.formats.schema import KEY_NAMES, MEMBER_NAMES, dump_record, stor
 
 if TYPE_CHECKING:
     from layerprobe.formats.sinks import Sink
-    from layerprobe.records import Array, Provenance, RowTexts, TensorSpec
+    from layerprobe.records import Array, Provenance, TensorSpec
+    from layerprobe.row_texts import RowTexts
 
 _SUFFIX = re.compile(r"(?<=.)\.\w{1,5}\Z", re.ASCII)
 _END = bytes(2 * tarfile.BLOCKSIZE)

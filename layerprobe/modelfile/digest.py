@@ -11,8 +11,9 @@ import hashlib
 import io
 import os
 import threading
-import zlib
 from typing import NamedTuple
+
+from zlib_ng import zlib_ng
 
 from layerprobe.errors import ModelError
 from layerprobe.modelfile.opening import open_file
@@ -88,7 +89,7 @@ class Digest:
             if self.hashed:
                 self._sha256.update(piece)
             within = piece[max(0, summed.start - place) : max(0, sum(summed) - place)]
-            self._crc = zlib.crc32(within, self._crc)
+            self._crc = zlib_ng.crc32(within, self._crc)
             place += len(piece)
         return place >= end
 
