@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from layerprobe.formats.opening import open_output as open
     from layerprobe.layer_listing import layers
     from layerprobe.loading.build import load_model
+    from layerprobe.merging import merge
     from layerprobe.pipeline import extract
     from layerprobe.probe import Probe
     from layerprobe.similarity import compare
@@ -29,6 +30,7 @@ __all__ = [
     "layers",
     "learning_phase",
     "load_model",
+    "merge",
     "open",
     "output_statistics",
     "symbolic_gradients",
@@ -43,6 +45,7 @@ _PUBLIC = {
     "layers": "layerprobe.layer_listing:layers",
     "learning_phase": "layerprobe.backend_function:learning_phase",
     "load_model": "layerprobe.loading.build:load_model",
+    "merge": "layerprobe.merging:merge",
     "open": "layerprobe.formats.opening:open_output",
     "output_statistics": "layerprobe.statistics:output_statistics",
     "symbolic_gradients": "layerprobe.backend_function:symbolic_gradients",

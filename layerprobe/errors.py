@@ -9,6 +9,7 @@
     │   ├── UnsafeModelError        65   ... because of what it could run, read or allocate
     │   └── UnrecordableLayerError  65   the layer exists, but its values cannot be recorded
     ├── OutputFormatError           65   a file that `open` or `info` was given is none of ours
+    ├── MergeError                  65   parts that do not make one whole
     ├── ResumeError                 65   an unfinished output belongs to a different run, or is damaged
     ├── FailedRowsError             65   more rows failed than the caller allows; it can be resumed
     ├── NoInputError                66   a named file does not exist, or there is nothing to read
@@ -59,6 +60,12 @@ class UnrecordableLayerError(ModelError):
 
 class OutputFormatError(LayerprobeError):
     """A file that was to be read back was not written by layerprobe, or is damaged."""
+
+    exit_code = 65
+
+
+class MergeError(LayerprobeError):
+    """Outputs that are to be joined, and are not all parts of one run, each of them once."""
 
     exit_code = 65
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from layerprobe.feeds import Feeds
@@ -17,12 +16,7 @@ if TYPE_CHECKING:
 
 
 def signature(
-    probed: ProbedModel,
-    feeds: Feeds,
-    named: tuple[Sequence[str], Sequence[str] | None],
-    engine: Engine,
-    stored: Sequence[TensorSpec],
-    how: ExtractOptions,
+    probed: ProbedModel, feeds: Feeds, engine: Engine, stored: Sequence[TensorSpec], how: ExtractOptions
 ) -> dict[str, Any]:
     """Describe a run as plain JSON.
 
@@ -32,7 +26,6 @@ def signature(
     Args:
         probed: The model; waits until it is hashed.
         feeds: Its inputs.
-        named: What each row is called, and what the list of inputs says of each, or None.
         engine: What computes.
         stored: What is stored of each layer.
         how: The user's options.
@@ -40,8 +33,6 @@ def signature(
     preprocessing = feeds.preprocessing
     if preprocessing is not None:
         preprocessing = dataclasses.replace(preprocessing, reason="")
-    keys, fields = named
-    names = sha256("\0".join([*keys, *(fields or ())]).encode("utf-8", "surrogatepass"))
     described = {
         **probed.signature(),
         "layers": [spec.name for spec in stored],
@@ -49,8 +40,9 @@ def signature(
         "pool": how.pool,
         "preprocessing": None if preprocessing is None else dataclasses.asdict(preprocessing),
         "max_pixels": how.max_pixels,
-        "number_of_inputs": len(keys),
-        "list_of_inputs": names.hexdigest(),
+        "number_of_inputs": feeds.listed,
+        "list_of_inputs": feeds.digest,
+        "rows": [feeds.place.start, feeds.place.stop],
         "engine": dict(engine.describe()),
         "batch_size": engine.batch_size,
     }

@@ -184,13 +184,18 @@ class Journal:
         self.close()
 
 
-def difference(earlier: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> str | None:
-    """Say in words where two signatures differ first; None where they do not.
+def difference(
+    earlier: Mapping[str, Any], now: Mapping[str, Any], within: str = ""
+) -> tuple[str, str, str] | None:
+    """Say where two signatures differ first; None where they do not.
 
     Args:
-        earlier: Of the run that left the unfinished output.
-        now: Of the run that would go on with it.
+        earlier: Of one run.
+        now: Of the other.
         within: What the two are a part of.
+
+    Returns:
+        What differs, and what that is in each, in words.
     """
     for name in dict.fromkeys([*earlier, *now]):
         before, after = earlier.get(name), now.get(name)
@@ -199,7 +204,7 @@ def difference(earlier: Mapping[str, Any], now: Mapping[str, Any], within: str =
         full = f"{within} {name}".strip().replace("_", " ")
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             return difference(before, after, full)
-        return f"its {full} was {_short(before)}, now it is {_short(after)}"
+        return full, _short(before), _short(after)
     return None
 
 
@@ -223,6 +228,8 @@ def _record(entry: Entry) -> dict[str, Any]:
     """The line of a block; checksums stand in the order of the head's layers."""
     block = entry.block
     record: dict[str, Any] = {"rows": [block.start, block.stop], "crc32": list(block.checksums.values())}
+    if block.place:
+        record["at"] = block.place
     if entry.failures:
         record["failed"] = [
             [failure.index, failure.key, failure.stage, failure.reason] for failure in entry.failures
@@ -239,7 +246,8 @@ def _entry(record: Mapping[str, Any], layers: list[str]) -> Entry:
         Failure(int(index), str(key), stage, str(reason))
         for index, key, stage, reason in record.get("failed", [])
     )
-    return Entry(WrittenBlock(start, stop, checksums), failures, str(record.get("files", "")))
+    block = WrittenBlock(start, stop, checksums, int(record.get("at", 0)))
+    return Entry(block, failures, str(record.get("files", "")))
 
 
 def _claim(path: str, output: str, lock: bool) -> int:

@@ -41,6 +41,7 @@ from layerprobe.records import (
 )
 from layerprobe.resume import check_same_run, claim, finished_output
 from layerprobe.run import Progress, Run, Stop
+from layerprobe.shards import parse_shard, rows_of
 from layerprobe.sources.opening import open_source
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def extract(
     cache = user_cache() if how.cache else None
     probed = ProbedModel(model, layers, needs, how.engine, how.device, cache)
     sources = open_sources(inputs, how.limit)
+    shard = None if how.shard is None else parse_shard(how.shard)
     if output is not None and not isinstance(output, str | os.PathLike):
         check_pipe(pipe_format, how)
         now = clock.add("list", started)
@@ -108,7 +110,7 @@ def extract(
         clock.add("total", started)
         return run.report(STANDARD_OUTPUT)
     keys = [sample.key for sample in itertools.islice(_again(next(iter(sources.values()))), 2)]
-    path, file_format = choose_output(None if output is None else os.fspath(output), keys)
+    path, file_format = choose_output(None if output is None else os.fspath(output), keys, shard)
     check_not_an_input(path, itertools.chain([probed.path], _files_of(inputs)))
     if how.errors_to is not None:
         check_log(how.errors_to, path)
@@ -209,7 +211,13 @@ def prepare_run(probed: ProbedModel, sources: Mapping[str, Source], how: Extract
     """
     probed.prepare()
     feeds = _feeds(probed, sources, how, clock)
-    return Run(probed, feeds, _engine(probed, feeds, how), how, clock)
+    shard = None if how.shard is None else parse_shard(how.shard)
+    engine = _engine(probed, feeds, how, 1 if shard is None else shard.count)
+    if shard is not None:
+        if feeds.rows is None:
+            raise UsageError("a stream cannot be split: give --shard files, folders, tar files or lists.")
+        feeds.take(rows_of(shard, len(feeds), engine.batch_size))
+    return Run(probed, feeds, engine, how, clock)
 
 
 def read_options(options: Mapping[str, Any]) -> ExtractOptions:
@@ -220,7 +228,9 @@ def read_options(options: Mapping[str, Any]) -> ExtractOptions:
             raise UsageError(f"extract has no option {name!r}: expected one of {', '.join(sorted(known))}.")
     checked = ExtractOptions(**options)
     check_options(checked)
-    return checked
+    if checked.shard is None:
+        return checked
+    return dataclasses.replace(checked, shard=str(parse_shard(checked.shard, os.environ)))
 
 
 def open_sources(inputs: Inputs | Mapping[str, Inputs], limit: int | None) -> dict[str, Source]:
@@ -294,13 +304,14 @@ def _feed(probed: ProbedModel, spec: TensorSpec, source: Source, how: ExtractOpt
     return ImageFeed(spec, source, preprocessing, how.max_pixels, clock)
 
 
-def _engine(probed: ProbedModel, feeds: Feeds, how: ExtractOptions) -> Engine:
+def _engine(probed: ProbedModel, feeds: Feeds, how: ExtractOptions, shards: int) -> Engine:
     """Build the engine, again with other batches where its activations are too big or it is another one."""
+    rows = None if feeds.rows is None else max(1, feeds.rows // shards)
     computing = Computing(how.training, how.seed, how.precision, Finish(how.pool, how.dtype))
 
     def fitting(row_bytes: int | None) -> int:
         fixed, usual = probed.fixed_batch_size, probed.usual_batch_size
-        return choose_batch_size(how, feeds.rows, fixed, usual, row_bytes)
+        return choose_batch_size(how, rows, fixed, usual, row_bytes)
 
     batch_size = fitting(None)
     while True:

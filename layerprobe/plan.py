@@ -12,6 +12,7 @@ from layerprobe.preprocess import check_preprocessing, parse_background, parse_p
 from layerprobe.presets import guess_preset
 from layerprobe.records import ExtractOptions, LayerInfo, Preprocessing, TensorSpec
 from layerprobe.registry import PIPES, REDUCTIONS, STREAMS, SUFFIXES
+from layerprobe.shards import Shard
 
 BATCH_BYTES = 128 * 2**20
 """Activations of one batch, before reduction, stay below this unless a batch size is asked for."""
@@ -22,17 +23,19 @@ _OPTION_TYPES: dict[str, tuple[type, ...]] = {
         ("batch_size", "limit", "max_errors", "max_pixels", "seed", "workers"), (int, type(None))
     ),
     "errors_to": (str, type(None)),
+    "shard": (str, type(None)),
     "size": (str, int, tuple, type(None)),
 }
 """What the options may be whose default does not tell."""
 
 
-def choose_output(output: str | None, keys: Sequence[str]) -> tuple[str, str]:
+def choose_output(output: str | None, keys: Sequence[str], shard: Shard | None = None) -> tuple[str, str]:
     """Path and format of the output: its suffix decides; without a name it follows the input's.
 
     Args:
         output: What the user asked for.
         keys: Of the rows; `img.npz` for one file `img.jpg`, else `activations.npz`, in the working directory.
+        shard: Is part of that name: `activations-03-of-16.npz`.
 
     Returns:
         The path, and a name in `registry.WRITERS`.
@@ -43,7 +46,7 @@ def choose_output(output: str | None, keys: Sequence[str]) -> tuple[str, str]:
     if output is None:
         one_file = len(keys) == 1 and os.path.isfile(keys[0])
         stem = os.path.splitext(os.path.basename(keys[0]))[0] if one_file else "activations"
-        return f"{stem}.npz", "npz"
+        return f"{stem}{'' if shard is None else shard.suffix}.npz", "npz"
     suffix = "" if output.endswith(("/", os.sep)) else os.path.splitext(output)[1].lower()
     if suffix not in SUFFIXES:
         known = ", ".join(known for known in SUFFIXES if known)

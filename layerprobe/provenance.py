@@ -25,7 +25,6 @@ def provenance(
     stored: Sequence[TensorSpec],
     how: ExtractOptions,
     *,
-    rows: int,
     failed: int,
     started: str,
     run: Mapping[str, Any],
@@ -38,8 +37,7 @@ def provenance(
         engine: What computed.
         stored: What is stored of each layer.
         how: The user's options.
-        rows: N.
-        failed: How many of them failed.
+        failed: How many rows failed.
         started: UTC, ISO 8601.
         run: Its id and signature.
     """
@@ -59,7 +57,8 @@ def provenance(
             for spec in stored
         ],
         inputs={
-            "rows": rows,
+            "rows": len(feeds),
+            "part": feeds.part(how.shard),
             "failed": failed,
             "several_frames": feeds.animated,
             "specs": [dataclasses.asdict(spec) for spec in feeds.specs],

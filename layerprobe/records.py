@@ -203,6 +203,8 @@ class ExtractOptions:
     """Rows computed at once; None: 8, or 32 with Keras, or fewer where the activations would pass 128 MiB."""
     limit: int | None = None
     """Only the first so many inputs."""
+    shard: str | None = None
+    """ "I/N": only part I, from 1, of N; "slurm": as the task's place in its job array says; None: all."""
     engine: Literal["auto", "graph", "converted", "keras"] = "auto"
     """What runs the model; auto: the first of the others that computes what Keras would."""
     device: str = "auto"
@@ -303,7 +305,9 @@ class WrittenBlock:
     stop: int
     """The row after the last."""
     checksums: Mapping[str, int]
-    """Layer -> CRC-32 of the bytes of these rows, as they are stored."""
+    """Layer -> CRC-32 of the bytes of these rows, as they are stored or, compressed, would be."""
+    place: int = 0
+    """Of the block in a spool, for outputs that have one; see `formats/spool.py`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from layerprobe.errors import LayerprobeError, OutputError, ResumeError
 from layerprobe.formats.disk import discard, reported
 from layerprobe.formats.opening import open_output
-from layerprobe.formats.placement import check_target, journal_name, unfinished_name
+from layerprobe.formats.placement import check_target, journal_name, spool_name, unfinished_name
 from layerprobe.journal import Journal, difference
 from layerprobe.records import ExtractOptions, Failure
 
@@ -44,6 +44,8 @@ def claim(path: str, file_format: str, how: ExtractOptions) -> Journal:
             )
         if journal.head is not None and how.restart:
             journal.clear()
+        if journal.head is None:
+            _discard_left_over(path)
         if journal.head is not None:
             check_target(path, file_format, how.overwrite)
         return journal
@@ -56,14 +58,24 @@ def _tidy(path: str, journal: Journal) -> None:
     """Do what is left of a run that was killed when its output had its name already."""
     if journal.head is None:
         return
-    unfinished = unfinished_name(path)
-    if not os.path.lexists(unfinished):
+    if not any(map(os.path.lexists, _left_over(path))):
         journal.clear()
     elif _run_of(path) == journal.head.run:
-        # Two folders change their names in one step: this is the one that was replaced.
-        with reported(path):
-            discard(unfinished)
+        # Two folders change their names in one step: what is left is the one that was replaced. And a spool
+        # goes after the output has its name.
+        _discard_left_over(path)
         journal.clear()
+
+
+def _left_over(path: str) -> list[str]:
+    """The names under which an unfinished output may stand."""
+    return [unfinished_name(path), spool_name(path)]
+
+
+def _discard_left_over(path: str) -> None:
+    with reported(path):
+        for name in _left_over(path):
+            discard(name)
 
 
 def _run_of(path: str) -> str | None:
@@ -118,6 +130,7 @@ def _check_same(path: str, state: str, earlier: Mapping[str, Any], now: Mapping[
     if found is not None:
         instead = "--restart to begin again" if state == "unfinished" else "--overwrite to replace it"
         raise ResumeError(
-            f"the {state} {path!r} belongs to a different run, for {found}: give {instead}, "
+            f"the {state} {path!r} belongs to a different run, for its {found[0]} was {found[1]}, "
+            f"now it is {found[2]}: give {instead}, "
             "or -o for another name."
         )

@@ -63,8 +63,6 @@ class Run:
         self.failures = Failures(how)
         self._done: set[int] = set()
         """First rows of the batches that are in the output."""
-        self._streamed: list[tuple[str, str]] = []
-        """Key and fields of each row that came so far, where N is not known."""
         self._id = secrets.token_hex(8)
         self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
@@ -139,8 +137,6 @@ class Run:
         with closing(self._blocks(progress, stop)) as blocks:
             for batch, block in blocks:
                 now = time.perf_counter()
-                if self.feeds.rows is None:
-                    self._streamed += zip(batch.keys, batch.fields, strict=True)
                 reasons = {failure.index - batch.start: failure.reason for failure in batch.failures}
                 stream.append(RowTexts(batch.keys, reasons, batch.fields), block)
                 self._clock.add("write", now)
@@ -182,8 +178,7 @@ class Run:
     @cached_property
     def signature(self) -> dict[str, Any]:
         """All that decides what the rows hold."""
-        named = (self.keys, self.fields)
-        return signature(self._probed, self.feeds, named, self.engine, self.stored, self._how)
+        return signature(self._probed, self.feeds, self.engine, self.stored, self._how)
 
     def _computed(self) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
         """Every batch with its results, which stay as they are until the second batch after is asked for."""
@@ -221,21 +216,13 @@ class Run:
 
     @cached_property
     def keys(self) -> list[str]:
-        """What each row is called; of a stream, when it has ended."""
-        return self.feeds.keys() if self.feeds.rows is not None else [key for key, _ in self._streamed]
+        """What each row is called."""
+        return self.feeds.keys()
 
     @property
     def keys_ahead(self) -> list[str] | None:
         """The same before the first row is computed; None for a stream."""
         return self.keys if self.feeds.rows is not None else None
-
-    @cached_property
-    def fields(self) -> list[str] | None:
-        """What the list of inputs says of each row, or None; of a stream, when it has ended."""
-        if self.feeds.rows is not None:
-            return self.feeds.fields()
-        fields = [fields for _, fields in self._streamed]
-        return fields if any(fields) else None
 
     def _batches(self) -> Generator[Batch, None, None]:
         """Every batch that is not there yet; the time that is spent waiting for them counts as "input"."""
@@ -252,7 +239,7 @@ class Run:
         self._check_not_empty()
         now = time.perf_counter()
         reasons = {failure.index: failure.reason for failure in self.failures}
-        writer.commit(reasons, self._provenance(), self.fields)
+        writer.commit(reasons, self._provenance(), self.feeds.fields())
         self._clock.add("write", now)
 
     def finish(self, stream: RowStream) -> None:
@@ -263,9 +250,10 @@ class Run:
         self._clock.add("write", now)
 
     def _check_not_empty(self) -> None:
-        if not self.keys:
+        if not len(self.feeds):
             raise NoInputError("no images came: expected some in what is read as a stream.")
-        if len(self.failures) == len(self.keys):
+        # But a part of a larger whole is needed there, be it broken rows.
+        if len(self.failures) == len(self.feeds) and self._how.shard is None:
             first = next(iter(self.failures))
             others = f"; {len(self.failures) - 1} more failed too" if len(self.failures) > 1 else ""
             raise AllInputsFailedError(
@@ -276,7 +264,7 @@ class Run:
         """What was done, after `commit`."""
         return RunReport(
             output=path,
-            rows=len(self.keys),
+            rows=len(self.feeds),
             failures=tuple(itertools.islice(self.failures, KEPT_FAILURES)),
             failed=len(self.failures),
             layers=self.stored,
@@ -311,7 +299,6 @@ class Run:
             self.engine,
             self.stored,
             self._how,
-            rows=len(self.keys),
             failed=len(self.failures),
             started=self._started,
             run={"id": self._id, "signature": self.signature},

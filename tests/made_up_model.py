@@ -76,7 +76,7 @@ class MadeUpModel:
         return engine
 
     def provenance(self) -> dict[str, Any]:
-        return {"path": self.path, "sha256": self.sha256}
+        return {"path": self.path, "sha256": self.sha256, "keras_version": None}
 
     def signature(self) -> dict[str, Any]:
         return {"model": self.sha256}

@@ -15,7 +15,7 @@ FLOORS = [
     {"looking"},
     {"bench"},
     {"engine_check"},
-    {"pipeline", "probe", "layer_listing"},
+    {"pipeline", "probe", "layer_listing", "merging"},
     {"run"},
     {"resume"},
     {"batches", "identity", "provenance", "refusals", "storing"},
@@ -23,7 +23,7 @@ FLOORS = [
     {"plan", "engines", "backend_function", "similarity", "statistics", "views"},
     {"loading", "journal", "failures"},
     {"modelfile", "taps", "sources", "decode", "preprocess", "presets", "prefetch", "reductions", "formats"},
-    {"protocols", "registry", "signatures"},
+    {"protocols", "registry", "shards", "signatures"},
     {"bottleneck", "errors", "records", "row_texts", "version"},
 ]
 """From the top down. A module may import from the floors below its own, and from its own room."""

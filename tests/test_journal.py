@@ -22,7 +22,7 @@ HEAD = Head(
     "0a1b", "2026-11-22T23:59:59+00:00", {"conv5_3": 2048, "": 99}, {"model": "00" * 32, "layers": ["x"]}
 )
 ENTRIES = [
-    Entry(WrittenBlock(0, 32, {"conv5_3": 2**32 - 1, "": 0}), files="abc"),
+    Entry(WrittenBlock(0, 32, {"conv5_3": 2**32 - 1, "": 0}, place=64), files="abc"),
     Entry(
         WrittenBlock(32, 40, {"conv5_3": 1, "": 2}),
         (Failure(33, "bytes \udcff\n.jpg", "decode", "größer als erlaubt"),),
@@ -121,7 +121,7 @@ def test_lines_are_plain_json(path: str) -> None:
     assert holder["pid"] == os.getpid()
     assert head["layerprobe_journal"] == 1
     assert head["signature"]["layers"] == ["x"]
-    assert block == {"rows": [0, 32], "crc32": [2**32 - 1, 0], "files": "abc"}
+    assert block == {"rows": [0, 32], "crc32": [2**32 - 1, 0], "at": 64, "files": "abc"}
     assert failed["failed"] == [[33, "bytes \udcff\n.jpg", "decode", "größer als erlaubt"]]
 
 
@@ -242,19 +242,16 @@ def test_lines_wait_until_it_is_time(path: str, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("now", "words"),
     [
-        ({"layers": ["x", "y"]}, "its layers was conv5_3, output, now it is x, y"),
-        (
-            {"preprocessing": {"preset": "tf", "size": [1, 2]}},
-            "its preprocessing preset was raw, now it is tf",
-        ),
+        ({"layers": ["x", "y"]}, ("layers", "conv5_3, output", "x, y")),
+        ({"preprocessing": {"preset": "tf", "size": [1, 2]}}, ("preprocessing preset", "raw", "tf")),
         ({"preprocessing": None}, None),
-        ({"batch_size": 16}, "its batch size was 32, now it is 16"),
-        ({"model": "b" * 64}, f"its model was {'a' * 40}..., now it is {'b' * 40}..."),
+        ({"batch_size": 16}, ("batch size", "32", "16")),
+        ({"model": "b" * 64}, ("model", f"{'a' * 40}...", f"{'b' * 40}...")),
         ({}, None),
     ],
     ids=str,
 )
-def test_differences_are_named(now: dict[str, Any], words: str | None) -> None:
+def test_differences_are_named(now: dict[str, Any], words: tuple[str, str, str] | None) -> None:
     earlier = {
         "model": "a" * 64,
         "layers": ["conv5_3", "output"],
@@ -264,6 +261,7 @@ def test_differences_are_named(now: dict[str, Any], words: str | None) -> None:
     said = difference(earlier, {**earlier, **now})
     if now == {"preprocessing": None}:
         assert said is not None
-        assert said.startswith("its preprocessing was {'preset'")
+        assert said[0] == "preprocessing"
+        assert said[1].startswith("{'preset'")
     else:
         assert said == words

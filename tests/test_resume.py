@@ -335,3 +335,10 @@ def test_the_output_says_of_which_run_it_is(inputs: list[str], tmp_path: Path) -
         assert reader.provenance["started"] == head["started"]
         assert reader.provenance["inputs"]["failed"] == len(BROKEN)
         assert np.isnan(reader["vector"][BROKEN[1]]).all()
+
+
+def test_a_spool_that_nobody_goes_on_with_is_discarded(tmp_path: Path, inputs: list[str]) -> None:
+    spool = tmp_path / ".out.npz.blocks"
+    spool.write_bytes(b"left by a run that was killed before its first rows were safe")
+    extract(inputs, tmp_path / "out.npz")
+    assert not spool.exists()

@@ -24,6 +24,7 @@ COMMANDS = {
     "extract": "layerprobe.cli.extract:extract",
     "info": "layerprobe.cli.info:info",
     "layers": "layerprobe.cli.layers:layers",
+    "merge": "layerprobe.cli.merge:merge",
     "show": "layerprobe.cli.show:show",
     "stats": "layerprobe.cli.stats:stats",
 }
@@ -60,12 +61,13 @@ def cli() -> None:
     layerprobe info    photo.npz                                 what was written
     layerprobe stats   photo.npz                                 what its numbers are like
     layerprobe show    photo.npz -o maps.png                     its feature maps as a picture
+    layerprobe merge   all.h5 part1.h5 part2.h5                  what shards wrote, as one output
     layerprobe bench   model.h5 photos                           how fast it is here, and what bounds it
 
-    Exit codes: 0 done; 1 a bug; 2 usage; 3 done, but some inputs failed; 65 the model or the resume was
-    refused; 66 no input; 69 a device or package is missing; 70 every input failed; 71 not enough memory; 73
-    the output cannot be created; 74 write error; 75 another run holds the output; 77 permission denied; 129,
-    130, 141, 143 ended by a signal.
+    Exit codes: 0 done; 1 a bug; 2 usage; 3 done, but some inputs failed; 65 the model, the resume or
+    the merge was refused; 66 no input; 69 a device or package is missing; 70 every input failed; 71 not
+    enough memory; 73 the output cannot be created; 74 write error; 75 another run holds the output; 77
+    permission denied; 129, 130, 141, 143 ended by a signal.
     """
 
 

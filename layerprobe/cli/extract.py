@@ -66,6 +66,7 @@ PARTIAL = 3
 @click.option("-0", "--null", "nul", is_flag=True, help="Lists, from stdin too, are separated by NUL.")
 @click.option("--input", "named", multiple=True, metavar="NAME=FILE", help="For one of several model inputs.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many inputs.")
+@click.option("--shard", metavar="I/N", help="Only part I of N, from 1; slurm: as in a job array.")
 @click.option("--size", metavar="N|HxW", help="Height and width of the images. [default: the model's]")
 @click.option(
     "--resize",

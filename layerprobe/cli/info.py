@@ -56,6 +56,9 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
     origin = summary["provenance"]
     status = ", ".join(f"{count} {name}" for name, count in sorted(summary["status"].items(), reverse=True))
     yield _line(summary["path"], f"{summary['rows']} row{'s' * (summary['rows'] != 1)} ({status})")
+    if part := origin["inputs"].get("part"):
+        start, stop = part["rows"]
+        yield _line("shard", f"{part['shard']}, rows {start} to {stop - 1} of {part['listed']}")
     for layer, stored in zip(origin["layers"], summary["layers"], strict=True):
         yield _line(
             "layer", f"{stored['name']}  {tuple(stored['shape'])}  {stored['dtype']}  {_origin(layer)}"

@@ -86,6 +86,11 @@ def unfinished_name(path: str) -> str:
     return _beside(resolved(path), "unfinished")
 
 
+def spool_name(path: str) -> str:
+    """Say what the spool of the output `path` is called; see `spool.py`. Raises OutputError."""
+    return _beside(resolved(path), "blocks")
+
+
 def journal_name(path: str) -> str:
     """Say what the journal of the output `path` is called; see `journal.py`. Raises OutputError."""
     return _beside(resolved(path), "journal")
