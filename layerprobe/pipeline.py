@@ -6,21 +6,22 @@ import dataclasses
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from typing import IO, TYPE_CHECKING, Any, cast
-
-import numpy as np
+from typing import IO, TYPE_CHECKING, Any
 
 from layerprobe import registry
+from layerprobe.batches import batches
 from layerprobe.engines.cache import user_cache
-from layerprobe.errors import AllInputsFailedError, LayerprobeError, StoppedError, UsageError
+from layerprobe.errors import AllInputsFailedError, LayerprobeError, UsageError
 from layerprobe.failures import check_log
 from layerprobe.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed, length
+from layerprobe.fitting import SIZES, measured, row_bytes
 from layerprobe.formats.piping import STANDARD_OUTPUT
 from layerprobe.formats.streams import open_file_stream, open_pipe_stream
 from layerprobe.journal import Journal
 from layerprobe.plan import (
+    BATCH_BYTES,
     check_not_an_input,
     check_options,
     check_pipe,
@@ -29,6 +30,7 @@ from layerprobe.plan import (
     choose_preprocessing,
     takes_images,
 )
+from layerprobe.pouring import again, not_resumable, pour
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import (
     MAX_MEMORY,
@@ -36,17 +38,17 @@ from layerprobe.records import (
     ExtractOptions,
     Finish,
     ModelOptions,
-    RunReport,
     TensorSpec,
 )
-from layerprobe.resume import check_same_run, claim, finished_output
-from layerprobe.run import Progress, Run, Stop
+from layerprobe.report import RunReport
+from layerprobe.resume import check_same_run, claim, earlier_batch_size, finished_output
+from layerprobe.run import Progress, Run, Stop, worker_threads
 from layerprobe.shards import parse_shard, rows_of
 from layerprobe.sources.opening import open_source
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Engine, RowStream, Source, Writer
-    from layerprobe.records import Sample
+    from layerprobe.fitting import Build
+    from layerprobe.protocols import Engine, Source, Writer
 
     Inputs = Source | Sequence[str]
 
@@ -106,23 +108,29 @@ def extract(
         with closing(probed):
             run = prepare_run(probed, sources, how, clock)
             clock.add("load", now)
-            _pour(run, open_pipe_stream(output, pipe_format, run.stored, run.keys_ahead), progress, stop)
+            pour(run, open_pipe_stream(output, pipe_format, run.stored, run.keys_ahead), progress, stop)
         clock.add("total", started)
         return run.report(STANDARD_OUTPUT)
-    keys = [sample.key for sample in itertools.islice(_again(next(iter(sources.values()))), 2)]
+    keys = [sample.key for sample in itertools.islice(again(next(iter(sources.values()))), 2)]
     path, file_format = choose_output(None if output is None else os.fspath(output), keys, shard)
     check_not_an_input(path, itertools.chain([probed.path], _files_of(inputs)))
     if how.errors_to is not None:
         check_log(how.errors_to, path)
     in_place = file_format in registry.WRITERS and None not in map(length, sources.values())
-    if how.resume:
-        _check_resumable(probed, file_format, in_place, how)
+    if how.resume and (how.training or not probed.path):
+        raise UsageError(
+            "resume needs a model from a file, without training: it must do exactly what is left to do."
+        )
+    if how.resume and not in_place:
+        raise not_resumable(file_format)
     now = clock.add("list", started)
     with claim(path, file_format, how) as journal, closing(probed):
+        if how.resume and how.batch_size == "auto":
+            how = dataclasses.replace(how, batch_size=earlier_batch_size(path, journal) or "auto")
         run = prepare_run(probed, sources, how, clock)
         now = clock.add("load", now)
         if not in_place:
-            _pour(run, open_file_stream(path, file_format, run.stored, run.keys_ahead), progress, stop)
+            pour(run, open_file_stream(path, file_format, run.stored, run.keys_ahead), progress, stop)
             clock.add("total", started)
             return run.report(path)
         resumes_finished = how.resume and journal.head is None
@@ -136,32 +144,6 @@ def extract(
         _write(run, writer, journal, progress, stop)
     clock.add("total", started)
     return run.report(path)
-
-
-def _check_resumable(probed: ProbedModel, file_format: str, in_place: bool, how: ExtractOptions) -> None:
-    if how.training or not probed.path:
-        raise UsageError(
-            "resume needs a model from a file, without training: it must do exactly what is left to do."
-        )
-    if not in_place:
-        what = f"a .{file_format} file" if file_format in registry.STREAMS else "what is read as a stream"
-        raise UsageError(
-            f"resume is not for {what}: rows have places where the inputs are files and the output is HDF5, "
-            ".npz or a folder."
-        )
-
-
-def _pour(run: Run, stream: RowStream, progress: Progress | None, stop: Stop | None) -> None:
-    """Fill a stream to its end; what came to a file before an error is removed."""
-    try:
-        run.pour(stream, progress, stop)
-        run.failures.finish()
-        run.finish(stream)
-    except StoppedError as error:
-        raise StoppedError(f"{error} Nothing is kept: rows of a stream cannot be resumed.") from error
-    finally:
-        stream.abort()
-        run.failures.close()
 
 
 def _open_writer(path: str, file_format: str, run: Run, journal: Journal) -> Writer:
@@ -212,12 +194,22 @@ def prepare_run(probed: ProbedModel, sources: Mapping[str, Source], how: Extract
     probed.prepare()
     feeds = _feeds(probed, sources, how, clock)
     shard = None if how.shard is None else parse_shard(how.shard)
-    engine = _engine(probed, feeds, how, 1 if shard is None else shard.count)
+    if shard is not None and how.batch_size == "auto":
+        raise UsageError("shards need one batch size, for it decides their rows: give it as a number.")
+    computing = Computing(how.training, how.seed, how.precision, Finish(how.pool, how.dtype))
+
+    def build(batch_size: int) -> Engine:
+        return probed.engine(feeds.specs, batch_size=batch_size, how=computing)
+
+    one_size = how.training or probed.fixed_batch_size is not None
+    if feeds.rows is None and (shard is not None or how.batch_size == "auto"):
+        what = "split: give --shard" if shard is not None else "measured with: give --batch-size auto"
+        raise UsageError(f"a stream cannot be {what} files, folders, tar files or lists.")
+    rows = feeds.rows if shard is None or feeds.rows is None else max(1, feeds.rows // shard.count)
+    engine, note = _engine(probed, feeds, rows, how, build)
     if shard is not None:
-        if feeds.rows is None:
-            raise UsageError("a stream cannot be split: give --shard files, folders, tar files or lists.")
         feeds.take(rows_of(shard, len(feeds), engine.batch_size))
-    return Run(probed, feeds, engine, how, clock)
+    return Run(probed, feeds, engine, how, clock, None if one_size else build, note)
 
 
 def read_options(options: Mapping[str, Any]) -> ExtractOptions:
@@ -250,12 +242,7 @@ def _files_of(inputs: Inputs | Mapping[str, Inputs]) -> Iterator[str]:
         if isinstance(given, str | Sequence):
             yield from (name.split("::")[0] for name in _names(given))
         else:
-            yield from (sample.key for sample in _again(given))
-
-
-def _again(source: Source) -> Iterable[Sample]:
-    """The samples, of a source that can be gone through again; none of a stream."""
-    return () if length(source) is None else source
+            yield from (sample.key for sample in again(given))
 
 
 def _names(given: str | Sequence[str]) -> list[str]:
@@ -304,10 +291,14 @@ def _feed(probed: ProbedModel, spec: TensorSpec, source: Source, how: ExtractOpt
     return ImageFeed(spec, source, preprocessing, how.max_pixels, clock)
 
 
-def _engine(probed: ProbedModel, feeds: Feeds, how: ExtractOptions, shards: int) -> Engine:
-    """Build the engine, again with other batches where its activations are too big or it is another one."""
-    rows = None if feeds.rows is None else max(1, feeds.rows // shards)
-    computing = Computing(how.training, how.seed, how.precision, Finish(how.pool, how.dtype))
+def _engine(
+    probed: ProbedModel, feeds: Feeds, rows: int | None, how: ExtractOptions, build: Build
+) -> tuple[Engine, str | None]:
+    """Build the engine, again with other batches where its activations are too big or it is another one.
+
+    Returns:
+        It, and where its batch size was measured, what was found.
+    """
 
     def fitting(row_bytes: int | None) -> int:
         fixed, usual = probed.fixed_batch_size, probed.usual_batch_size
@@ -315,11 +306,24 @@ def _engine(probed: ProbedModel, feeds: Feeds, how: ExtractOptions, shards: int)
 
     batch_size = fitting(None)
     while True:
-        engine = probed.engine(feeds.specs, batch_size=batch_size, how=computing)
-        row_bytes = sum(
-            int(np.prod(cast(tuple[int, ...], spec.shape))) * np.dtype(np.float32).itemsize
-            for spec in engine.outputs
-        )
-        if fitting(row_bytes) == batch_size:
-            return engine
-        batch_size = fitting(row_bytes)
+        engine = build(batch_size)
+        if fitting(row_bytes(engine.outputs)) == batch_size:
+            break
+        batch_size = fitting(row_bytes(engine.outputs))
+    if how.batch_size != "auto" or probed.fixed_batch_size is not None or rows is None:
+        return engine, None
+    most = min(-(-rows // 2), max(1, BATCH_BYTES // (row_bytes(engine.outputs) or 1)))
+    return _measured(engine, feeds, how, build, most)
+
+
+def _measured(
+    engine: Engine, feeds: Feeds, how: ExtractOptions, build: Build, most: int
+) -> tuple[Engine, str]:
+    """The engine with as many rows at once as measuring finds best; see `_engine`."""
+    with closing(batches(feeds, min(most, max(SIZES)), worker_threads(how))) as taken:
+        first = next(taken)
+    best, rates = measured(first.inputs, build, most) if first.rows else (None, {})
+    if best is None:
+        return engine, f"batch size {engine.batch_size}: there is too little to measure others"
+    others = ", ".join(f"{size}: {rate:.1f}" for size, rate in rates.items())
+    return best, f"batch size {best.batch_size}, measured in rows/s: {others}"

@@ -19,9 +19,8 @@ BATCH_BYTES = 128 * 2**20
 
 
 _OPTION_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(
-        ("batch_size", "limit", "max_errors", "max_pixels", "seed", "workers"), (int, type(None))
-    ),
+    **dict.fromkeys(("limit", "max_errors", "max_pixels", "seed", "workers"), (int, type(None))),
+    "batch_size": (int, str, type(None)),
     "errors_to": (str, type(None)),
     "shard": (str, type(None)),
     "size": (str, int, tuple, type(None)),
@@ -100,9 +99,11 @@ def check_options(options: ExtractOptions) -> None:
         raise UsageError(f"precision must be float32 or bfloat16. Received: {options.precision!r}")
     if options.engine in ("graph", "converted") and options.training:
         raise UsageError("training needs the engine keras: leave --engine out.")
+    if isinstance(options.batch_size, str) and options.batch_size != "auto":
+        raise UsageError(f"batch_size must be a number or auto. Received: {options.batch_size!r}")
     for name in ("batch_size", "limit", "max_errors", "max_pixels", "workers"):
         value = getattr(options, name)
-        if value is not None and value < 1:
+        if value not in (None, "auto") and value < 1:
             raise UsageError(f"{name} must be 1 or more. Received: {value}")
     if options.seed is not None and not options.training:
         raise UsageError("seed needs training: without it nothing is random.")
@@ -174,13 +175,13 @@ def choose_batch_size(
         row_bytes: Bytes of all activations of one row, once known.
     """
     if fixed is not None:
-        if options.batch_size not in (None, fixed):
+        if options.batch_size not in (None, "auto", fixed):
             raise UsageError(
                 f"the model was built for batches of {fixed}: leave --batch-size out. "
                 f"Received: {options.batch_size}"
             )
         return fixed
-    if options.batch_size is not None:
+    if isinstance(options.batch_size, int):
         return options.batch_size
     most = max(1, BATCH_BYTES // row_bytes) if row_bytes else usual
     half = usual if rows is None else -(-rows // 2)

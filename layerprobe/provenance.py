@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
-import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from layerprobe.feeds import Feeds
+from layerprobe.package_versions import versions
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import ExtractOptions, Provenance, TensorSpec
-from layerprobe.version import __version__
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Engine
+    from layerprobe.fitting import FittingEngine
 
 
 def provenance(
     probed: ProbedModel,
     feeds: Feeds,
-    engine: Engine,
+    engine: FittingEngine,
     stored: Sequence[TensorSpec],
     how: ExtractOptions,
     *,
@@ -65,34 +62,8 @@ def provenance(
         },
         preprocessing=None if preprocessing is None else dataclasses.asdict(preprocessing),
         options=dataclasses.asdict(how),
-        engine={**engine.describe(), "batch_size": engine.batch_size},
-        versions=_versions(engine.describe()),
+        engine={**engine.describe(), "batch_size": engine.at_once},
+        versions=versions(engine.describe()),
         started=started,
         run=run,
     )
-
-
-_PACKAGES = {
-    "jax": ("jax", "jaxlib", "keras"),
-    "openvino": ("openvino",),
-    "tensorflow": ("tensorflow", "keras"),
-}
-"""An engine's backend -> the packages that its numbers come from."""
-_MODULES = {"pillow": "PIL"}
-"""Package -> what to import, where the two names differ."""
-
-
-def _versions(engine: Mapping[str, object]) -> dict[str, str]:
-    """Of everything that had a part in the numbers."""
-    packages = [*_PACKAGES.get(str(engine.get("backend")), ()), "numpy", "pillow", "h5py"]
-    if engine["name"] == "converted":  # TensorFlow traced what OpenVINO computes.
-        packages += _PACKAGES["tensorflow"]
-    return {"layerprobe": __version__, "python": platform.python_version()} | {
-        package: _version(package) for package in packages
-    }
-
-
-def _version(package: str) -> str:
-    """As the loaded module says it: what pip says takes as long to find as a batch to compute."""
-    module = sys.modules.get(_MODULES.get(package, package))
-    return metadata.version(package) if module is None else str(module.__version__)

@@ -193,14 +193,17 @@ class ExtractOptions:
     """The run ends early once so many rows have failed."""
     errors_to: str | None = None
     """Path of a file to which failed rows are written as they happen, one JSON object a line."""
+    stats: bool = False
+    """Gather the statistics of what is written, for the report."""
     lock: bool = True
     """Keep other runs from the output; some network file systems cannot."""
     dtype: Literal["float32", "float16"] = "float32"
     """Of stored activations; whole numbers and booleans keep their type."""
     pool: str = "none"
     """A name in `registry.REDUCTIONS`."""
-    batch_size: int | None = None
-    """Rows computed at once; None: 8, or 32 with Keras, or fewer where the activations would pass 128 MiB."""
+    batch_size: int | Literal["auto"] | None = None
+    """Rows computed at once; auto: what measuring finds best. None: 8, or 32 with Keras, or fewer where the
+    activations would pass 128 MiB."""
     limit: int | None = None
     """Only the first so many inputs."""
     shard: str | None = None
@@ -271,7 +274,7 @@ class Failure:
 
     index: int
     key: str
-    stage: Literal["read", "decode", "preprocess", "compute", "unknown"]
+    stage: Literal["read", "decode", "preprocess", "compute", "memory", "unknown"]
     reason: str
     """A sentence without the key."""
 
@@ -330,23 +333,3 @@ class Provenance:
     """UTC, ISO 8601."""
     run: Mapping[str, Any] = field(default_factory=dict)
     """id, and signature: all that decides what the rows hold."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunReport:
-    """What `extract` did."""
-
-    output: str
-    rows: int
-    failures: tuple[Failure, ...]
-    """The first 1,000 of them; `failed` counts them all."""
-    failed: int
-    layers: tuple[TensorSpec, ...]
-    seconds: Mapping[str, float]
-    """Wall-clock time in all, "total", and of that how long the run was busy with or waited for "list",
-    "load", "input", "compute", "reduce" and "write"; also of "read", "decode" and "preprocess", which
-    together make the input, added up over the threads that do them."""
-    bound_by: str
-    """The stage that the run waited for longest: what to make faster first."""
-    notes: tuple[str, ...] = field(default=())
-    """Sentences the user should see: what was assumed, what was converted."""

@@ -60,7 +60,7 @@ def _tidy(path: str, journal: Journal) -> None:
         return
     if not any(map(os.path.lexists, _left_over(path))):
         journal.clear()
-    elif _run_of(path) == journal.head.run:
+    elif _recorded_run(path).get("id") == journal.head.run:
         # Two folders change their names in one step: what is left is the one that was replaced. And a spool
         # goes after the output has its name.
         _discard_left_over(path)
@@ -78,12 +78,12 @@ def _discard_left_over(path: str) -> None:
             discard(name)
 
 
-def _run_of(path: str) -> str | None:
-    """Which run wrote the output at `path`; None when that is not known, or there is none."""
+def _recorded_run(path: str) -> dict[str, Any]:
+    """What the output at `path` says of its run; empty when it does not, or there is none."""
     with suppress(LayerprobeError), open_output(path) as reader:
         run = reader.provenance.get("run")
-        return str(run.get("id")) if isinstance(run, dict) else None
-    return None
+        return run if isinstance(run, dict) else {}
+    return {}
 
 
 def check_same_run(path: str, journal: Journal, signature: Mapping[str, Any]) -> None:
@@ -113,6 +113,15 @@ def finished_output(path: str, how: ExtractOptions, signature: Mapping[str, Any]
             return None
         raise
     return reader
+
+
+def earlier_batch_size(path: str, journal: Journal) -> int | None:
+    """Of the run that left or finished the output, if there was one and it says so."""
+    if journal.head is not None:
+        found = journal.head.signature.get("batch_size")
+    else:
+        found = _recorded_run(path).get("signature", {}).get("batch_size")
+    return found if isinstance(found, int) and found > 0 else None
 
 
 def failures_of(reader: Reader) -> list[Failure]:

@@ -16,22 +16,32 @@ from typing import TYPE_CHECKING, Any
 
 from layerprobe.batches import batches, changed_batches
 from layerprobe.bottleneck import bound_by
-from layerprobe.errors import AllInputsFailedError, NoInputError, StoppedError, UsageError
+from layerprobe.errors import (
+    AllInputsFailedError,
+    NoInputError,
+    ResourceError,
+    StoppedError,
+    UsageError,
+)
 from layerprobe.failures import Failures
 from layerprobe.feeds import Clock, Feeds
+from layerprobe.fitting import Build, FittingEngine
+from layerprobe.formats.opening import open_output
 from layerprobe.identity import signature
 from layerprobe.journal import Entry, Head, Journal
 from layerprobe.probed_model import ProbedModel
 from layerprobe.provenance import provenance
-from layerprobe.records import Batch, ExtractOptions, Finish, Provenance, RunReport, TensorSpec
+from layerprobe.records import Batch, ExtractOptions, Finish, Provenance, TensorSpec
 from layerprobe.refusals import without_refused
+from layerprobe.report import RunReport
 from layerprobe.resume import failures_of
-from layerprobe.row_texts import RowTexts
+from layerprobe.run_statistics import RunStatistics
 from layerprobe.storing import Storing
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Collect, Engine, Reader, RowStream, Writer
     from layerprobe.records import Array
+    from layerprobe.statistics import LayerStatistics
 
 Progress = Callable[[int, "int | None", int], None]
 """Called with rows done, rows in all (None: not known), and failed rows, after each batch."""
@@ -52,15 +62,26 @@ class Run:
         engine: What computes.
         how: The user's options.
         clock: Counts the seconds of each stage.
+        build: Makes the engine for another batch size; None: it has only one.
+        batch_note: How the batch size was found, where it was.
     """
 
     def __init__(
-        self, probed: ProbedModel, feeds: Feeds, engine: Engine, how: ExtractOptions, clock: Clock
+        self,
+        probed: ProbedModel,
+        feeds: Feeds,
+        engine: Engine,
+        how: ExtractOptions,
+        clock: Clock,
+        build: Build | None = None,
+        batch_note: str | None = None,
     ) -> None:
-        self._probed, self.feeds, self.engine = probed, feeds, engine
-        self._how, self._clock = how, clock
-        self.storing = Storing(engine, Finish(how.pool, how.dtype))
+        self._probed, self.feeds, self._how, self._clock = probed, feeds, how, clock
+        self.engine = FittingEngine(engine, build)
+        self._batch_note = batch_note
+        self.storing = Storing(self.engine, Finish(how.pool, how.dtype))
         self.failures = Failures(how)
+        self._statistics = RunStatistics(self.stored) if how.stats else None
         self._done: set[int] = set()
         """First rows of the batches that are in the output."""
         self._id = secrets.token_hex(8)
@@ -112,39 +133,30 @@ class Run:
             StoppedError: `stop` said so.
             FailedRowsError: More rows failed than the options allow; the last batch of them is left undone.
         """
-        with closing(self._blocks(progress, stop)) as blocks:
+        with closing(self.blocks(progress, stop)) as blocks:
             for batch, block in blocks:
-                now = time.perf_counter()
                 written = writer.write(batch.start, block)
                 if journal is not None:
                     journal.add(Entry(written, batch.failures, batch.files))
                     if journal.due:
                         self.checkpoint(writer, journal)
-                self._clock.add("write", now)
 
-    def pour(self, stream: RowStream, progress: Progress | None = None, stop: Stop | None = None) -> None:
-        """Compute every row and hand it to the stream, in order; how many there are need not be known.
+    def blocks(
+        self, progress: Progress | None, stop: Stop | None
+    ) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
+        """Compute every batch that is not there yet; what is done with one counts as writing it.
 
         Args:
-            stream: Where the rows go.
             progress: Called before the first batch and after each.
             stop: Asked after each batch.
+
+        Yields:
+            A batch, and what is stored of it.
 
         Raises:
             StoppedError: `stop` said so.
             FailedRowsError: More rows failed than the options allow.
         """
-        with closing(self._blocks(progress, stop)) as blocks:
-            for batch, block in blocks:
-                now = time.perf_counter()
-                reasons = {failure.index - batch.start: failure.reason for failure in batch.failures}
-                stream.append(RowTexts(batch.keys, reasons, batch.fields), block)
-                self._clock.add("write", now)
-
-    def _blocks(
-        self, progress: Progress | None, stop: Stop | None
-    ) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
-        """Every batch that is not there yet, with what is stored of it."""
         self.failures.begin()
         rows, size = self.feeds.rows, self.engine.batch_size
         done = 0 if rows is None else min(len(self._done) * size, rows)
@@ -155,8 +167,11 @@ class Run:
                 self.failures.add(batch.failures)
                 now = time.perf_counter()
                 block = self.storing.block(batch, results)
-                self._clock.add("reduce", now)
+                if self._statistics is not None:
+                    self._statistics.add(block, batch.rows)
+                now = self._clock.add("reduce", now)
                 yield batch, block
+                self._clock.add("write", now)
                 done += batch.size
                 if progress is not None:
                     progress(done, rows, len(self.failures))
@@ -205,8 +220,10 @@ class Run:
         batch, collect = pending[0]
         try:
             results = collect()
-        except UsageError:
+        except (UsageError, ResourceError) as error:
             if self._how.training:  # Rows influence each other then: to leave one out changes the others.
+                raise
+            if isinstance(error, ResourceError) and self.engine.at_once > 1:  # It has no other batch size.
                 raise
             batch = without_refused(batch, self.engine)
             results = self.engine.run(batch.inputs) if batch.rows else {}
@@ -255,6 +272,8 @@ class Run:
         # But a part of a larger whole is needed there, be it broken rows.
         if len(self.failures) == len(self.feeds) and self._how.shard is None:
             first = next(iter(self.failures))
+            if all(failure.stage == "memory" for failure in self.failures):
+                raise ResourceError(f"no input could be used, the first {first.key!r}: {first.reason}.")
             others = f"; {len(self.failures) - 1} more failed too" if len(self.failures) > 1 else ""
             raise AllInputsFailedError(
                 f"no input could be used, so nothing was written: {first.key!r}: {first.reason}{others}."
@@ -271,19 +290,38 @@ class Run:
             seconds={stage: round(seconds, 4) for stage, seconds in self._clock.seconds.items()},
             bound_by=bound_by(self._clock.seconds),
             notes=tuple(self._notes()),
+            statistics=None if self._statistics is None else self._gathered(self._statistics, path),
         )
+
+    def _gathered(self, statistics: RunStatistics, path: str) -> dict[str, LayerStatistics]:
+        """The statistics, with the rows of earlier runs, which are read back."""
+        if self._done:
+            size, rows = self.engine.batch_size, len(self.feeds)
+            with open_output(path) as reader:
+                statistics.add_written(
+                    reader, [(start, min(start + size, rows)) for start in sorted(self._done)]
+                )
+        return statistics.results
 
     def nothing_to_do(self, finished: Reader) -> RunReport:
         """What is there, instead of `fill` and `commit`, when an earlier run was this one and finished."""
         self.failures.adopt(failures_of(finished))
         self.failures.begin()
         self.failures.close()
+        self._done = set(range(0, len(self.feeds), self.engine.batch_size))
         report = self.report(finished.path)
         return dataclasses.replace(report, notes=("it was finished already: there was nothing to do",))
 
     def _notes(self) -> Iterator[str]:
         if self._probed.note is not None:
             yield self._probed.note
+        if self._batch_note is not None:
+            yield self._batch_note
+        if self.engine.at_once < self.engine.batch_size:
+            yield (
+                f"a batch of {self.engine.batch_size} rows did not fit into memory: "
+                f"{self.engine.at_once} were computed at once"
+            )
         how = self.feeds.preprocessing
         if how is not None and self._how.preprocess == "auto":
             yield f"preprocess {how.preset}: {how.reason}"

@@ -289,9 +289,14 @@ def output_statistics(
     return {name: of_layer.result for name, of_layer in found.items()}
 
 
-def _add_rows(statistics: ChannelStatistics, array: Any, good: Array, name: str) -> None:
-    if array.dtype.kind == "c":
+def check_ordered(name: str, dtype: np.dtype[Any]) -> None:
+    """Raise UsageError for a layer whose values have no order."""
+    if dtype.kind == "c":
         raise UsageError(f"layer {name!r} holds complex numbers, which have no order: leave it out.")
+
+
+def _add_rows(statistics: ChannelStatistics, array: Any, good: Array, name: str) -> None:
+    check_ordered(name, array.dtype)
     row = max(1, array[:1].size)
     step = max(1, CHUNK_VALUES // row)
     for start in range(0, len(array), step):

@@ -62,6 +62,7 @@ class MadeUpModel:
     info = SimpleNamespace(layers=[LayerInfo("vector", "Dense", 0, ())], class_name="Sequential")
     sha256 = "00" * 32
     pause = 0.0
+    engine_class = MadeUpEngine
 
     def __init__(self, path: str, layers: Sequence[str], *_: object) -> None:
         self._layers = layers
@@ -70,7 +71,7 @@ class MadeUpModel:
         """Nothing to load."""
 
     def engine(self, inputs: object, *, batch_size: int, how: object) -> MadeUpEngine:
-        engine = MadeUpEngine(batch_size, self.pause)
+        engine = self.engine_class(batch_size, self.pause)
         specs = {spec.name: spec for spec in engine.outputs}
         engine.outputs = tuple(specs[name] for name in self._layers)
         return engine

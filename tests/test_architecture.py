@@ -16,14 +16,16 @@ FLOORS = [
     {"bench"},
     {"engine_check"},
     {"pipeline", "probe", "layer_listing", "merging"},
+    {"pouring"},
     {"run"},
     {"resume"},
-    {"batches", "identity", "provenance", "refusals", "storing"},
+    {"refusals"},
+    {"batches", "fitting", "identity", "provenance", "package_versions", "run_statistics", "storing"},
     {"probed_model", "feeds"},
     {"plan", "engines", "backend_function", "similarity", "statistics", "views"},
     {"loading", "journal", "failures"},
     {"modelfile", "taps", "sources", "decode", "preprocess", "presets", "prefetch", "reductions", "formats"},
-    {"protocols", "registry", "shards", "signatures"},
+    {"protocols", "report", "registry", "shards", "signatures"},
     {"bottleneck", "errors", "records", "row_texts", "version"},
 ]
 """From the top down. A module may import from the floors below its own, and from its own room."""

@@ -70,6 +70,7 @@ class LateEngine:
     def __init__(self, batch_size: int, fuse: Callable[[str], None]) -> None:
         self.batch_size, self._fuse = batch_size, fuse
         self._memory = deque(np.full((batch_size, 2), np.nan, "float32") for _ in range(2))
+        self.overflowed: dict[str, int] = {}
         self.begun = 0
         self.computing: set[int] = set()
 

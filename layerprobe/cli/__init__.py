@@ -122,6 +122,8 @@ def _called() -> int:
     except (ImportError, SystemError) as error:
         if isinstance(error.__cause__, KeyboardInterrupt | SystemExit):
             raise error.__cause__ from None
+        if "failed to map" in str(error):  # The dynamic loader's word for memory that it cannot have.
+            raise MemoryError from error
         raise
 
 

@@ -19,10 +19,15 @@ from layerprobe.errors import UsageError
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Source
-    from layerprobe.records import RunReport
+    from layerprobe.report import RunReport
 
 PARTIAL = 3
 """Exit code when some inputs failed."""
+
+
+def _read_batch_size(ctx: click.Context, option: click.Parameter, text: str | None) -> int | str | None:
+    """A number from 1 on, or "auto"."""
+    return text if text in (None, "auto") else click.IntRange(1)(text, option, ctx)
 
 
 @click.command()
@@ -100,7 +105,10 @@ PARTIAL = 3
 )
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
 @click.option(
-    "--batch-size", type=click.IntRange(1), help="Rows at once. [default: 8; Keras 32; or what fits]"
+    "--batch-size",
+    callback=_read_batch_size,
+    metavar="N|auto",
+    help="Rows at once, or auto. [default: 8; Keras 32; or what fits]",
 )
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per processor]")
 @click.option(
@@ -126,6 +134,7 @@ PARTIAL = 3
 @click.option("--training", is_flag=True, help="Dropout and batch normalisation as in training.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of random layers, with --training.")
 @model_options
+@click.option("--stats", is_flag=True, help="Gather what `layerprobe stats` tells, on the way.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's report on stdout as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
 @click.option("-v", "--verbose", is_flag=True, help="TensorFlow's own log, too.")
@@ -239,7 +248,12 @@ def _by_name(named: Sequence[str]) -> dict[str, list[str]]:
 def _as_json(report: RunReport) -> dict[str, Any]:
     import dataclasses
 
-    return dataclasses.asdict(report)
+    plain = dataclasses.asdict(dataclasses.replace(report, statistics=None))
+    if report.statistics is not None:
+        from layerprobe.cli.stats import as_plain
+
+        plain["statistics"] = {name: as_plain(layer) for name, layer in report.statistics.items()}
+    return plain
 
 
 def _tell(report: RunReport) -> None:
@@ -250,6 +264,10 @@ def _tell(report: RunReport) -> None:
         say(f"... and {report.failed - 10} more; `error` in the output has them all")
     for note in report.notes:
         say(note)
+    if report.statistics is not None:
+        from layerprobe.cli.stats import render
+
+        click.echo(render(report.statistics, channels=False), err=True)
     broken = f", {report.failed} failed" if report.failed else ""
     total = report.seconds["total"]
     waits = ", ".join(f"{stage} {report.seconds.get(stage, 0):.2f} s" for stage in WAITS)

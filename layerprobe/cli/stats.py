@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,12 +35,13 @@ def stats(outputs: tuple[str, ...], layers: tuple[str, ...], channels: bool, as_
 
     found = output_statistics(outputs, layers)
     if as_json:
-        emit(json.dumps({name: _as_json(layer) for name, layer in found.items()}, indent=2))
+        emit(json.dumps({name: as_plain(layer) for name, layer in found.items()}, indent=2))
     else:
-        emit(_render(found, channels))
+        emit(render(found, channels))
 
 
-def _render(found: dict[str, LayerStatistics], channels: bool) -> str:
+def render(found: Mapping[str, LayerStatistics], channels: bool) -> str:
+    """Draw a table: a line for each layer, or for each channel."""
     from rich.console import Console
 
     table = _table("channel" if channels else "channels")
@@ -113,7 +114,7 @@ def _bars(counts: list[float]) -> str:
     return "".join(BARS[max(1, round(count / step))] if count else BARS[0] for count in counts)
 
 
-def _as_json(layer: LayerStatistics) -> dict[str, Any]:
+def as_plain(layer: LayerStatistics) -> dict[str, Any]:
     """Every channel's numbers as lists, and the bins of the histogram that hold any."""
     from layerprobe.statistics import bin_edges
 

@@ -31,6 +31,7 @@ class CompiledModel:
     Raises:
         Unsupported: OpenVINO cannot compile it.
         UnavailableError: The processor does not compute in that precision.
+        ResourceError: There is not enough memory for it.
     """
 
     def __init__(self, model: ov.Model, batch_size: int | None, precision: str) -> None:
@@ -45,7 +46,9 @@ class CompiledModel:
         options = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision], "NUM_STREAMS": streams}
         try:
             self._compiled = core.compile_model(model, "CPU", options)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
+            if _is_out_of_memory(error):
+                raise ResourceError(f"not enough memory to build the model: {last_line(error)}.") from error
             raise Unsupported(last_line(error)) from error
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
@@ -61,11 +64,14 @@ class CompiledModel:
             UsageError: The model cannot compute with these inputs.
             ResourceError: There is not enough memory for so many rows.
         """
-        return [array.copy() for array in self._started(self._for_run, inputs)()]
+        with _reported(len(inputs[0])):
+            request = self._for_run
+        return [array.copy() for array in self._started(request, inputs)()]
 
     def start(self, inputs: Sequence[Array]) -> Callable[[], list[Array]]:
         """Begin to compute one batch; see `protocols.Engine`. The results are OpenVINO's own memory."""
-        request = self._in_turn[0]
+        with _reported(len(inputs[0])):
+            request = self._in_turn[0]
         self._in_turn.rotate()
         return self._started(request, inputs)
 
@@ -103,12 +109,17 @@ def _reported(rows: int) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        reason = last_line(error)
-        if isinstance(error, MemoryError) or "allocate" in reason:
+        if _is_out_of_memory(error):
             raise ResourceError(
                 f"not enough memory for a batch of {rows} rows: give a smaller --batch-size."
             ) from error
-        raise UsageError(f"the model cannot compute with these inputs: {reason.rstrip('.')}.") from error
+        reason = last_line(error).rstrip(".")
+        raise UsageError(f"the model cannot compute with these inputs: {reason}.") from error
+
+
+def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """Whether that is what OpenVINO means; it says so in one way or another: "bad_alloc", "allocate"."""
+    return isinstance(error, MemoryError) or "alloc" in last_line(error)
 
 
 def _padded(array: Array, rows: int | None) -> Array:
