@@ -21,6 +21,8 @@ _MAGIC = slice(257, 262)
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
 """What broken streams raise, and OSError."""
 
+_CUT = "truncated: the tar file ends within it"
+
 
 @dataclass(frozen=True, slots=True)
 class StreamedMember:
@@ -80,6 +82,8 @@ class TarStream:
             data = _image(archive, info)
             if isinstance(data, str):
                 yield StreamedMember(key, b"", data)
+                if data == _CUT:
+                    return
             elif data is not None:
                 yield StreamedMember(key, data)
         if not isinstance(archive.ended, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
@@ -130,7 +134,7 @@ def _image(archive: _Archive, info: tarfile.TarInfo) -> bytes | str | None:
         data += file.read(info.size - len(data))
     except (*_DAMAGE, OSError):
         data = b""
-    return data if len(data) == info.size else "truncated: the tar file ends within it"
+    return data if len(data) == info.size else _CUT
 
 
 def is_compressed_tar(path: str) -> bool:
