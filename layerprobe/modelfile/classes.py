@@ -55,7 +55,7 @@ _CONVOLUTIONAL_LSTM = {
     "recurrent_activation": "sigmoid",
     "unit_forget_bias": True,
     **_ONE_STEP,
-    **{name: value for name, value in _SEQUENCE.items() if name not in ("unroll", "zero_output_for_mask")},
+    **_SEQUENCE,
 }
 _GLOBAL_POOLING = {"data_format": None, "keepdims": False}
 _MULTI_HEAD = {"num_heads": REQUIRED, "key_dim": REQUIRED, "value_dim": None, "dropout": 0.0}

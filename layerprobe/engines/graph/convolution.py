@@ -50,7 +50,7 @@ def same_padding(
     return [total // 2 for total in totals], [total - total // 2 for total in totals]
 
 
-class _Geometry:
+class Geometry:
     """Strides, dilation and padding of one convolution."""
 
     def __init__(self, layer: Layer, x: ov.Output) -> None:
@@ -95,7 +95,7 @@ def _bias(layer: Layer, filters: int) -> dict[str, tuple[int, ...]]:
 
 def _convolution(layer: Layer, inputs: Sequence[Value]) -> Value:
     x = channels_first_input(layer, inputs)
-    geometry = _Geometry(layer, x)
+    geometry = Geometry(layer, x)
     channels, filters, groups = known(dims(x)[1:2])[0], layer.config["filters"], layer.config["groups"]
     shape = (*geometry.kernel, channels // groups, filters)
     arrays = layer.arrays(kernel=shape, **_bias(layer, filters))
@@ -109,7 +109,7 @@ def _per_channel(kernel: np.ndarray) -> np.ndarray:
 
 def _depthwise(layer: Layer, inputs: Sequence[Value]) -> Value:
     x = channels_first_input(layer, inputs)
-    geometry = _Geometry(layer, x)
+    geometry = Geometry(layer, x)
     channels, multiplier = known(dims(x)[1:2])[0], layer.config["depth_multiplier"]
     shape = (*geometry.kernel, channels, multiplier)
     arrays = layer.arrays(kernel=shape, **_bias(layer, channels * multiplier))
@@ -118,7 +118,7 @@ def _depthwise(layer: Layer, inputs: Sequence[Value]) -> Value:
 
 def _separable(layer: Layer, inputs: Sequence[Value]) -> Value:
     x = channels_first_input(layer, inputs)
-    geometry = _Geometry(layer, x)
+    geometry = Geometry(layer, x)
     channels, filters = known(dims(x)[1:2])[0], layer.config["filters"]
     multiplier = layer.config["depth_multiplier"]
     arrays = layer.arrays(

@@ -16,6 +16,7 @@ from layerprobe.engines.graph import (
     normalisation,
     pooling,
     recurrent,
+    recurrent_convolution,
     shape,
     wrappers,
 )
@@ -35,6 +36,7 @@ LAYERS: dict[str, BuildLayer] = {
     **normalisation.LAYERS,
     **pooling.LAYERS,
     **recurrent.LAYERS,
+    **recurrent_convolution.LAYERS,
     **shape.LAYERS,
     **wrappers.LAYERS,
 }
