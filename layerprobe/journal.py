@@ -86,30 +86,13 @@ class Journal:
         """What `flush` will write."""
         self._is_new = False
         with open(self._descriptor, "rb", closefd=False) as file:
-            self._end = self._read(file.read())
+            self.head, self.entries, self._end = _parsed(file.read())
         self._flushed = time.monotonic()
         try:
             self._append([_holder()])
         except LayerprobeError:
             self.close()
             raise
-
-    def _read(self, data: bytes) -> int:
-        """Take in the lines of an earlier run; gives where the whole ones end."""
-        end = 0
-        while stop := data.find(b"\n", end) + 1:
-            try:
-                record = json.loads(data[end:stop])
-                if _HEAD in record:
-                    self.head = _head(record)
-                elif self.head is not None and "rows" in record:
-                    self.entries.append(_entry(record, list(self.head.layout)))
-                elif "pid" not in record:
-                    break
-            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-                break
-            end = stop
-        return end
 
     def clear(self) -> None:
         """Forget what an earlier run left; to be done before its rows are discarded. Raises WriteError."""
@@ -182,6 +165,43 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def written_rows(path: str) -> tuple[Head, list[tuple[int, int]]] | None:
+    """Say what an unfinished output has on disk, without claiming it.
+
+    Args:
+        path: Of the journal.
+
+    Returns:
+        What the run is, and ranges of rows, first and one after the last, in order; None: there is none.
+    """
+    try:
+        with open(path, "rb") as file:
+            head, entries, _ = _parsed(file.read())
+    except OSError:
+        return None
+    if head is None:
+        return None
+    return head, sorted({(entry.block.start, entry.block.stop) for entry in entries})
+
+
+def _parsed(data: bytes) -> tuple[Head | None, list[Entry], int]:
+    """What the lines of a journal say, and where the whole ones end."""
+    head, entries, end = None, [], 0
+    while stop := data.find(b"\n", end) + 1:
+        try:
+            record = json.loads(data[end:stop])
+            if _HEAD in record:
+                head = _head(record)
+            elif head is not None and "rows" in record:
+                entries.append(_entry(record, list(head.layout)))
+            elif "pid" not in record:
+                break
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            break
+        end = stop
+    return head, entries, end
 
 
 def difference(

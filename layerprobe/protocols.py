@@ -229,6 +229,14 @@ class Reader(Protocol):
 
     path: str
     provenance: dict[str, Any]
+    checksums: dict[str, Any] | None
+    """Of rows and texts, see `formats/schema.py`; None in outputs of before there were any."""
+    intact: bool | None
+    """Whether the record, `provenance` and `checksums`, is what was written; None where that is not known."""
+
+    def faults(self) -> Iterator[str]:
+        """Say what of the file is not as this version writes it, beside what checksums tell."""
+        ...
 
     @property
     def paths(self) -> list[str]:

@@ -20,7 +20,7 @@ FLOORS = [
     {"run"},
     {"resume"},
     {"provenance", "refusals"},
-    {"batches", "fitting", "identity", "package_versions", "run_statistics", "storing"},
+    {"batches", "verification", "fitting", "identity", "package_versions", "run_statistics", "storing"},
     {"probed_model", "feeds"},
     {"plan", "engines", "backend_function", "similarity", "statistics", "views"},
     {"loading", "journal", "failures"},

@@ -19,6 +19,7 @@ from layerprobe.formats.schema import (
     NPZ_NAMES,
     NameRules,
     dump_record,
+    is_intact,
     load_record,
     stored_dtype,
     stored_names,
@@ -140,19 +141,23 @@ def test_every_row_has_an_outcome() -> None:
 
 def test_the_record_is_ascii_and_comes_back() -> None:
     arrays = {"\udcff/é": "%", "a": "a"}
-    text = dump_record(arrays, PROVENANCE)
+    text = dump_record(arrays, PROVENANCE, {"rows": [0]})
     assert text.isascii()
     assert json.loads(text)["layerprobe_format"] == 1
     back, provenance = load_record(text, "out")
     assert back == arrays
     assert list(back) == list(arrays)
     assert provenance["model"] == PROVENANCE.model
-    assert set(provenance) == set(PROVENANCE.__slots__)
+    assert provenance["checksums"] == {"rows": [0]}
+    assert set(provenance) == {*PROVENANCE.__slots__, "checksums", "crc32"}
+    assert is_intact(text) is True
+    assert is_intact(text.replace("vgg", "vgh")) is False
+    assert is_intact(json.dumps({})) is None
 
 
 def test_the_record_takes_mappings_numpy_numbers_and_paths() -> None:
     odd = MappingProxyType({"rows": np.int64(3), "ratio": np.float32(0.5), "path": PurePosixPath("/x")})
-    _, provenance = load_record(dump_record({}, replace(PROVENANCE, inputs=odd)), "out")
+    _, provenance = load_record(dump_record({}, replace(PROVENANCE, inputs=odd), {}), "out")
     assert provenance["inputs"] == {"rows": 3, "ratio": 0.5, "path": "/x"}
 
 

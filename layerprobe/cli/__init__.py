@@ -27,6 +27,7 @@ COMMANDS = {
     "merge": "layerprobe.cli.merge:merge",
     "show": "layerprobe.cli.show:show",
     "stats": "layerprobe.cli.stats:stats",
+    "verify": "layerprobe.cli.verify:verify",
 }
 
 

@@ -24,7 +24,14 @@ from layerprobe.formats.rows import (
     laid_out_differently,
     stored_layers,
 )
-from layerprobe.formats.schema import HDF5_NAMES, VERSION, VERSION_KEY, dump_record, text_columns
+from layerprobe.formats.schema import (
+    HDF5_NAMES,
+    VERSION,
+    VERSION_KEY,
+    dump_record,
+    text_checksums,
+    text_columns,
+)
 
 if TYPE_CHECKING:
     from layerprobe.records import Array, Provenance, TensorSpec, WrittenBlock
@@ -48,6 +55,7 @@ class HDF5Writer:
     ) -> None:
         self._layers = stored_layers(layers, len(paths), HDF5_NAMES)
         self._blocks = RowBlocks(self._layers, len(paths))
+        self._paths = paths
         self._file = PendingFile(path, "hdf5", resume=resume is not None)
         with ExitStack() as on_error:
             on_error.callback(self.abort if resume is None else self.suspend)
@@ -88,9 +96,14 @@ class HDF5Writer:
     ) -> None:
         """Write the texts, and name the file."""
         self._blocks.finish()
-        record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance)
+        columns = text_columns(self._blocks.rows, failures, fields)
+        checksums = {
+            **self._blocks.checksums(),
+            "texts": text_checksums({"paths": self._paths, **columns}),
+        }
+        record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance, checksums)
         with _editing(self._file, "r+", self._places_of_rows(self.layout)) as (file, port):
-            for name, texts in text_columns(self._blocks.rows, failures, fields).items():
+            for name, texts in columns.items():
                 _write_texts(file, name, texts)
             file.create_dataset("provenance", data=record, dtype=_TEXT)
         self._file.truncate(port.size)
@@ -236,6 +249,20 @@ class HDF5Reader(OutputReader):
 
     def _texts(self, column: str) -> list[str]:
         return [text.decode("utf-8", "surrogateescape") for text in self._file[column][:]]
+
+    def faults(self) -> Iterator[str]:
+        """Compare the names and the attributes of what is in the file."""
+        with reporting_damage(self.path):
+            if self._file.attrs.get(VERSION_KEY) != VERSION:
+                yield f"its attribute {VERSION_KEY!r} is not what was written"
+            for layer, stored in self._stored.items():
+                address = _encode(layer)
+                told = self._file[stored].attrs.get("layer", "").encode("utf-8", "surrogateescape")
+                if len(address) < _LONGEST_ATTRIBUTE and told != address:
+                    yield f"the attribute 'layer' of dataset {stored!r} is not what was written"
+            ours = {*self._stored.values(), "paths", "status", "error", "provenance"}
+            for name in sorted(set(self._file) - ours):
+                yield f"dataset {name!r} is not the output's"
 
     def close(self) -> None:
         """Release the file."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from layerprobe.errors import OutputFormatError
 from layerprobe.formats.reading import ArrayPlace, OutputReader, reporting_damage
-from layerprobe.formats.rows import checked, stored_layers
+from layerprobe.formats.rows import StreamedBlocks, stored_layers
 from layerprobe.formats.schema import NPZ_NAMES, dump_record
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ class JsonlStream:
         self._sink = sink
         # A JSON text holds any name as it is: what the rules make of it is not used.
         self._layers = stored_layers(layers, 0, NPZ_NAMES)
+        self._blocks = StreamedBlocks(self._layers)
         self._rows = 0
 
     def append(self, texts: RowTexts, activations: Mapping[str, Array]) -> None:
         """Write one line a row."""
-        columns = {
-            json.dumps(layer.layer): checked(layer, activations[layer.layer]) for layer in self._layers
-        }
+        arrays = self._blocks.add(texts, {name: _one_nan(array) for name, array in activations.items()})
+        columns = {json.dumps(name): array for name, array in arrays.items()}
         lines = []
         for place, start in enumerate(row_objects(texts)):
             values = ", ".join(f"{name}: {_values(column[place])}" for name, column in columns.items())
@@ -56,7 +56,8 @@ class JsonlStream:
         """Write the record, in a file, and name it."""
         if self._sink.keeps:
             dtypes = {layer.layer: [layer.dtype.str, layer.shape[1:]] for layer in self._layers}
-            record = dump_record({layer.layer: layer.layer for layer in self._layers}, provenance)
+            names = {layer.layer: layer.layer for layer in self._layers}
+            record = dump_record(names, provenance, self._blocks.checksums())
             last = {_RECORD: self._rows, "dtypes": dtypes}
             self._sink.write(f'{json.dumps(last)[:-1]}, "provenance": {record}}}\n'.encode())
         self._sink.commit()
@@ -73,6 +74,13 @@ def row_objects(texts: RowTexts) -> Iterator[str]:
         said = {"path": key, "status": "ok" if error is None else "failed", "error": error or ""}
         text = json.dumps(said)
         yield f'{text[:-1]}, "fields": {fields}}}' if fields else text
+
+
+def _one_nan(array: Array) -> Array:
+    """The same values with one kind of NaN, for `null` has no sign."""
+    if array.dtype.kind != "f" or not np.isnan(array).any():
+        return array
+    return np.where(np.isnan(array), array.dtype.type(np.nan), array)
 
 
 def _values(row: Array) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from math import prod
 from typing import IO, TYPE_CHECKING
 
 from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, text_blocks, text_dtype
@@ -12,7 +13,7 @@ from layerprobe.formats.pending import PendingFolder
 from layerprobe.formats.placement import FOLDER_RECORD
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
-from layerprobe.formats.schema import FOLDER_NAMES, dump_record, text_columns
+from layerprobe.formats.schema import FOLDER_NAMES, dump_record, text_checksums, text_columns
 
 if TYPE_CHECKING:
     from layerprobe.records import Array, Provenance, TensorSpec, WrittenBlock
@@ -30,6 +31,7 @@ class NpyWriter:
     ) -> None:
         self._layers = stored_layers(layers, len(paths), FOLDER_NAMES)
         self._blocks = RowBlocks(self._layers, len(paths))
+        self._paths = paths
         headers = {layer.layer: npy_header(layer.dtype, layer.shape) for layer in self._layers}
         self.layout = {layer: len(header) for layer, header in headers.items()}
         check_layout(path, self.layout, resume)
@@ -68,9 +70,16 @@ class NpyWriter:
     ) -> None:
         """Write the texts, and name the folder."""
         self._blocks.finish()
-        for name, texts in text_columns(self._blocks.rows, failures, fields).items():
+        columns = text_columns(self._blocks.rows, failures, fields)
+        checksums = {
+            **self._blocks.checksums(),
+            "texts": text_checksums({"paths": self._paths, **columns}),
+        }
+        for name, texts in columns.items():
             self._write_texts(f"{name}.npy", texts)
-        record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance).encode()
+        record = dump_record(
+            {layer.layer: layer.stored for layer in self._layers}, provenance, checksums
+        ).encode()
         self._folder.create({FOLDER_RECORD: len(record)})
         self._folder.write(FOLDER_RECORD, 0, record)
         self._folder.commit()
@@ -134,6 +143,21 @@ class NpyReader(OutputReader):
     def _texts(self, column: str) -> list[str]:
         with self._open(f"{column}.npy") as file:
             return read_texts(file)
+
+    def faults(self) -> Iterator[str]:
+        """Compare the header and the length of every file, and look for others."""
+        names = {f"{name}.npy" for name in [*self._stored.values(), "paths", "status", "error"]}
+        for name in sorted(names):
+            with reporting_damage(self.path), self._open(name) as file:
+                shape, dtype = read_npy_header(file)
+                header, size = npy_header(dtype, shape), os.fstat(file.fileno()).st_size
+                file.seek(0)
+                if file.read(len(header)) != header:
+                    yield f"the header of {name!r} is not what was written"
+                if size != len(header) + prod(shape) * dtype.itemsize:
+                    yield f"{name!r} has {size} bytes, its array takes another number"
+        for name in sorted(set(os.listdir(self.path)) - names - {FOLDER_RECORD}):
+            yield f"{name!r} in the folder is not the output's"
 
     def close(self) -> None:
         """Release the folder."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, 
 from layerprobe.formats.pending import PendingFile
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
-from layerprobe.formats.schema import NPZ_NAMES, dump_record, text_columns
+from layerprobe.formats.schema import NPZ_NAMES, dump_record, text_checksums, text_columns
 from layerprobe.formats.zip64 import DEFLATED, Member, central_directory, local_header
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class NpzWriter:
     ) -> None:
         self._layers = stored_layers(layers, len(paths), NPZ_NAMES)
         self._blocks = RowBlocks(self._layers, len(paths))
+        self._paths = paths
         self._members: dict[str, Member] = {}
         self._end = 0
         headers = [self._add(layer) for layer in self._layers]
@@ -84,8 +85,13 @@ class NpzWriter:
     ) -> None:
         """Write the texts and what makes the file an archive, and name it."""
         self._count_checksums()
-        record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance)
-        for name, texts in text_columns(self._blocks.rows, failures, fields).items():
+        columns = text_columns(self._blocks.rows, failures, fields)
+        checksums = {
+            **self._blocks.checksums(),
+            "texts": text_checksums({"paths": self._paths, **columns}),
+        }
+        record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance, checksums)
+        for name, texts in columns.items():
             self._texts.append(self._write_texts(name, texts))
         self._texts.append(self._write_texts("provenance", record))
         members = [*self._members.values(), *self._texts]
@@ -162,6 +168,33 @@ class NpzReader(OutputReader):
     def _read(self, name: str) -> list[str]:
         with self._archive.open(f"{name}.npy") as member:
             return read_texts(member)
+
+    def faults(self) -> Iterator[str]:
+        """Compare every byte that makes the file an archive, and the checksum of every member."""
+        with reporting_damage(self.path):
+            damaged = self._archive.testzip()
+        if damaged is not None:
+            yield f"its member {damaged!r} is not what was written (CRC-32)"
+        members = [
+            Member(
+                info.orig_filename.encode(),
+                info.header_offset,
+                info.file_size,
+                info.compress_type,
+                info.compress_size,
+                info.CRC,
+            )
+            for info in self._archive.infolist()
+        ]
+        expected = [(member.place, local_header(member)) for member in members]
+        end = max((member.end for member in members), default=0)
+        expected.append((end, central_directory(members, end)))
+        for place, wanted in expected:
+            self._file.seek(place)
+            if self._file.read(len(wanted)) != wanted:
+                yield f"the archive's structure at byte {place} is not what was written"
+        if self._file.read(1):
+            yield "it goes on behind its end"
 
     def close(self) -> None:
         """Release the file."""

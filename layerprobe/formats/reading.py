@@ -20,14 +20,14 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import numpy as np
 
 from layerprobe.errors import OutputFormatError, UnknownLayerError
-from layerprobe.formats.schema import load_record
+from layerprobe.formats.schema import is_intact, load_record
 
 if TYPE_CHECKING:
     from layerprobe.records import Array
 
 _DAMAGE = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError, OverflowError),
-    *(SyntaxError, TokenError, MemoryError, struct.error, zipfile.BadZipFile, zlib.error),
+    *(SyntaxError, SystemError, TokenError, MemoryError, struct.error, zipfile.BadZipFile, zlib.error),
 )
 """What NumPy, h5py and zipfile raise for files that are not what they should be."""
 
@@ -58,6 +58,9 @@ class OutputReader:
     def __init__(self, path: str, record: str | bytes) -> None:
         self.path = path
         self._stored, self.provenance = load_record(record, path)
+        self.provenance.pop("crc32", None)
+        self.checksums: dict[str, Any] | None = self.provenance.pop("checksums", None)
+        self.intact = is_intact(record)
         self._places: dict[str, ArrayPlace] = {}
         self._closed = False
 
@@ -77,6 +80,10 @@ class OutputReader:
         raise NotImplementedError
 
     def _texts(self, column: str) -> list[str]:
+        raise NotImplementedError
+
+    def faults(self) -> Iterator[str]:
+        """Say what of the file is not as this version writes it, beside what checksums tell."""
         raise NotImplementedError
 
     @cached_property

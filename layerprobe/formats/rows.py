@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left, insort
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,16 @@ import numpy as np
 from zlib_ng import zlib_ng
 
 from layerprobe.errors import ResumeError
-from layerprobe.formats.schema import NameRules, stored_dtype, stored_names
+from layerprobe.formats.schema import NameRules, stored_dtype, stored_names, text_checksums, text_columns
 from layerprobe.records import WrittenBlock
 
 if TYPE_CHECKING:
     from layerprobe.records import Array, TensorSpec
+    from layerprobe.row_texts import RowTexts
+
+
+CHECKED_PARTS = 1000
+"""Of so many parts an output keeps checksums: enough to say where it is damaged, few enough to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +152,57 @@ class RowBlocks:
         if not before <= start <= stop <= after:
             raise ValueError(f"rows {start} to {stop} came, rows {before} to {after} were announced")
 
+    def checksums(self) -> dict[str, Any]:
+        """Give the CRC-32 of at most about `CHECKED_PARTS` parts of the output.
+
+        Returns:
+            "rows": the first row of each part; "crc32": by layer, one number for each part.
+        """
+        least = -(-self.rows // CHECKED_PARTS)
+        starts: list[int] = []
+        found: dict[str, list[int]] = {layer.layer: [] for layer in self.layers}
+        for block in self.finish():
+            new = not starts or block.start - starts[-1] >= least
+            if new:
+                starts.append(block.start)
+            for layer in self.layers:
+                parts, checksum = found[layer.layer], block.checksums[layer.layer]
+                if new:
+                    parts.append(checksum)
+                else:
+                    size = (block.stop - block.start) * layer.row_bytes
+                    parts[-1] = zlib_ng.crc32_combine(parts[-1], checksum, size)
+        return {"rows": starts, "crc32": found}
+
     def finish(self) -> list[WrittenBlock]:
         """Give all blocks, in the order of their rows. Raises ValueError when rows are missing."""
         done = sum(block.stop - block.start for block in self._blocks)
         if self.layers and done != self.rows:
             raise ValueError(f"only {done} of {self.rows} rows were written")
         return self._blocks
+
+
+class StreamedBlocks:
+    """The checksums of rows that come one after the other, with their texts."""
+
+    def __init__(self, layers: Sequence[StoredLayer]) -> None:
+        self._blocks = RowBlocks(layers, sys.maxsize)
+        self._columns: dict[str, list[str]] = {"paths": [], "status": [], "error": []}
+
+    def add(self, texts: RowTexts, activations: Mapping[str, Array]) -> dict[str, Array]:
+        """Take the next rows; gives their arrays as they will be stored. Raises ValueError."""
+        rows = len(texts.keys)
+        arrays = {layer.layer: checked(layer, activations[layer.layer]) for layer in self._blocks.layers}
+        self._blocks.write(len(self._columns["paths"]), arrays, lambda *_: None)
+        self._columns["paths"] += texts.keys
+        for name, column in text_columns(rows, texts.reasons).items():
+            self._columns[name] += column
+        return arrays
+
+    def checksums(self) -> dict[str, Any]:
+        """As `dump_record` takes them."""
+        self._blocks.rows = len(self._columns["paths"])
+        return {**self._blocks.checksums(), "texts": text_checksums(self._columns)}
 
 
 def _start(block: WrittenBlock) -> int:

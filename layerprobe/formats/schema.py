@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -125,16 +126,34 @@ def text_columns(
     return columns if fields is None else columns | {"fields": list(fields)}
 
 
-def dump_record(arrays: Mapping[str, str], provenance: Provenance) -> str:
-    """Write the JSON text of an output, in ASCII.
+def dump_record(arrays: Mapping[str, str], provenance: Provenance, checksums: Mapping[str, Any]) -> str:
+    """Write the JSON text of an output, in ASCII; it ends with a checksum of itself.
 
     Args:
         arrays: Layer name -> stored name, in the order asked for.
         provenance: Mappings and sequences of plain values.
+        checksums: Of the rows, see `RowBlocks.checksums`, and of the "texts", see `text_checksums`.
     """
     record = {VERSION_KEY: VERSION, "arrays": arrays}
     record |= {field.name: getattr(provenance, field.name) for field in fields(provenance)}
-    return json.dumps(record, default=_plain)
+    text = json.dumps({**record, "checksums": checksums}, default=_plain)
+    return f'{text[:-1]}, "crc32": {zlib.crc32(text.encode())}}}'
+
+
+def is_intact(text: str | bytes) -> bool | None:
+    """Whether the JSON text of an output is what was written; None where it has no checksum."""
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    found = re.search(rb', "crc32": (\d+)\}\Z', data)
+    return None if found is None else zlib.crc32(data[: found.start()] + b"}") == int(found[1])
+
+
+def text_checksums(columns: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Give the CRC-32 of columns of texts, by name."""
+    found = dict.fromkeys(columns, 0)
+    for name, texts in columns.items():
+        for text in texts:
+            found[name] = zlib.crc32(text.encode("utf-8", "surrogatepass") + b"\0", found[name])
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -22,7 +22,7 @@ from layerprobe.formats.jsonl import row_objects, texts_of
 from layerprobe.formats.npydata import npy_header, read_npy_header
 from layerprobe.formats.placement import FOLDER_RECORD
 from layerprobe.formats.reading import ArrayPlace, OutputReader, reporting_damage
-from layerprobe.formats.rows import checked, stored_layers
+from layerprobe.formats.rows import StreamedBlocks, stored_layers
 from layerprobe.formats.schema import KEY_NAMES, MEMBER_NAMES, dump_record, stored_names
 
 if TYPE_CHECKING:
@@ -41,12 +41,14 @@ class TarStream:
         self._sink = sink
         self._layers = stored_layers(layers, 0, MEMBER_NAMES)
         self._headers = [npy_header(layer.dtype, layer.shape[1:]) for layer in self._layers]
+        self._blocks = StreamedBlocks(self._layers)
         self._keys: dict[str, int] = {}
         """Key -> how often it came."""
 
     def append(self, texts: RowTexts, activations: Mapping[str, Array]) -> None:
         """Write the members of each row."""
-        columns = [checked(layer, activations[layer.layer]) for layer in self._layers]
+        arrays = self._blocks.add(texts, activations)
+        columns = [arrays[layer.layer] for layer in self._layers]
         for place, said in enumerate(row_objects(texts)):
             key = self._unused(key_of(texts.keys[place]))
             for layer, header, column in zip(self._layers, self._headers, columns, strict=True):
@@ -59,7 +61,8 @@ class TarStream:
 
     def commit(self, provenance: Provenance) -> None:
         """Write the record and the end, and name the file."""
-        record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance)
+        names = {layer.layer: layer.stored for layer in self._layers}
+        record = dump_record(names, provenance, self._blocks.checksums())
         self._write(FOLDER_RECORD, record.encode())
         self._sink.write(_END)
         self._sink.commit()
