@@ -154,6 +154,10 @@ class JsonlReader(OutputReader):
     def _texts(self, column: str) -> list[str]:
         return texts_of(self._lines(), column)
 
+    def faults(self) -> Iterator[str]:
+        """Nothing: there is no byte of a line that its values and texts do not tell."""
+        return iter(())
+
     def close(self) -> None:
         """Release the file."""
         super().close()

@@ -146,7 +146,8 @@ class NpyReader(OutputReader):
 
     def faults(self) -> Iterator[str]:
         """Compare the header and the length of every file, and look for others."""
-        names = {f"{name}.npy" for name in [*self._stored.values(), "paths", "status", "error"]}
+        columns = ["paths", "status", "error", *([] if self.fields is None else ["fields"])]
+        names = {f"{name}.npy" for name in [*self._stored.values(), *columns]}
         for name in sorted(names):
             with reporting_damage(self.path), self._open(name) as file:
                 shape, dtype = read_npy_header(file)

@@ -12,7 +12,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -151,6 +151,16 @@ class TarReader(OutputReader):
     def _texts(self, column: str) -> list[str]:
         rows = [json.loads(self._read(*where)) for _, *where in self._members[self._width - 1 :: self._width]]
         return texts_of(rows, column)
+
+    def faults(self) -> Iterator[str]:
+        """Look whether the members of every row have one key, and no other row has it."""
+        seen = set()
+        for start in range(0, len(self._members), self._width):
+            key = self._members[start + self._width - 1][0].removesuffix(".json")
+            wanted = [f"{key}.{stored}.npy" for stored in self._order] + [f"{key}.json"]
+            if [name for name, *_ in self._members[start : start + self._width]] != wanted or key in seen:
+                yield f"the members of row {start // self._width} are not called as they should be"
+            seen.add(key)
 
     def close(self) -> None:
         """Release the file."""
