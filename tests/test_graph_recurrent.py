@@ -72,6 +72,9 @@ IMAGES = {
         lambda: L.ConvLSTM2D(2, 2, activation="relu", recurrent_activation="tanh", return_sequences=True),
     ),
     "volumes": ((3, 4, 5, 4, 2), lambda: L.ConvLSTM3D(2, 2, padding="same", return_state=True)),
+    "few pixels": ((4, 2, 2, 1), lambda: L.ConvLSTM2D(1, 2, **ALL)),
+    "few pixels strided": ((2, 2, 2, 1), lambda: L.ConvLSTM2D(1, (1, 2), strides=2, **ALL)),
+    "softmax": ((4, 5, 6, 3), lambda: L.ConvLSTM2D(2, 2, activation="softmax", **ALL)),
     "both ways": ((4, 5, 6, 3), lambda: L.Bidirectional(L.ConvLSTM2D(2, 2, return_sequences=True))),
     "both ways last": ((4, 5, 6, 3), lambda: L.Bidirectional(L.ConvLSTM2D(2, 2), merge_mode="ave")),
 }

@@ -41,7 +41,7 @@ def applied(layer: Layer, argument: str, x: Node) -> Node:
     name = layer.config[argument]
     if isinstance(name, LayerNode):
         raise Unsupported(f"a layer as its {argument}")
-    return apply_named(name, value(x)).node
+    return apply_named(name, layer.result(x)).node
 
 
 def split(x: Node, count: int) -> list[Node]:
@@ -76,15 +76,15 @@ def _simple(layer: Layer, features: int) -> Cell:
     return Cell(((layer.config["units"],),), _projection(arrays["kernel"], arrays.get("bias")), step)
 
 
-def lstm_step(layer: Layer, gates: Node, carry: Node) -> list[Node]:
+def lstm_step(layer: Layer, gates: Sequence[Node], carry: Node) -> list[Node]:
     """The new states of an LSTM: what it gives, and what it carries.
 
     Args:
         layer: With the activations.
-        gates: (B, 4 * units, ...): input, forget, new and output gate, before their activations.
+        gates: (B, units, ...) each: input, forget, new and output gate, before their activations.
         carry: (B, units, ...)
     """
-    into, forget, new, out = split(gates, 4)
+    into, forget, new, out = gates
     kept = op.multiply(applied(layer, "recurrent_activation", forget), carry)
     taken = op.multiply(applied(layer, "recurrent_activation", into), applied(layer, "activation", new))
     carry = op.add(kept, taken)
@@ -96,7 +96,8 @@ def _lstm(layer: Layer, features: int) -> Cell:
     arrays = _arrays(layer, features, 4)
 
     def step(x: Node, states: Sequence[Node]) -> list[Node]:
-        return lstm_step(layer, op.add(x, _product(states[0], arrays["recurrent_kernel"])), states[1])
+        gates = op.add(x, _product(states[0], arrays["recurrent_kernel"]))
+        return lstm_step(layer, split(gates, 4), states[1])
 
     size = (layer.config["units"],)
     return Cell((size, size), _projection(arrays["kernel"], arrays.get("bias")), step)

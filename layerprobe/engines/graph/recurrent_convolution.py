@@ -10,7 +10,7 @@ from openvino import opset13 as op
 from layerprobe.engines.graph.convolution import Geometry, same_padding
 from layerprobe.engines.graph.layer import BuildLayer, Layer
 from layerprobe.engines.graph.loops import Cell, course
-from layerprobe.engines.graph.recurrent import lstm_step
+from layerprobe.engines.graph.recurrent import lstm_step, split
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import (
     Node,
@@ -65,7 +65,10 @@ def _cell(layer: Layer, kernel: np.ndarray, state: tuple[int, ...]) -> Cell:
 
     def step(x: Node, states: Sequence[Node]) -> list[Node]:
         inner = op.convolution(states[0], weights, ones, before, after, ones)
-        return lstm_step(layer, op.add(x, inner), states[1])
+        # Split before they are added: OpenVINO 2026.4 loses a convolution over few pixels that another
+        # tensor is added to, where B is not known.
+        gates = [op.add(*pair) for pair in zip(split(x, 4), split(inner, 4), strict=True)]
+        return lstm_step(layer, gates, states[1])
 
     return Cell((state, state), lambda x: x, step)
 
