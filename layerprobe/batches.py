@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Container, Generator, Mapping, Sequence
 from contextlib import closing
 from hashlib import sha256
@@ -12,7 +13,7 @@ import numpy as np
 
 from layerprobe.feeds import Feeds
 from layerprobe.prefetch import ordered_map
-from layerprobe.records import Batch, Failure
+from layerprobe.records import Batch, ExtractOptions, Failure
 
 if TYPE_CHECKING:
     from layerprobe.records import Array, Sample
@@ -57,6 +58,11 @@ def batches(feeds: Feeds, size: int, workers: int, done: Container[int] = ()) ->
         while taken := list(itertools.islice(outcomes, size)):
             yield _batch(next(starts), taken, buffers[number % len(buffers)])
             number += 1
+
+
+def worker_threads(how: ExtractOptions) -> int:
+    """How many threads read, decode and preprocess."""
+    return how.workers or len(os.sched_getaffinity(0))
 
 
 def changed_batches(feeds: Feeds, size: int, earlier: Mapping[int, str]) -> set[int]:

@@ -167,6 +167,8 @@ class Feeds:
     def __init__(self, feeds: Sequence[Feed], limit: int | None = None) -> None:
         self._feeds = feeds
         self.specs = tuple(feed.spec for feed in feeds)
+        self.animated_elsewhere = 0
+        """Those that other processes came across."""
         images = [feed for feed in feeds if isinstance(feed, ImageFeed)]
         self.preprocessing = images[0].preprocessing if images else None
         self._naming = feeds.index(images[0]) if images else 0
@@ -272,7 +274,7 @@ class Feeds:
     @property
     def animated(self) -> int:
         """Images of several frames, of which the first was taken."""
-        return sum(feed.animated for feed in self._feeds)
+        return self.animated_elsewhere + sum(feed.animated for feed in self._feeds)
 
 
 def check_equal_lengths(sources: Mapping[str, Source]) -> None:

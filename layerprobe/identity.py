@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from layerprobe.feeds import Feeds
-from layerprobe.probed_model import ProbedModel
 from layerprobe.records import ExtractOptions, TensorSpec
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Engine
+    from layerprobe.protocols import Engine, LoadedModel
 
 
 def signature(
-    probed: ProbedModel, feeds: Feeds, engine: Engine, stored: Sequence[TensorSpec], how: ExtractOptions
+    probed: LoadedModel, feeds: Feeds, engine: Engine, stored: Sequence[TensorSpec], how: ExtractOptions
 ) -> dict[str, Any]:
     """Describe a run as plain JSON.
 

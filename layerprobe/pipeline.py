@@ -6,31 +6,28 @@ import dataclasses
 import itertools
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from layerprobe import registry
-from layerprobe.batches import batches
 from layerprobe.engines.cache import user_cache
 from layerprobe.errors import AllInputsFailedError, LayerprobeError, UsageError
 from layerprobe.failures import check_log
 from layerprobe.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed, length
-from layerprobe.fitting import SIZES, measured, row_bytes
 from layerprobe.formats.piping import STANDARD_OUTPUT
 from layerprobe.formats.streams import open_file_stream, open_pipe_stream
 from layerprobe.journal import Journal
 from layerprobe.plan import (
-    BATCH_BYTES,
     check_not_an_input,
     check_options,
     check_pipe,
-    choose_batch_size,
     choose_output,
     choose_preprocessing,
     takes_images,
 )
-from layerprobe.pouring import again, not_resumable, pour
+from layerprobe.pouring import again, check_stream, keys_ahead, pour
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import (
     MAX_MEMORY,
@@ -40,17 +37,19 @@ from layerprobe.records import (
     ModelOptions,
     TensorSpec,
 )
+from layerprobe.remote import Job, alone
 from layerprobe.report import RunReport
 from layerprobe.resume import check_same_run, claim, earlier_batch_size, finished_output
-from layerprobe.run import Progress, Run, Stop, worker_threads
+from layerprobe.run import Progress, Run, Stop
 from layerprobe.shards import parse_shard, rows_of
+from layerprobe.sizing import fitted_engine
 from layerprobe.sources.opening import open_source
 
 if TYPE_CHECKING:
-    from layerprobe.fitting import Build
-    from layerprobe.protocols import Engine, Source, Writer
+    from layerprobe.protocols import Engine, LoadedModel, Source, Writer
 
     Inputs = Source | Sequence[str]
+    Fill = Callable[[Run, Writer, Progress | None, Journal | None, Stop | None], None]
 
 
 def extract(
@@ -108,7 +107,7 @@ def extract(
         with closing(probed):
             run = prepare_run(probed, sources, how, clock)
             clock.add("load", now)
-            pour(run, open_pipe_stream(output, pipe_format, run.stored, run.keys_ahead), progress, stop)
+            pour(run, open_pipe_stream(output, pipe_format, run.stored, keys_ahead(run)), progress, stop)
         clock.add("total", started)
         return run.report(STANDARD_OUTPUT)
     keys = [sample.key for sample in itertools.islice(again(next(iter(sources.values()))), 2)]
@@ -121,16 +120,24 @@ def extract(
         raise UsageError(
             "resume needs a model from a file, without training: it must do exactly what is left to do."
         )
-    if how.resume and not in_place:
-        raise not_resumable(file_format)
+    if not in_place:
+        check_stream(file_format, how)
     now = clock.add("list", started)
-    with claim(path, file_format, how) as journal, closing(probed):
+    with claim(path, file_format, how) as journal, closing(probed), ExitStack() as stack:
         if how.resume and how.batch_size == "auto":
             how = dataclasses.replace(how, batch_size=earlier_batch_size(path, journal) or "auto")
-        run = prepare_run(probed, sources, how, clock)
+        loaded: LoadedModel = probed
+        fill: Fill = Run.fill
+        if how.processes > 1:
+            from layerprobe.team import Team  # It imports what takes time, and few need.
+
+            job = _job(probed, inputs, sources, layers, needs, how)
+            team = stack.enter_context(Team(job, how.processes, clock))
+            loaded, fill = team.model, team.fill
+        run = prepare_run(loaded, sources, how, clock)
         now = clock.add("load", now)
         if not in_place:
-            pour(run, open_file_stream(path, file_format, run.stored, run.keys_ahead), progress, stop)
+            pour(run, open_file_stream(path, file_format, run.stored, keys_ahead(run)), progress, stop)
             clock.add("total", started)
             return run.report(path)
         resumes_finished = how.resume and journal.head is None
@@ -141,9 +148,31 @@ def extract(
                 return run.nothing_to_do(finished)
         writer = _open_writer(path, file_format, run, journal)
         clock.add("write", now)
-        _write(run, writer, journal, progress, stop)
+        _write(
+            run,
+            writer,
+            journal,
+            partial(fill, run, writer, progress, journal if run.resumable else None, stop),
+        )
     clock.add("total", started)
     return run.report(path)
+
+
+def _job(
+    probed: ProbedModel,
+    inputs: Inputs | Mapping[str, Inputs],
+    sources: Mapping[str, Source],
+    layers: Sequence[str],
+    needs: ModelOptions,
+    how: ExtractOptions,
+) -> Job:
+    """Say what worker processes are to do."""
+    if not probed.path:
+        raise UsageError("processes need a model from a file, which each of them loads.")
+    given = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    # Images are listed once. Files of arrays stay open, which no other process can go on with.
+    sent = {name: given[name] if source.kind == "arrays" else source for name, source in sources.items()}
+    return Job(probed.path, layers, sent, needs, alone(how))
 
 
 def _open_writer(path: str, file_format: str, run: Run, journal: Journal) -> Writer:
@@ -159,10 +188,10 @@ def _open_writer(path: str, file_format: str, run: Run, journal: Journal) -> Wri
     return writer
 
 
-def _write(run: Run, writer: Writer, journal: Journal, progress: Progress | None, stop: Stop | None) -> None:
+def _write(run: Run, writer: Writer, journal: Journal, fill: Callable[[], None]) -> None:
     """Fill and name the output; what is on disk when that fails is kept for a later run."""
     try:
-        run.fill(writer, progress, journal if run.resumable else None, stop)
+        fill()
         run.failures.finish()
         run.commit(writer)
         journal.remove()
@@ -182,7 +211,7 @@ def _write(run: Run, writer: Writer, journal: Journal, progress: Progress | None
         run.failures.close()
 
 
-def prepare_run(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Run:
+def prepare_run(probed: LoadedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Run:
     """Load the model, and build all that computes with it.
 
     Args:
@@ -206,7 +235,7 @@ def prepare_run(probed: ProbedModel, sources: Mapping[str, Source], how: Extract
         what = "split: give --shard" if shard is not None else "measured with: give --batch-size auto"
         raise UsageError(f"a stream cannot be {what} files, folders, tar files or lists.")
     rows = feeds.rows if shard is None or feeds.rows is None else max(1, feeds.rows // shard.count)
-    engine, note = _engine(probed, feeds, rows, how, build)
+    engine, note = fitted_engine(probed, feeds, rows, how, build)
     if shard is not None:
         feeds.take(rows_of(shard, len(feeds), engine.batch_size))
     return Run(probed, feeds, engine, how, clock, None if one_size else build, note)
@@ -256,7 +285,7 @@ def _names(given: str | Sequence[str]) -> list[str]:
     return [os.fspath(name) for name in names]
 
 
-def _feeds(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Feeds:
+def _feeds(probed: LoadedModel, sources: Mapping[str, Source], how: ExtractOptions, clock: Clock) -> Feeds:
     """Match sources with the model's inputs, and say how each becomes rows."""
     specs = probed.inputs
     names = [spec.name for spec in specs]
@@ -278,7 +307,7 @@ def _feeds(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptio
     return Feeds(feeds, how.limit)
 
 
-def _feed(probed: ProbedModel, spec: TensorSpec, source: Source, how: ExtractOptions, clock: Clock) -> Feed:
+def _feed(probed: LoadedModel, spec: TensorSpec, source: Source, how: ExtractOptions, clock: Clock) -> Feed:
     if source.kind == "arrays":
         return ArrayFeed(spec, source, clock)
     if not takes_images(spec):
@@ -289,41 +318,3 @@ def _feed(probed: ProbedModel, spec: TensorSpec, source: Source, how: ExtractOpt
         )
     preprocessing = choose_preprocessing(how, spec, probed.info.layers)
     return ImageFeed(spec, source, preprocessing, how.max_pixels, clock)
-
-
-def _engine(
-    probed: ProbedModel, feeds: Feeds, rows: int | None, how: ExtractOptions, build: Build
-) -> tuple[Engine, str | None]:
-    """Build the engine, again with other batches where its activations are too big or it is another one.
-
-    Returns:
-        It, and where its batch size was measured, what was found.
-    """
-
-    def fitting(row_bytes: int | None) -> int:
-        fixed, usual = probed.fixed_batch_size, probed.usual_batch_size
-        return choose_batch_size(how, rows, fixed, usual, row_bytes)
-
-    batch_size = fitting(None)
-    while True:
-        engine = build(batch_size)
-        if fitting(row_bytes(engine.outputs)) == batch_size:
-            break
-        batch_size = fitting(row_bytes(engine.outputs))
-    if how.batch_size != "auto" or probed.fixed_batch_size is not None or rows is None:
-        return engine, None
-    most = min(-(-rows // 2), max(1, BATCH_BYTES // (row_bytes(engine.outputs) or 1)))
-    return _measured(engine, feeds, how, build, most)
-
-
-def _measured(
-    engine: Engine, feeds: Feeds, how: ExtractOptions, build: Build, most: int
-) -> tuple[Engine, str]:
-    """The engine with as many rows at once as measuring finds best; see `_engine`."""
-    with closing(batches(feeds, min(most, max(SIZES)), worker_threads(how))) as taken:
-        first = next(taken)
-    best, rates = measured(first.inputs, build, most) if first.rows else (None, {})
-    if best is None:
-        return engine, f"batch size {engine.batch_size}: there is too little to measure others"
-    others = ", ".join(f"{size}: {rate:.1f}" for size, rate in rates.items())
-    return best, f"batch size {best.batch_size}, measured in rows/s: {others}"

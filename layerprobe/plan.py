@@ -68,6 +68,8 @@ def check_pipe(file_format: str, how: ExtractOptions) -> None:
     for name in ("overwrite", "resume", "restart"):
         if getattr(how, name):
             raise UsageError(f"{name} is about files: leave it out, or give -o NAME.")
+    if how.processes > 1:
+        raise UsageError("processes write to places in a file, which a pipe has not: give -o NAME.")
 
 
 def check_not_an_input(output: str, files: Iterable[str]) -> None:
@@ -101,10 +103,14 @@ def check_options(options: ExtractOptions) -> None:
         raise UsageError("training needs the engine keras: leave --engine out.")
     if isinstance(options.batch_size, str) and options.batch_size != "auto":
         raise UsageError(f"batch_size must be a number or auto. Received: {options.batch_size!r}")
-    for name in ("batch_size", "limit", "max_errors", "max_pixels", "workers"):
+    for name in ("batch_size", "limit", "max_errors", "max_pixels", "processes", "workers"):
         value = getattr(options, name)
         if value not in (None, "auto") and value < 1:
             raise UsageError(f"{name} must be 1 or more. Received: {value}")
+    if options.processes > 1 and options.training:
+        raise UsageError("training needs one process, in which the random numbers follow each other.")
+    if options.processes > 1 and options.device.startswith("gpu:"):
+        raise UsageError("every process takes a GPU of its own: give --device gpu, without a number.")
     if options.seed is not None and not options.training:
         raise UsageError("seed needs training: without it nothing is random.")
 

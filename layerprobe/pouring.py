@@ -14,7 +14,7 @@ from layerprobe.run import Progress, Run, Stop
 
 if TYPE_CHECKING:
     from layerprobe.protocols import RowStream, Source
-    from layerprobe.records import Sample
+    from layerprobe.records import ExtractOptions, Sample
 
 
 def pour(run: Run, stream: RowStream, progress: Progress | None, stop: Stop | None) -> None:
@@ -44,15 +44,22 @@ def pour(run: Run, stream: RowStream, progress: Progress | None, stop: Stop | No
         run.failures.close()
 
 
-def not_resumable(file_format: str) -> UsageError:
-    """Say why a run cannot be resumed that is written to this format, or read from a stream."""
+def check_stream(file_format: str, how: ExtractOptions) -> None:
+    """Raise UsageError for options that need places, which rows have not in this format or from a stream."""
     what = f"a .{file_format} file" if file_format in STREAMS else "what is read as a stream"
-    return UsageError(
-        f"resume is not for {what}: rows have places where the inputs are files and the output is HDF5, "
-        ".npz or a folder."
-    )
+    for name, asked in (("resume", how.resume), ("processes", how.processes > 1)):
+        if asked:
+            raise UsageError(
+                f"{name} is not for {what}: rows have places where the inputs are files and the output is "
+                "HDF5, .npz or a folder."
+            )
 
 
 def again(source: Source) -> Iterable[Sample]:
     """The samples, of a source that can be gone through again; none of a stream."""
     return () if length(source) is None else source
+
+
+def keys_ahead(run: Run) -> list[str] | None:
+    """What each row is called, before the first is computed; None for a stream."""
+    return run.keys if run.feeds.rows is not None else None

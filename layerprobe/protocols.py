@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from layerprobe.formats.places import RowPlaces
     from layerprobe.records import (
         Array,
         Computing,
         Finish,
+        ModelInfo,
         Provenance,
         Sample,
         TensorSpec,
@@ -124,6 +126,51 @@ class Runnable(Protocol):
         ...
 
 
+class LoadedModel(Protocol):
+    """The model of a run, which knows its layers, and what runs it: here, or in another process."""
+
+    path: str
+    """Of its file; "" where it came from none."""
+
+    info: ModelInfo
+
+    @property
+    def note(self) -> str | None:
+        """Which engine runs the model and why, where that is not the same for every model."""
+        ...
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs that the taps need, in the model's order; free sizes are None."""
+        ...
+
+    @property
+    def fixed_batch_size(self) -> int | None:
+        """The only B that there is, if there is only one."""
+        ...
+
+    @property
+    def usual_batch_size(self) -> int:
+        """B where nothing else is asked for."""
+        ...
+
+    def prepare(self) -> None:
+        """Load what has to be known of the inputs."""
+        ...
+
+    def engine(self, inputs: Sequence[TensorSpec], *, batch_size: int | None, how: Computing = ...) -> Engine:
+        """Build the engine for inputs with every size known; None takes any number of rows."""
+        ...
+
+    def provenance(self) -> dict[str, Any]:
+        """Which model this is."""
+        ...
+
+    def signature(self) -> dict[str, Any]:
+        """What of the model decides its values."""
+        ...
+
+
 class Functions(Protocol):
     """What reductions need of a framework, for its own arrays or tensors; `reductions.HOST` is NumPy's."""
 
@@ -180,8 +227,13 @@ class Writer(Protocol):
         """Take rows as written, for an earlier writer wrote them and they are on disk."""
         ...
 
+    @property
+    def places(self) -> RowPlaces:
+        """Where the rows go, for other processes to put them there; those are then taken with `adopt`."""
+        ...
+
     def sync(self) -> None:
-        """Bring what was written to disk."""
+        """Bring what was written to disk, by other processes too."""
         ...
 
     def commit(

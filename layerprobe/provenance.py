@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from layerprobe.feeds import Feeds
 from layerprobe.package_versions import versions
-from layerprobe.probed_model import ProbedModel
 from layerprobe.records import ExtractOptions, Provenance, TensorSpec
 
 if TYPE_CHECKING:
     from layerprobe.fitting import FittingEngine
+    from layerprobe.protocols import LoadedModel
 
 
 def provenance(
-    probed: ProbedModel,
+    probed: LoadedModel,
     feeds: Feeds,
     engine: FittingEngine,
     stored: Sequence[TensorSpec],

@@ -238,6 +238,8 @@ class ExtractOptions:
     """Images of more pixels are refused; None: `decode.MAX_PIXELS`."""
     workers: int | None = None
     """Threads that read and decode; None: one per processor."""
+    processes: int = 1
+    """Worker processes, each with the model, that share processors and GPUs; 1: none beside this one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import itertools
-import os
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from layerprobe.batches import batches, changed_batches
+from layerprobe.batches import batches, changed_batches, worker_threads
 from layerprobe.bottleneck import bound_by
 from layerprobe.errors import (
     AllInputsFailedError,
@@ -29,7 +28,6 @@ from layerprobe.fitting import Build, FittingEngine
 from layerprobe.formats.opening import open_output
 from layerprobe.identity import signature
 from layerprobe.journal import Entry, Head, Journal
-from layerprobe.probed_model import ProbedModel
 from layerprobe.provenance import provenance
 from layerprobe.records import Batch, ExtractOptions, Finish, Provenance, TensorSpec
 from layerprobe.refusals import without_refused
@@ -39,8 +37,8 @@ from layerprobe.run_statistics import RunStatistics
 from layerprobe.storing import Storing
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Collect, Engine, Reader, RowStream, Writer
-    from layerprobe.records import Array
+    from layerprobe.protocols import Collect, Engine, LoadedModel, Reader, RowStream, Writer
+    from layerprobe.records import Array, WrittenBlock
     from layerprobe.statistics import LayerStatistics
 
 Progress = Callable[[int, "int | None", int], None]
@@ -68,7 +66,7 @@ class Run:
 
     def __init__(
         self,
-        probed: ProbedModel,
+        probed: LoadedModel,
         feeds: Feeds,
         engine: Engine,
         how: ExtractOptions,
@@ -78,7 +76,7 @@ class Run:
     ) -> None:
         self._probed, self.feeds, self._how, self._clock = probed, feeds, how, clock
         self.engine = FittingEngine(engine, build)
-        self._batch_note = batch_note
+        self.batch_note = batch_note
         self.storing = Storing(self.engine, Finish(how.pool, how.dtype))
         self.failures = Failures(how)
         self._statistics = RunStatistics(self.stored) if how.stats else None
@@ -107,9 +105,23 @@ class Run:
         if self.failures.too_many([failure for entry in kept for failure in entry.failures]):
             kept = [entry for entry in kept if not entry.failures]
         for entry in kept:
-            writer.adopt(entry.block)
             self.failures.adopt(entry.failures)
-            self._done.add(entry.block.start)
+            self.take(entry.block, writer)
+
+    def take(self, block: WrittenBlock, writer: Writer) -> None:
+        """Take a batch as done, for it is at its place."""
+        writer.adopt(block)
+        self._done.add(block.start)
+
+    @property
+    def left(self) -> list[int]:
+        """First rows of the batches that are not in the output."""
+        starts = range(0, len(self.feeds), self.engine.batch_size)
+        return [start for start in starts if start not in self._done]
+
+    def do_only(self, starts: Iterable[int]) -> None:
+        """Leave all other batches to other processes."""
+        self._done = set(self.left) - set(starts)
 
     def fill(
         self,
@@ -144,19 +156,7 @@ class Run:
     def blocks(
         self, progress: Progress | None, stop: Stop | None
     ) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
-        """Compute every batch that is not there yet; what is done with one counts as writing it.
-
-        Args:
-            progress: Called before the first batch and after each.
-            stop: Asked after each batch.
-
-        Yields:
-            A batch, and what is stored of it.
-
-        Raises:
-            StoppedError: `stop` said so.
-            FailedRowsError: More rows failed than the options allow.
-        """
+        """Give every batch that is not there yet, with what is stored of it; see `fill`."""
         self.failures.begin()
         rows, size = self.feeds.rows, self.engine.batch_size
         done = 0 if rows is None else min(len(self._done) * size, rows)
@@ -236,11 +236,6 @@ class Run:
         """What each row is called."""
         return self.feeds.keys()
 
-    @property
-    def keys_ahead(self) -> list[str] | None:
-        """The same before the first row is computed; None for a stream."""
-        return self.keys if self.feeds.rows is not None else None
-
     def _batches(self) -> Generator[Batch, None, None]:
         """Every batch that is not there yet; the time that is spent waiting for them counts as "input"."""
         workers = worker_threads(self._how)
@@ -315,8 +310,8 @@ class Run:
     def _notes(self) -> Iterator[str]:
         if self._probed.note is not None:
             yield self._probed.note
-        if self._batch_note is not None:
-            yield self._batch_note
+        if self.batch_note is not None:
+            yield self.batch_note
         if self.engine.at_once < self.engine.batch_size:
             yield (
                 f"a batch of {self.engine.batch_size} rows did not fit into memory: "
@@ -341,8 +336,3 @@ class Run:
             started=self._started,
             run={"id": self._id, "signature": self.signature},
         )
-
-
-def worker_threads(how: ExtractOptions) -> int:
-    """How many threads read, decode and preprocess."""
-    return how.workers or len(os.sched_getaffinity(0))

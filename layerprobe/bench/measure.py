@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layerprobe import registry
-from layerprobe.batches import batches
+from layerprobe.batches import batches, worker_threads
 from layerprobe.bench.advice import advise
 from layerprobe.bench.photos import make_photos
 from layerprobe.bottleneck import INPUT, bound_by
@@ -24,7 +24,7 @@ from layerprobe.formats.placement import check_target
 from layerprobe.pipeline import open_sources, prepare_run, read_options
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import Batch, ModelOptions
-from layerprobe.run import Run, worker_threads
+from layerprobe.run import Run
 
 if TYPE_CHECKING:
     from layerprobe.records import Array, ExtractOptions

@@ -112,6 +112,13 @@ def _read_batch_size(ctx: click.Context, option: click.Parameter, text: str | No
 )
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per processor]")
 @click.option(
+    "--processes",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Worker processes that share processors and GPUs.",
+)
+@click.option(
     "--engine",
     type=click.Choice(["auto", "graph", "converted", "keras"]),
     default="auto",

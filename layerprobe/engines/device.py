@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import re
 import sys
@@ -55,6 +56,16 @@ def may_have_gpu() -> bool:
     if nvidia and chosen != "" and not (chosen or "").startswith("-"):
         return True
     return os.path.exists("/dev/kfd") or (sys.platform == "darwin" and _has_metal())
+
+
+def visible_gpus() -> list[str]:
+    """NVIDIA's GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them; asks no framework."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return [str(number) for number, _ in enumerate(glob.glob("/dev/nvidia[0-9]*"))]
+    # What follows a negative number does not count.
+    named = itertools.takewhile(lambda name: not name.startswith("-"), map(str.strip, chosen.split(",")))
+    return [name for name in named if name]
 
 
 def keras_backend() -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from layerprobe.errors import LayerprobeError
 from layerprobe.formats.pending import PendingFile
+from layerprobe.formats.places import RowPlaces
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.rows import (
     RowBlocks,
@@ -86,6 +87,12 @@ class HDF5Writer:
     def adopt(self, block: WrittenBlock) -> None:
         """Take rows as written."""
         self._blocks.adopt(block)
+
+    @property
+    def places(self) -> RowPlaces:
+        """Where the rows go, for other processes to put them there."""
+        files = {layer: (self._file.name, place) for layer, place in self.layout.items()}
+        return RowPlaces(self._file.path, self._layers, self._blocks.rows, files)
 
     def sync(self) -> None:
         """Bring what was written to disk."""

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, text_blocks, text_dtype
 from layerprobe.formats.pending import PendingFolder
 from layerprobe.formats.placement import FOLDER_RECORD
+from layerprobe.formats.places import RowPlaces
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
 from layerprobe.formats.schema import FOLDER_NAMES, dump_record, text_checksums, text_columns
@@ -60,6 +61,16 @@ class NpyWriter:
     def adopt(self, block: WrittenBlock) -> None:
         """Take rows as written."""
         self._blocks.adopt(block)
+        for layer in self._layers:
+            self._folder.touch(_file(layer))
+
+    @property
+    def places(self) -> RowPlaces:
+        """Where the rows go, for other processes to put them there."""
+        files = {
+            layer.layer: (self._folder.name(_file(layer)), self.layout[layer.layer]) for layer in self._layers
+        }
+        return RowPlaces(self._folder.path, self._layers, self._blocks.rows, files)
 
     def sync(self) -> None:
         """Bring what was written to disk."""

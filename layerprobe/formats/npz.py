@@ -18,6 +18,7 @@ from zlib_ng import zlib_ng
 
 from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, text_blocks, text_dtype
 from layerprobe.formats.pending import PendingFile
+from layerprobe.formats.places import RowPlaces
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
 from layerprobe.formats.schema import NPZ_NAMES, dump_record, text_checksums, text_columns
@@ -75,6 +76,12 @@ class NpzWriter:
     def adopt(self, block: WrittenBlock) -> None:
         """Take rows as written."""
         self._blocks.adopt(block)
+
+    @property
+    def places(self) -> RowPlaces:
+        """Where the rows go, for other processes to put them there."""
+        files = {layer: (self._file.name, place) for layer, place in self.layout.items()}
+        return RowPlaces(self._file.path, self._layers, self._blocks.rows, files)
 
     def sync(self) -> None:
         """Bring what was written to disk."""

@@ -51,6 +51,11 @@ class PendingFile:
         except OSError as error:
             raise cannot_create(path, error) from error
 
+    @property
+    def name(self) -> str:
+        """What the file is called now."""
+        return self._unfinished
+
     def reserve(self, size: int) -> None:
         """Make the file at least `size` bytes long, zeros, and have the system keep that much space for it.
 
@@ -144,6 +149,14 @@ class PendingFolder:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         except OSError as error:
             raise cannot_create(path, error) from error
+
+    def name(self, file: str) -> str:
+        """Say what one of the files is called now."""
+        return os.path.join(self._unfinished, file)
+
+    def touch(self, name: str) -> None:
+        """Note that another process wrote to one of the files, for `sync`."""
+        self._unsynced.add(name)
 
     def create(self, sizes: dict[str, int]) -> None:
         """Make files, name -> size in bytes, with their space on disk. Raises WriteError."""

@@ -15,7 +15,18 @@ import keras
 from layerprobe.errors import NoInputError, UsageError
 
 
-def read_custom_objects(texts: Sequence[str]) -> dict[str, Any]:
+class CustomObjects(dict[str, Any]):
+    """What was read from files; sent to another process, it is read there again, for code cannot be sent."""
+
+    def __init__(self, texts: Sequence[str], found: dict[str, Any]) -> None:
+        super().__init__(found)
+        self._texts = list(texts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return read_custom_objects, (self._texts,)
+
+
+def read_custom_objects(texts: Sequence[str]) -> CustomObjects:
     """Import files and collect what a model may need of them.
 
     Args:
@@ -36,7 +47,7 @@ def read_custom_objects(texts: Sequence[str]) -> dict[str, Any]:
         module = _import(path)
         found.update(_one(module, path, name) if name else _all(module))
     registered = keras.saving.get_custom_objects()
-    return found | {name: registered[name] for name in registered.keys() - before}
+    return CustomObjects(texts, found | {name: registered[name] for name in registered.keys() - before})
 
 
 def _split(text: str) -> tuple[str, str]:
