@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from layerprobe.protocols import LoadedModel
 
 
-def provenance(
+def describe_run(
     probed: LoadedModel,
     feeds: Feeds,
     engine: FittingEngine,

@@ -28,7 +28,7 @@ from layerprobe.fitting import Build, FittingEngine
 from layerprobe.formats.opening import open_output
 from layerprobe.identity import signature
 from layerprobe.journal import Entry, Head, Journal
-from layerprobe.provenance import provenance
+from layerprobe.provenance import describe_run
 from layerprobe.records import Batch, ExtractOptions, Finish, Provenance, TensorSpec
 from layerprobe.refusals import without_refused
 from layerprobe.report import RunReport
@@ -123,6 +123,10 @@ class Run:
         """Leave all other batches to other processes."""
         self._done = set(self.left) - set(starts)
 
+    def leave_out(self, starts: Iterable[int]) -> None:
+        """Compute no batches that begin with these rows."""
+        self._done.update(starts)
+
     def fill(
         self,
         writer: Writer,
@@ -162,7 +166,7 @@ class Run:
         done = 0 if rows is None else min(len(self._done) * size, rows)
         if progress is not None:
             progress(done, rows, len(self.failures))
-        with closing(self._computed()) as computed:
+        with closing(self.computed()) as computed:
             for batch, results in computed:
                 self.failures.add(batch.failures)
                 now = time.perf_counter()
@@ -195,7 +199,7 @@ class Run:
         """All that decides what the rows hold."""
         return signature(self._probed, self.feeds, self.engine, self.stored, self._how)
 
-    def _computed(self) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
+    def computed(self) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
         """Every batch with its results, which stay as they are until the second batch after is asked for."""
         pending: deque[tuple[Batch, Collect]] = deque()
         try:
@@ -246,19 +250,19 @@ class Run:
                 yield batch
                 now = time.perf_counter()
 
-    def commit(self, writer: Writer) -> None:
+    def commit(self, writer: Writer, provenance: Provenance | None = None) -> None:
         """Give the output its name; raises AllInputsFailedError instead when there is nothing in it."""
         self._check_not_empty()
         now = time.perf_counter()
         reasons = {failure.index: failure.reason for failure in self.failures}
-        writer.commit(reasons, self._provenance(), self.feeds.fields())
+        writer.commit(reasons, provenance or self.provenance(), self.feeds.fields())
         self._clock.add("write", now)
 
     def finish(self, stream: RowStream) -> None:
         """End the stream; raises AllInputsFailedError instead when there is nothing in it."""
         self._check_not_empty()
         now = time.perf_counter()
-        stream.commit(self._provenance())
+        stream.commit(self.provenance())
         self._clock.add("write", now)
 
     def _check_not_empty(self) -> None:
@@ -325,8 +329,9 @@ class Run:
         for name, count in self.storing.overflows.items():
             yield f"{name}: {count} values are too large for float16 and became infinite: use --dtype float32"
 
-    def _provenance(self) -> Provenance:
-        return provenance(
+    def provenance(self) -> Provenance:
+        """Where the numbers come from."""
+        return describe_run(
             self._probed,
             self.feeds,
             self.engine,

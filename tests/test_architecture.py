@@ -12,7 +12,7 @@ FLOORS = [
     {"__main__"},
     {"cli"},
     {"__init__"},
-    {"looking"},
+    {"looking", "retrying"},
     {"bench"},
     {"engine_check"},
     {"worker"},

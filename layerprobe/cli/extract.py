@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import click
+from click.core import ParameterSource
 
 from layerprobe.bottleneck import WAITS
 from layerprobe.cli.console import emit, escape, only_data_on_stdout, only_our_own_lines, say
@@ -31,7 +32,7 @@ def _read_batch_size(ctx: click.Context, option: click.Parameter, text: str | No
 
 
 @click.command()
-@click.argument("model", type=click.Path())
+@click.argument("model", type=click.Path(), required=False)
 @click.argument("inputs", nargs=-1, type=click.Path())
 @click.option(
     "-l", "--layer", "layers", multiple=True, metavar="NAME", help="Layer address or pattern; repeats."
@@ -53,6 +54,12 @@ def _read_batch_size(ctx: click.Context, option: click.Parameter, text: str | No
 @click.option("--restart", is_flag=True, help="Discard an unfinished output, if there is one.")
 @click.option(
     "--no-lock", "lock", flag_value=False, default=True, help="For file systems that cannot lock files."
+)
+@click.option(
+    "--retry-failed",
+    type=click.Path(),
+    metavar="OUT",
+    help="Try only the failed rows of OUT again.",
 )
 @click.option(
     "--on-error",
@@ -149,7 +156,7 @@ def _read_batch_size(ctx: click.Context, option: click.Parameter, text: str | No
 def extract(
     ctx: click.Context,
     /,
-    model: str,
+    model: str | None,
     inputs: tuple[str, ...],
     layers: tuple[str, ...],
     output: str | None,
@@ -164,6 +171,7 @@ def extract(
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    retry_failed: str | None,
     **options: Any,
 ) -> None:
     """Write the activations of layers of MODEL for INPUTS: image files, folders, globs, or arrays.
@@ -173,37 +181,49 @@ def extract(
     (an output of several), `name@1` (a call of several), `in:NAME`, `pre:NAME` (before the activation),
     `output`.
     """
-    if not layers:
+    if model is None and retry_failed is None:
+        raise click.MissingParameter(ctx=ctx, param=ctx.command.params[0])
+    if not layers and retry_failed is None:
         raise UsageError(f"name a layer with --layer: `layerprobe layers {model}` lists them.")
+    if output is not None and retry_failed is not None:
+        raise UsageError("--retry-failed writes to the output that it is given: leave -o out.")
     from layerprobe.pipeline import extract as run
+    from layerprobe.records import ModelOptions
+    from layerprobe.retrying import retry_failed as retry
 
     _check_output(output, pipe_format, as_json)
-    opened = _inputs(inputs, lists, nul, named, options["limit"])
-    with (
-        only_our_own_lines(verbose),
-        only_data_on_stdout() if output == "-" else nullcontext() as pipe,
-        progress(quiet or as_json) as update,
-        stoppable() as stop,
-    ):
-        report = run(
-            model,
-            opened,
-            layers,
-            output if pipe is None else cast("IO[bytes]", pipe),
-            pipe_format=pipe_format or "npz",
-            custom_objects=read_custom(custom),
-            weights=weights,
-            lambdas=read_lambdas(lambdas),
-            max_memory=max_memory,
-            progress=update,
-            stop=stop,
-            **options,
-        )
+    given = inputs or lists or named or retry_failed is None
+    opened = _inputs(inputs, lists, nul, named, options["limit"]) if given else None
+    with only_our_own_lines(verbose), only_data_on_stdout() if output == "-" else nullcontext() as pipe:
+        needs = ModelOptions(read_custom(custom), weights, read_lambdas(lambdas), max_memory)
+        if retry_failed is not None:
+            own = {name: value for name, value in options.items() if _is_given(ctx, name)}
+            report = retry(retry_failed, model, opened, layers, needs=needs, **own)
+        else:
+            with progress(quiet or as_json) as update, stoppable() as stop:
+                report = run(
+                    str(model),
+                    opened or (),
+                    layers,
+                    output if pipe is None else cast("IO[bytes]", pipe),
+                    pipe_format=pipe_format or "npz",
+                    custom_objects=needs.custom_objects,
+                    weights=weights,
+                    lambdas=needs.lambdas,
+                    max_memory=max_memory,
+                    progress=update,
+                    stop=stop,
+                    **options,
+                )
     if as_json:
         emit(json.dumps(_as_json(report), indent=2))
     if not quiet:
         _tell(report)
     ctx.exit(PARTIAL if report.failed else 0)
+
+
+def _is_given(ctx: click.Context, option: str) -> bool:
+    return ctx.get_parameter_source(option) is not ParameterSource.DEFAULT
 
 
 def _check_output(output: str | None, pipe_format: str | None, as_json: bool) -> None:

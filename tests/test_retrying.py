@@ -1,0 +1,149 @@
+"""Failed rows of a finished output, tried again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_up_model import BROKEN, FORMATS, MadeUpModel, contents, extract, use_made_up_model, write_inputs
+from PIL import Image
+
+from layerprobe import pipeline, retrying
+from layerprobe.cli import cli
+from layerprobe.errors import AllInputsFailedError, OutputError, ResumeError, StoppedError, UsageError
+from layerprobe.formats.opening import open_output
+from layerprobe.retrying import retry_failed
+from layerprobe.verification import verify
+
+
+@pytest.fixture(autouse=True)
+def made_up_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_made_up_model(monkeypatch)
+    monkeypatch.setattr(retrying, "ProbedModel", pipeline.ProbedModel)
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> list[str]:
+    return write_inputs(tmp_path / "images")
+
+
+@pytest.fixture(params=sorted(FORMATS))
+def output(request: pytest.FixtureRequest, tmp_path: Path, inputs: list[str]) -> Path:
+    path = tmp_path / FORMATS[request.param]
+    extract(inputs, path)
+    return path
+
+
+def mend(inputs: list[str], *rows: int) -> None:
+    for row in rows:
+        Image.new("RGB", (8, 8), (row, 20, 30)).save(inputs[row])
+
+
+def test_mended_rows_come_in_their_places_and_nothing_else_changes(
+    inputs: list[str], output: Path, tmp_path: Path
+) -> None:
+    mend(inputs, 7, 31)
+    os.unlink(inputs[0])  # A row that was right stays so.
+    os.unlink(inputs[6])
+    with open_output(output) as reader:
+        before = {name: np.array(reader[name]) for name in reader}
+        run = reader.provenance["run"]
+    report = retry_failed(output, errors_to=str(tmp_path / "failed"))
+    assert [failure.index for failure in report.failures] == [8]
+    with open_output(output) as reader:
+        assert [row for row, status in enumerate(reader.status) if status == "failed"] == [8]
+        others = sorted(set(range(50)) - {7, 31})
+        for name in reader:
+            np.testing.assert_array_equal(reader[name][others], before[name][others])
+        assert reader["count"][[7, 31]].tolist() == [64 * (7 + 50), 64 * (31 + 50)]
+        assert reader.provenance["inputs"]["failed"] == 1
+        assert reader.provenance["run"]["id"] == run["id"]
+        assert [(told["rows"], told["failed"]) for told in reader.provenance["run"]["retried"]] == [(3, 1)]
+    assert verify(output).problems == ()
+    assert (tmp_path / "failed").read_text().startswith('{"index": 8, ')
+    mend(inputs, 8)
+    mend(inputs, 0, 6)
+    report = retry_failed(output, "model.h5", inputs, ["vector", "block/map", "count"])
+    assert report.failed == 0
+    assert sorted(os.listdir(tmp_path)) == sorted([output.name, "failed", "images"])
+
+
+def test_it_ends_as_a_fresh_run(inputs: list[str], output: Path, tmp_path: Path) -> None:
+    mend(inputs, *BROKEN)
+    retry_failed(output)
+    (tmp_path / "fresh").mkdir()
+    extract(inputs, tmp_path / "fresh" / output.name)
+    assert contents(output) == contents(tmp_path / "fresh" / output.name)
+
+
+def test_another_run_is_refused_and_the_output_stays(
+    inputs: list[str], output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(output)
+    mend(inputs, *BROKEN)
+    for options in ({"pool": "gap"}, {"dtype": "float16"}, {"layers": ["count"]}, {"inputs": inputs[1:]}):
+        with pytest.raises(ResumeError, match="is of another run, for its"):
+            retry_failed(output, **options)
+    monkeypatch.setattr(MadeUpModel, "sha256", "11" * 32)
+    with pytest.raises(ResumeError, match="its model was"):
+        retry_failed(output)
+    with pytest.raises(UsageError, match="takes no stats"):
+        retry_failed(output, stats=True)
+    assert contents(output) == before
+
+
+def test_an_error_on_the_way_leaves_the_output_as_it_was(
+    inputs: list[str], output: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = contents(output)
+    mend(inputs, *BROKEN)
+
+    def broken(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MadeUpModel.engine_class, "run", broken)
+        with pytest.raises(KeyboardInterrupt):
+            retry_failed(output)
+    assert contents(output) == before
+    assert sorted(os.listdir(tmp_path)) == sorted([output.name, "images"])
+
+
+def test_an_unfinished_run_on_the_same_output_is_in_the_way(inputs: list[str], tmp_path: Path) -> None:
+    output = tmp_path / "out.h5"
+    extract(inputs, output)
+    with pytest.raises(StoppedError):
+        extract(inputs, output, stop=lambda: True, overwrite=True)
+    with pytest.raises(OutputError, match="unfinished"):
+        retry_failed(output)
+
+
+def test_where_nothing_can_be_used_still_it_stays(inputs: list[str], tmp_path: Path) -> None:
+    output = tmp_path / "out.h5"
+    extract([inputs[7], inputs[1]], output)
+    assert retry_failed(output).failed == 1
+    os.unlink(inputs[7])
+    assert retry_failed(output).failures[0].reason == "no such file"
+    with open_output(output) as reader:
+        assert len(reader.provenance["run"]["retried"]) == 2
+    with pytest.raises(AllInputsFailedError):
+        extract([inputs[8]], tmp_path / "none.h5")
+
+
+def test_the_command_needs_nothing_but_the_output(
+    inputs: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.h5"
+    extract(inputs, output)
+    assert cli.main(["extract", "--retry-failed", str(output)], standalone_mode=False) == 3
+    mend(inputs, *BROKEN)
+    assert cli.main(["extract", "--retry-failed", str(output)], standalone_mode=False) == 0
+    with open_output(output) as reader:
+        assert set(reader.status) == {"ok"}
+    assert cli.main(["extract", "--retry-failed", str(output)], standalone_mode=False) == 0
+    assert "there was nothing to do" in capfd.readouterr().err
+    with pytest.raises(UsageError, match="leave -o out"):
+        cli.main(["extract", "--retry-failed", str(output), "-o", "x.h5"], standalone_mode=False)
