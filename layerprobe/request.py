@@ -8,10 +8,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from layerprobe import registry
 from layerprobe.engines.cache import user_cache
 from layerprobe.errors import UsageError
 from layerprobe.failures import check_log
-from layerprobe.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed
+from layerprobe.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed, again, length
 from layerprobe.plan import (
     check_not_an_input,
     check_options,
@@ -32,15 +33,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """What a run shall do: its model opened, its inputs listed, its output named."""
+    """What a run shall do: its model opened, its inputs listed."""
 
     probed: ProbedModel
     sources: Mapping[str, Source]
     """By name of the model's input; "" where it has only one."""
-    path: str
-    """Of the output."""
-    file_format: str
-    """A name in `registry.WRITERS`."""
     how: ExtractOptions
 
 
@@ -48,16 +45,31 @@ def open_request(
     model: str | os.PathLike[str] | Any,
     inputs: Inputs | Mapping[str, Inputs],
     layers: Sequence[str],
-    output: str | os.PathLike[str] | None,
     needs: ModelOptions,
     options: Mapping[str, Any],
 ) -> Request:
-    """Check what `extract` was given; see there."""
+    """Check what `extract` was given, but for the output; see there."""
     how = read_options(options)
     cache = user_cache() if how.cache else None
     probed = ProbedModel(model, layers, needs, how.engine, how.device, cache)
-    sources = open_sources(inputs, how.limit)
-    keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
+    return Request(probed, open_sources(inputs, how.limit), how)
+
+
+def place_output(
+    request: Request, inputs: Inputs | Mapping[str, Inputs], output: str | os.PathLike[str] | None
+) -> tuple[str, str]:
+    """Find the output's path and format, and check that what was asked for can be done with them.
+
+    Args:
+        request: The run.
+        inputs: As they were given.
+        output: Its path; None: named after the input.
+
+    Returns:
+        The path, and a name in `registry.WRITERS` or `registry.STREAMS`.
+    """
+    how, probed = request.how, request.probed
+    keys = [sample.key for sample in itertools.islice(again(next(iter(request.sources.values()))), 2)]
     shard = None if how.shard is None else parse_shard(how.shard)
     path, file_format = choose_output(None if output is None else os.fspath(output), keys, shard)
     check_not_an_input(path, itertools.chain([probed.path], _files_of(inputs)))
@@ -67,7 +79,12 @@ def open_request(
         raise UsageError(
             "resume needs a model from a file, without training: it must do exactly what is left to do."
         )
-    return Request(probed, sources, path, file_format, how)
+    return path, file_format
+
+
+def has_places(request: Request, file_format: str) -> bool:
+    """Whether every row has its place in the output before the first is computed."""
+    return file_format in registry.WRITERS and None not in map(length, request.sources.values())
 
 
 def read_options(options: Mapping[str, Any]) -> ExtractOptions:
@@ -100,7 +117,7 @@ def _files_of(inputs: Inputs | Mapping[str, Inputs]) -> Iterator[str]:
         if isinstance(given, str | Sequence):
             yield from (name.split("::")[0] for name in _names(given))
         else:
-            yield from (sample.key for sample in given)
+            yield from (sample.key for sample in again(given))
 
 
 def _names(given: str | Sequence[str]) -> list[str]:

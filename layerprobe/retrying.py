@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -23,8 +24,11 @@ from layerprobe.probed_model import ProbedModel
 from layerprobe.records import ExtractOptions, ModelOptions
 from layerprobe.request import open_sources, read_options
 from layerprobe.resume import claim
-from layerprobe.sources.files import FileSource, Readable
+from layerprobe.sources.file_source import FileSource
+from layerprobe.sources.files import Readable
+from layerprobe.sources.jsonlines import Listed
 from layerprobe.sources.tar import is_tar, members_of
+from layerprobe.sources.tar_stream import is_compressed_tar
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader, Source, Writer
@@ -86,6 +90,8 @@ def retry_failed(
         cache = user_cache() if how.cache else None
         probed = ProbedModel(model, layers, needs or ModelOptions(), how.engine, how.device, cache)
         file_format = choose_output(path, [])[1]
+        if file_format not in registry.WRITERS:
+            raise UsageError(f"rows of a .{file_format} file have no places to try again: run extract again.")
         with claim(path, file_format, how) as journal, closing(probed):
             if journal.head is not None:
                 raise OutputError(f"{path!r} is what an unfinished run writes: finish that with --resume.")
@@ -93,9 +99,9 @@ def retry_failed(
             run = prepare_run(probed, sources, how, clock)
             clock.add("load", now)
             if (found := difference(earlier, run.signature)) is not None:
-                what, before, now = found
+                what, before, after = found
                 raise ResumeError(
-                    f"{path!r} is of another run, for its {what} was {before}, now it is {now}: "
+                    f"{path!r} is of another run, for its {what} was {before}, now it is {after}: "
                     "give the same model, layers, inputs and options."
                 )
             if "failed" not in reader.status:
@@ -128,13 +134,19 @@ def _recorded(reader: Reader) -> Source:
     files: list[str | Readable] = []
     for key in reader.paths:
         archive, inside, _ = key.partition("::")
+        if inside and (archive == "-" or is_compressed_tar(archive)):
+            raise UsageError(f"{reader.path!r} is of a tar stream, which has no places: run extract again.")
         if inside and is_tar(archive):
             if archive not in members:
                 members[archive] = {member.key: member for member in members_of(archive)}
             files.append(members[archive].get(key, key))
         else:
             files.append(key)
-    return FileSource(files)
+    fields = reader.fields
+    if fields is None:
+        return FileSource(files)
+    texts = [json.dumps(said) if said else "" for said in fields]
+    return FileSource([Listed(file, text) for file, text in zip(files, texts, strict=True)])
 
 
 def _write(run: Run, writer: Writer, reader: Reader) -> None:
