@@ -11,14 +11,14 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from layerprobe.batches import batches, changed_batches, worker_threads
 from layerprobe.bottleneck import bound_by
-from layerprobe.errors import AllInputsFailedError, LayerprobeError, ResourceError, StoppedError, UsageError
+from layerprobe.errors import AllInputsFailedError, ResourceError, StoppedError, UsageError
 from layerprobe.failures import Failures
 from layerprobe.feeds import Clock, Feeds
-from layerprobe.fitting import Build, FittingEngine, refused
+from layerprobe.fitting import Build, FittingEngine, refused, stage_of
 from layerprobe.formats.opening import open_output
 from layerprobe.identity import signature
 from layerprobe.journal import Entry, Head, Journal
@@ -222,7 +222,7 @@ class Run:
     def _without_refused(self, batch: Batch) -> Batch:
         reasons = refused(self.engine, batch.inputs, batch.rows)
         failures = [
-            Failure(batch.start + place, self.keys[batch.start + place], _stage(error), str(error))
+            Failure(batch.start + place, self.keys[batch.start + place], stage_of(error), str(error))
             for place, error in reasons.items()
         ]
         kept = [number for number, place in enumerate(batch.rows) if place not in reasons]
@@ -346,7 +346,3 @@ class Run:
             started=self._started,
             run={"id": self._id, "signature": self.signature},
         )
-
-
-def _stage(error: LayerprobeError) -> Literal["compute", "memory"]:
-    return "memory" if isinstance(error, ResourceError) else "compute"
