@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -154,11 +154,6 @@ def refused(engine: Engine, inputs: Sequence[Array], rows: Sequence[int]) -> dic
         first = refused(engine, [column[:middle] for column in inputs], rows[:middle])
         return first | refused(engine, [column[middle:] for column in inputs], rows[middle:])
     return {}
-
-
-def stage_of(error: LayerprobeError) -> Literal["compute", "memory"]:
-    """The stage of the `Failure` that an error becomes which `refused` found."""
-    return "memory" if isinstance(error, ResourceError) else "compute"
 
 
 def measured(inputs: Sequence[Array], build: Build, most: int) -> tuple[Engine | None, dict[int, float]]:

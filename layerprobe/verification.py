@@ -130,7 +130,8 @@ class _Checking:
                 self.problems.append(f"layer {name!r}: its checksums cannot be understood: {error}")
 
     def _record(self) -> None:
-        if self._reader.intact is False:
+        # Checksums of rows came together with that of the record itself.
+        if self._reader.intact is False or (self._reader.checksums is not None and not self._reader.intact):
             self.problems.append("its provenance is not what was written (CRC-32)")
         if self._reader.checksums is None:
             self.notes.append("an earlier version wrote it, without checksums: its values cannot be verified")
