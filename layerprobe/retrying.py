@@ -92,9 +92,9 @@ def retry_failed(
             run = prepare_run(probed, sources, how, clock)
             clock.add("load", now)
             if (found := difference(earlier, run.signature)) is not None:
-                what, before, now = found
+                what, before, after = found
                 raise ResumeError(
-                    f"{path!r} is of another run, for its {what} was {before}, now it is {now}: "
+                    f"{path!r} is of another run, for its {what} was {before}, now it is {after}: "
                     "give the same model, layers, inputs and options."
                 )
             if "failed" not in reader.status:
