@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from zlib_ng import zlib_ng
-
 from layerprobe import registry
 from layerprobe.errors import MergeError, NoInputError, OutputError, UsageError
 from layerprobe.formats.opening import open_output
 from layerprobe.formats.placement import check_target, journal_name, unfinished_name
+from layerprobe.formats.rows import combined
 from layerprobe.journal import Journal, difference
 from layerprobe.plan import check_not_an_input, choose_output
 from layerprobe.records import Provenance, TensorSpec, WrittenBlock
@@ -276,7 +275,7 @@ def _copied(part: Part, reader: Reader, writer: Writer) -> Iterator[int]:
             written = writer.write(part.rows.start + start, rows)
             for name, size in sizes.items():
                 checksum = written.checksums[name]
-                found[name] = zlib_ng.crc32_combine(found[name], checksum, (stop - start) * size)
+                found[name] = combined(found[name], checksum, (stop - start) * size)
             yield written.stop
         if block.checksums and found != block.checksums:
             raise MergeError(
