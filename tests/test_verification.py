@@ -220,6 +220,14 @@ def test_of_an_unfinished_output_the_missing_rows_are_named(tmp_path: Path, inpu
         verify(tmp_path / "nothing.h5")
 
 
+def test_of_an_unfinished_shard_its_own_rows_count(tmp_path: Path, inputs: list[str]) -> None:
+    with pytest.raises(StoppedError):
+        extract(inputs, tmp_path / "out.h5", shard="2/2", stop=lambda: True)
+    assert verify(tmp_path / "out.h5").problems == (
+        "an output is unfinished: 10 rows are on disk, of 30; missing: 10 to 29; go on with --resume",
+    )
+
+
 def test_a_resumed_output_has_the_checksums_of_an_uninterrupted_one(output: Path, inputs: list[str]) -> None:
     with open_output(output) as reader:
         wanted = reader.checksums
