@@ -7,7 +7,7 @@ import os
 from collections.abc import Container, Generator, Mapping, Sequence
 from contextlib import closing
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -36,22 +36,28 @@ def batches(feeds: Feeds, size: int, workers: int, done: Container[int] = ()) ->
         Batches whose `inputs` stay as they are until the second batch after has been asked for.
     """
     window = max(size, workers)
-    starts = [start for start in range(0, len(feeds), size) if start not in done]
-    buffers = [feeds.empty(size) for _ in range(min(2 + -(-window // size), len(starts)))]
+    needed = 2 + -(-window // size)
+    if feeds.rows is not None:
+        needed = min(needed, sum(start not in done for start in range(0, feeds.rows, size)))
+    buffers = [feeds.empty(size) for _ in range(needed)]
+    starts = (start for start in itertools.count(0, size) if start not in done)
     wanted = (samples for row, samples in enumerate(feeds.samples()) if row - row % size not in done)
 
-    def fill(numbered: tuple[int, tuple[Sample, ...]]) -> tuple[Failure | None, bytes]:
+    def fill(numbered: tuple[int, tuple[Sample, ...]]) -> _Filled:
         count, samples = numbered
         batch, place = divmod(count, size)
         # Before it is read: if it is changed in between, that shows later.
         states = feeds.file_states(samples)
-        return feeds.fill(samples, [array[place] for array in buffers[batch % len(buffers)]]), states
+        failure = feeds.fill(samples, [array[place] for array in buffers[batch % len(buffers)]])
+        named = feeds.named(samples)
+        return _Filled(failure, states, named.key, named.fields)
 
     outcomes = ordered_map(fill, enumerate(wanted), workers=workers, window=window)
     with closing(outcomes):
-        for number, start in enumerate(starts):
-            taken = list(itertools.islice(outcomes, size))
-            yield _batch(start, taken, buffers[number % len(buffers)])
+        number = 0
+        while taken := list(itertools.islice(outcomes, size)):
+            yield _batch(next(starts), taken, buffers[number % len(buffers)])
+            number += 1
 
 
 def worker_threads(how: ExtractOptions) -> int:
@@ -81,8 +87,17 @@ def _digest(states: Sequence[bytes]) -> str:
     return sha256(b"\n".join(states)).hexdigest()[:16]
 
 
-def _batch(start: int, taken: Sequence[tuple[Failure | None, bytes]], arrays: Sequence[Array]) -> Batch:
-    outcomes = [failure for failure, _ in taken]
+class _Filled(NamedTuple):
+    """One row that stands in its place."""
+
+    failure: Failure | None
+    states: bytes
+    key: str
+    fields: str
+
+
+def _batch(start: int, taken: Sequence[_Filled], arrays: Sequence[Array]) -> Batch:
+    outcomes = [filled.failure for filled in taken]
     good = [place for place, failure in enumerate(outcomes) if failure is None]
     whole = len(good) == len(outcomes)
     return Batch(
@@ -91,5 +106,7 @@ def _batch(start: int, taken: Sequence[tuple[Failure | None, bytes]], arrays: Se
         rows=good,
         inputs=tuple(array[: len(good)] if whole else array[np.array(good, int)] for array in arrays),
         failures=tuple(failure for failure in outcomes if failure is not None),
-        files=_digest([states for _, states in taken]),
+        files=_digest([filled.states for filled in taken]),
+        keys=[filled.key for filled in taken],
+        fields=[filled.fields for filled in taken],
     )

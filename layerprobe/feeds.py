@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 
@@ -146,6 +146,13 @@ class ArrayFeed:
 Feed = ImageFeed | ArrayFeed
 
 
+class Named(NamedTuple):
+    """What a row is called, and what the list of inputs says of it beside that; see `Sample`."""
+
+    key: str
+    fields: str
+
+
 class Feeds:
     """All inputs of the model, side by side: row i holds sample i of every feed.
 
@@ -164,30 +171,72 @@ class Feeds:
         """Those that other processes came across."""
         images = [feed for feed in feeds if isinstance(feed, ImageFeed)]
         self.preprocessing = images[0].preprocessing if images else None
-        self._named = images[0] if images else feeds[0]
+        self._naming = feeds.index(images[0]) if images else 0
+        self._named = feeds[self._naming]
         check_equal_lengths({feed.spec.name: feed.source for feed in feeds})
-        rows = len(self._named.source)
-        self.listed = rows if limit is None else min(rows, limit)
-        """How many rows the list of inputs has, of which these are all, or a part."""
-        self.place = range(self.listed)
-        """Which of them these are."""
+        self._limit = limit
+        rows = length(self._named.source)
+        self._rows = rows if rows is None or limit is None else min(rows, limit)
+        self._came: list[Named] = []
+        """The rows of a stream, as far as it was read."""
+        self._place: range | None = None
 
     def __len__(self) -> int:
         return len(self.place)
 
+    @property
+    def rows(self) -> int | None:
+        """N, before the first sample is read; None for a stream, where only its end tells."""
+        return None if self._rows is None else len(self)
+
+    @property
+    def listed(self) -> int:
+        """How many rows the list has, of which these are all or a part; of a stream, those that came."""
+        return len(self._came) if self._rows is None else self._rows
+
+    @property
+    def place(self) -> range:
+        """Which of them these are."""
+        return range(self.listed) if self._place is None else self._place
+
     def take(self, place: range) -> None:
         """Keep only some rows of the list, one after the other; they are counted from 0 again."""
-        self.place = place
+        self._place = place
 
     def samples(self) -> Iterator[tuple[Sample, ...]]:
         """One sample of every feed for each row, in order; nothing is opened."""
-        rows = zip(*(feed.source for feed in self._feeds), strict=True)
-        return itertools.islice(rows, self.place.start, self.place.stop)
+        stop = self._limit if self._rows is None else self.place.stop
+        rows = itertools.islice(
+            zip(*(feed.source for feed in self._feeds), strict=True), self.place.start, stop
+        )
+        return rows if self._rows is not None else self._noted(rows)
+
+    def _noted(self, rows: Iterator[tuple[Sample, ...]]) -> Iterator[tuple[Sample, ...]]:
+        """Keep what the rows of a stream are called: it cannot be asked again."""
+        for samples in rows:
+            self._came.append(self.named(samples))
+            yield samples
+
+    def named(self, samples: tuple[Sample, ...]) -> Named:
+        """What a row is called and what is said of it: after its image where there is one."""
+        return Named(samples[self._naming].key, samples[self._naming].fields)
+
+    def _listed(self) -> Iterator[Named]:
+        """All rows of the list; of a stream, those that came."""
+        if self._rows is None:
+            return iter(self._came)
+        listed = itertools.islice(self._named.source, self._rows)
+        return (Named(sample.key, sample.fields) for sample in listed)
 
     def keys(self) -> list[str]:
-        """What each row is called: after its image where there is one."""
-        source = itertools.islice(self._named.source, self.place.start, self.place.stop)
-        return [sample.key for sample in source]
+        """What each row is called; of a stream, each that came."""
+        return [row.key for row in itertools.islice(self._listed(), self.place.start, self.place.stop)]
+
+    def fields(self) -> list[str] | None:
+        """What the list of inputs says of each row beside its path; None: nothing of any."""
+        rows = itertools.islice(self._listed(), self.place.start, self.place.stop)
+        fields = [row.fields for row in rows]
+        return fields if any(fields) else None
 
     def part(self, shard: str | None) -> dict[str, Any] | None:
         """Say which rows of which list these are, for the provenance; None where they are no shard."""
@@ -198,11 +247,11 @@ class Feeds:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of what all rows of the list are called, as hexadecimal digits."""
+        """SHA-256 of what the list says of all its rows, as hexadecimal digits."""
         found = sha256()
-        keys = (sample.key for sample in itertools.islice(self._named.source, self.listed))
-        while some := list(itertools.islice(keys, KEYS_AT_ONCE)):
-            found.update("".join(f"{key}\0" for key in some).encode("utf-8", "surrogatepass"))
+        texts = (f"{row.key}\0{row.fields}\0" if row.fields else f"{row.key}\0" for row in self._listed())
+        while some := list(itertools.islice(texts, KEYS_AT_ONCE)):
+            found.update("".join(some).encode("utf-8", "surrogatepass"))
         return found.hexdigest()
 
     def empty(self, size: int) -> list[Array]:
@@ -230,10 +279,20 @@ class Feeds:
 
 def check_equal_lengths(sources: Mapping[str, Source]) -> None:
     """Raise UsageError unless every input of the model has as many rows."""
-    counts = {name: len(source) for name, source in sources.items()}
+    counts = {name: length(source) for name, source in sources.items()}
     if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        listed = ", ".join(
+            f"{name}: {'unknown' if count is None else count}" for name, count in counts.items()
+        )
         raise UsageError(f"the model's inputs need equally many rows. Received: {listed}")
+
+
+def length(source: Source) -> int | None:
+    """N; None for a stream, where only reading to the end tells."""
+    try:
+        return len(source)
+    except TypeError:
+        return None
 
 
 def _file_state(sample: Sample) -> bytes:

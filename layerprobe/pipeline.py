@@ -9,25 +9,25 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from layerprobe import registry
-from layerprobe.batches import batches, worker_threads
 from layerprobe.engines.cache import user_cache
 from layerprobe.errors import AllInputsFailedError, LayerprobeError, UsageError
 from layerprobe.failures import check_log
-from layerprobe.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed
-from layerprobe.fitting import SIZES, measured, row_bytes
+from layerprobe.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed, length
+from layerprobe.formats.piping import STANDARD_OUTPUT
+from layerprobe.formats.streams import open_file_stream, open_pipe_stream
 from layerprobe.journal import Journal
 from layerprobe.plan import (
-    BATCH_BYTES,
     check_not_an_input,
     check_options,
-    choose_batch_size,
+    check_pipe,
     choose_output,
     choose_preprocessing,
     takes_images,
 )
+from layerprobe.pouring import again, check_stream, keys_ahead, pour
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import (
     MAX_MEMORY,
@@ -42,10 +42,10 @@ from layerprobe.report import RunReport
 from layerprobe.resume import check_same_run, claim, earlier_batch_size, finished_output
 from layerprobe.run import Progress, Run, Stop
 from layerprobe.shards import parse_shard, rows_of
+from layerprobe.sizing import fitted_engine
 from layerprobe.sources.opening import open_source
 
 if TYPE_CHECKING:
-    from layerprobe.fitting import Build
     from layerprobe.protocols import Engine, LoadedModel, Source, Writer
 
     Inputs = Source | Sequence[str]
@@ -56,7 +56,7 @@ def extract(
     model: str | os.PathLike[str] | Any,
     inputs: Inputs | Mapping[str, Inputs],
     layers: Sequence[str],
-    output: str | os.PathLike[str] | None = None,
+    output: str | os.PathLike[str] | IO[bytes] | None = None,
     *,
     custom_objects: Mapping[str, Any] | None = None,
     weights: str | None = None,
@@ -64,6 +64,7 @@ def extract(
     max_memory: int = MAX_MEMORY,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    pipe_format: str = "npz",
     **options: Any,
 ) -> RunReport:
     """Run a saved model over images or arrays and write the activations of its layers to one file.
@@ -73,13 +74,15 @@ def extract(
         inputs: Image files, folders and globs, or array files (`.npy`, `.npz`, `file.h5::dataset`), or a
             `Source`; for a model of several inputs, a mapping from each input's name to such.
         layers: Addresses and patterns; see `modelfile/select.py`.
-        output: `.npz`, `.h5`, `.hdf5`, or a folder; None: named after the input.
+        output: `.npz`, `.h5`, `.hdf5`, `.jsonl`, `.tar`, or a folder; None: named after the input. Or a
+            binary file whose `write` takes everything that it is given, such as standard output.
         custom_objects: Classes and functions that the model needs and Keras does not have, by name.
         weights: Of an HDF5 file with the weights, for a model that came without them.
         lambdas: Expressions such as "x / 127.5 - 1" for Lambda layers, by address or bare name.
         max_memory: Bytes that one layer may ask for beyond the file's weights, or one tensor of one row.
         progress: Called before the first batch and after each.
         stop: Asked after each batch; True ends the run early, as one that `resume` goes on with.
+        pipe_format: Of what is written to a binary file: npz, npy, jsonl or tar.
         options: The fields of `records.ExtractOptions`.
 
     Returns:
@@ -97,16 +100,28 @@ def extract(
     cache = user_cache() if how.cache else None
     probed = ProbedModel(model, layers, needs, how.engine, how.device, cache)
     sources = open_sources(inputs, how.limit)
-    keys = [sample.key for sample in itertools.islice(next(iter(sources.values())), 2)]
     shard = None if how.shard is None else parse_shard(how.shard)
+    if output is not None and not isinstance(output, str | os.PathLike):
+        check_pipe(pipe_format, how)
+        now = clock.add("list", started)
+        with closing(probed):
+            run = prepare_run(probed, sources, how, clock)
+            clock.add("load", now)
+            pour(run, open_pipe_stream(output, pipe_format, run.stored, keys_ahead(run)), progress, stop)
+        clock.add("total", started)
+        return run.report(STANDARD_OUTPUT)
+    keys = [sample.key for sample in itertools.islice(again(next(iter(sources.values()))), 2)]
     path, file_format = choose_output(None if output is None else os.fspath(output), keys, shard)
     check_not_an_input(path, itertools.chain([probed.path], _files_of(inputs)))
     if how.errors_to is not None:
         check_log(how.errors_to, path)
+    in_place = file_format in registry.WRITERS and None not in map(length, sources.values())
     if how.resume and (how.training or not probed.path):
         raise UsageError(
             "resume needs a model from a file, without training: it must do exactly what is left to do."
         )
+    if not in_place:
+        check_stream(file_format, how)
     now = clock.add("list", started)
     with claim(path, file_format, how) as journal, closing(probed), ExitStack() as stack:
         if how.resume and how.batch_size == "auto":
@@ -121,6 +136,10 @@ def extract(
             loaded, fill = team.model, team.fill
         run = prepare_run(loaded, sources, how, clock)
         now = clock.add("load", now)
+        if not in_place:
+            pour(run, open_file_stream(path, file_format, run.stored, keys_ahead(run)), progress, stop)
+            clock.add("total", started)
+            return run.report(path)
         resumes_finished = how.resume and journal.head is None
         finished = finished_output(path, how, run.signature) if resumes_finished else None
         if finished is not None:
@@ -212,8 +231,11 @@ def prepare_run(probed: LoadedModel, sources: Mapping[str, Source], how: Extract
         return probed.engine(feeds.specs, batch_size=batch_size, how=computing)
 
     one_size = how.training or probed.fixed_batch_size is not None
-    rows = len(feeds) if shard is None else max(1, len(feeds) // shard.count)
-    engine, note = _engine(probed, feeds, rows, how, build)
+    if feeds.rows is None and (shard is not None or how.batch_size == "auto"):
+        what = "split: give --shard" if shard is not None else "measured with: give --batch-size auto"
+        raise UsageError(f"a stream cannot be {what} files, folders, tar files or lists.")
+    rows = feeds.rows if shard is None or feeds.rows is None else max(1, feeds.rows // shard.count)
+    engine, note = fitted_engine(probed, feeds, rows, how, build)
     if shard is not None:
         feeds.take(rows_of(shard, len(feeds), engine.batch_size))
     return Run(probed, feeds, engine, how, clock, None if one_size else build, note)
@@ -249,7 +271,7 @@ def _files_of(inputs: Inputs | Mapping[str, Inputs]) -> Iterator[str]:
         if isinstance(given, str | Sequence):
             yield from (name.split("::")[0] for name in _names(given))
         else:
-            yield from (sample.key for sample in given)
+            yield from (sample.key for sample in again(given))
 
 
 def _names(given: str | Sequence[str]) -> list[str]:
@@ -296,41 +318,3 @@ def _feed(probed: LoadedModel, spec: TensorSpec, source: Source, how: ExtractOpt
         )
     preprocessing = choose_preprocessing(how, spec, probed.info.layers)
     return ImageFeed(spec, source, preprocessing, how.max_pixels, clock)
-
-
-def _engine(
-    probed: LoadedModel, feeds: Feeds, rows: int, how: ExtractOptions, build: Build
-) -> tuple[Engine, str | None]:
-    """Build the engine, again with other batches where its activations are too big or it is another one.
-
-    Returns:
-        It, and where its batch size was measured, what was found.
-    """
-
-    def fitting(row_bytes: int | None) -> int:
-        fixed, usual = probed.fixed_batch_size, probed.usual_batch_size
-        return choose_batch_size(how, rows, fixed, usual, row_bytes)
-
-    batch_size = fitting(None)
-    while True:
-        engine = build(batch_size)
-        if fitting(row_bytes(engine.outputs)) == batch_size:
-            break
-        batch_size = fitting(row_bytes(engine.outputs))
-    if how.batch_size != "auto" or probed.fixed_batch_size is not None:
-        return engine, None
-    most = min(-(-rows // 2), max(1, BATCH_BYTES // (row_bytes(engine.outputs) or 1)))
-    return _measured(engine, feeds, how, build, most)
-
-
-def _measured(
-    engine: Engine, feeds: Feeds, how: ExtractOptions, build: Build, most: int
-) -> tuple[Engine, str]:
-    """The engine with as many rows at once as measuring finds best; see `_engine`."""
-    with closing(batches(feeds, min(most, max(SIZES)), worker_threads(how))) as taken:
-        first = next(taken)
-    best, rates = measured(first.inputs, build, most) if first.rows else (None, {})
-    if best is None:
-        return engine, f"batch size {engine.batch_size}: there is too little to measure others"
-    others = ", ".join(f"{size}: {rate:.1f}" for size, rate in rates.items())
-    return best, f"batch size {best.batch_size}, measured in rows/s: {others}"

@@ -11,7 +11,7 @@ from layerprobe.errors import OutputError, UsageError
 from layerprobe.preprocess import check_preprocessing, parse_background, parse_preprocess, parse_size
 from layerprobe.presets import guess_preset
 from layerprobe.records import ExtractOptions, LayerInfo, Preprocessing, TensorSpec
-from layerprobe.registry import REDUCTIONS, SUFFIXES
+from layerprobe.registry import PIPES, REDUCTIONS, STREAMS, SUFFIXES
 from layerprobe.shards import Shard
 
 BATCH_BYTES = 128 * 2**20
@@ -54,6 +54,22 @@ def choose_output(output: str | None, keys: Sequence[str], shard: Shard | None =
             "or a name without a suffix for a folder of .npy files."
         )
     return output.rstrip("/" + os.sep) or output, SUFFIXES[suffix]
+
+
+def check_pipe(file_format: str, how: ExtractOptions) -> None:
+    """Raise UsageError for a format that a pipe cannot take, and for options that are about files."""
+    if file_format == "hdf5":
+        raise UsageError(
+            "HDF5 needs a seekable file, which a pipe is not: give -o NAME.h5, or --format npz, jsonl or tar."
+        )
+    if file_format not in STREAMS | PIPES:
+        known = ", ".join(sorted(STREAMS | PIPES))
+        raise UsageError(f"no format for a pipe is called {file_format!r}: expected one of {known}.")
+    for name in ("overwrite", "resume", "restart"):
+        if getattr(how, name):
+            raise UsageError(f"{name} is about files: leave it out, or give -o NAME.")
+    if how.processes > 1:
+        raise UsageError("processes write to places in a file, which a pipe has not: give -o NAME.")
 
 
 def check_not_an_input(output: str, files: Iterable[str]) -> None:
@@ -153,13 +169,13 @@ def choose_preprocessing(
 
 
 def choose_batch_size(
-    options: ExtractOptions, rows: int, fixed: int | None, usual: int, row_bytes: int | None = None
+    options: ExtractOptions, rows: int | None, fixed: int | None, usual: int, row_bytes: int | None = None
 ) -> int:
     """B: the model's own where it is fixed, else as asked for, else what fits.
 
     Args:
         options: What the user asked for.
-        rows: N; half of them is the most, since engines compute two batches at a time.
+        rows: N, or None; half of them is the most, since engines compute two batches at a time.
         fixed: The batch size that the model was built for, if it was.
         usual: What suits the engine.
         row_bytes: Bytes of all activations of one row, once known.
@@ -174,4 +190,5 @@ def choose_batch_size(
     if isinstance(options.batch_size, int):
         return options.batch_size
     most = max(1, BATCH_BYTES // row_bytes) if row_bytes else usual
-    return max(1, min(-(-rows // 2), usual, most))
+    half = usual if rows is None else -(-rows // 2)
+    return max(1, min(half, usual, most))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         TensorSpec,
         WrittenBlock,
     )
+    from layerprobe.row_texts import RowTexts
 
 
 class Source(Protocol):
@@ -31,11 +32,11 @@ class Source(Protocol):
     """"images" or "arrays"."""
 
     def __len__(self) -> int:
-        """N, known before the first sample is read."""
+        """N, known before the first sample is read; raises TypeError for a stream, whose end must be seen."""
         ...
 
     def __iter__(self) -> Iterator[Sample]:
-        """Samples 0 to N - 1 in order; the same again at each call."""
+        """Samples 0 to N - 1 in order; the same again at each call, but for a stream."""
         ...
 
 
@@ -235,12 +236,15 @@ class Writer(Protocol):
         """Bring what was written to disk, by other processes too."""
         ...
 
-    def commit(self, failures: Mapping[int, str], provenance: Provenance) -> None:
+    def commit(
+        self, failures: Mapping[int, str], provenance: Provenance, fields: Sequence[str] | None = None
+    ) -> None:
         """Write status, error and provenance, flush to disk, and name the file.
 
         Args:
             failures: Row -> reason; every other row is "ok".
             provenance: Stored as one JSON record.
+            fields: For each row the JSON text of an object, or ""; None: there is none for any.
         """
         ...
 
@@ -250,6 +254,25 @@ class Writer(Protocol):
 
     def abort(self) -> None:
         """Remove what was written; a second call, or one after `commit` or `suspend`, does nothing."""
+        ...
+
+
+class RowStream(Protocol):
+    """Where rows go one after the other: no row needs to be known before its turn, nor how many there are.
+
+    Until `commit` nothing stands under the name of a file; what reads a pipe has the rows as they come.
+    """
+
+    def append(self, texts: RowTexts, activations: Mapping[str, Array]) -> None:
+        """Take the next n rows: what is said of them, and an (n, ...) array for each layer."""
+        ...
+
+    def commit(self, provenance: Provenance) -> None:
+        """Say that all rows came; a file is flushed to disk and named."""
+        ...
+
+    def abort(self) -> None:
+        """Remove what was written; a second call, or one after `commit`, does nothing."""
         ...
 
 
@@ -280,6 +303,11 @@ class Reader(Protocol):
     @property
     def error(self) -> list[str]:
         """The reason for each failed row, "" for the others."""
+        ...
+
+    @property
+    def fields(self) -> list[dict[str, Any]] | None:
+        """What the list of inputs said of each row beside its path; None: nothing of any."""
         ...
 
     def __getitem__(self, layer: str) -> Any:

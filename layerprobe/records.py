@@ -128,6 +128,8 @@ class Sample:
     """Gives the file's bytes, or one row of an array. Raises SampleError, and nothing else, when broken."""
     file: str = ""
     """The path that `read` reads; "" where it is not known."""
+    fields: str = ""
+    """What its list says of it beside the path, as the JSON text of an object; "" where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +296,10 @@ class Batch:
     failures: tuple[Failure, ...]
     files: str = ""
     """A digest of the sizes and times that the files had before they were read."""
+    keys: Sequence[str] = ()
+    """`Sample.key` of each of the B rows."""
+    fields: Sequence[str] = ()
+    """`Sample.fields` of each of the B rows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,24 @@ WRITERS = {
     "npy": "layerprobe.formats.npy:NpyWriter",
     "npz": "layerprobe.formats.npz:NpzWriter",
 }
+STREAMS = {
+    "jsonl": "layerprobe.formats.jsonl:JsonlStream",
+    "tar": "layerprobe.formats.tar:TarStream",
+}
+"""Formats of rows one after the other, in files and in pipes."""
+PIPES = {
+    "npy": "layerprobe.formats.piping:NpyPipe",
+    "npz": "layerprobe.formats.piping:NpzPipe",
+}
+"""Formats that a pipe takes beside those."""
 READERS = {
     "hdf5": "layerprobe.formats.hdf5:HDF5Reader",
+    "jsonl": "layerprobe.formats.jsonl:JsonlReader",
     "npy": "layerprobe.formats.npy:NpyReader",
     "npz": "layerprobe.formats.npz:NpzReader",
+    "tar": "layerprobe.formats.tar:TarReader",
 }
-SUFFIXES = {".h5": "hdf5", ".hdf5": "hdf5", ".npz": "npz", "": "npy"}
+SUFFIXES = {".h5": "hdf5", ".hdf5": "hdf5", ".npz": "npz", ".jsonl": "jsonl", ".tar": "tar", "": "npy"}
 """What an output's suffix means; a name without one is a folder of `.npy` files."""
 
 ENGINES = {

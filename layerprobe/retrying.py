@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -22,8 +23,11 @@ from layerprobe.plan import choose_output
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import ExtractOptions, ModelOptions
 from layerprobe.resume import claim
-from layerprobe.sources.files import FileSource, Readable
+from layerprobe.sources.file_source import FileSource
+from layerprobe.sources.files import Readable
+from layerprobe.sources.jsonlines import Listed
 from layerprobe.sources.tar import is_tar, members_of
+from layerprobe.sources.tar_stream import is_compressed_tar
 
 if TYPE_CHECKING:
     from layerprobe.pipeline import Inputs
@@ -85,6 +89,8 @@ def retry_failed(
         cache = user_cache() if how.cache else None
         probed = ProbedModel(model, layers, needs or ModelOptions(), how.engine, how.device, cache)
         file_format = choose_output(path, [])[1]
+        if file_format not in registry.WRITERS:
+            raise UsageError(f"rows of a .{file_format} file have no places to try again: run extract again.")
         with claim(path, file_format, how) as journal, closing(probed):
             if journal.head is not None:
                 raise OutputError(f"{path!r} is what an unfinished run writes: finish that with --resume.")
@@ -127,13 +133,19 @@ def _recorded(reader: Reader) -> Source:
     files: list[str | Readable] = []
     for key in reader.paths:
         archive, inside, _ = key.partition("::")
+        if inside and (archive == "-" or is_compressed_tar(archive)):
+            raise UsageError(f"{reader.path!r} is of a tar stream, which has no places: run extract again.")
         if inside and is_tar(archive):
             if archive not in members:
                 members[archive] = {member.key: member for member in members_of(archive)}
             files.append(members[archive].get(key, key))
         else:
             files.append(key)
-    return FileSource(files)
+    fields = reader.fields
+    if fields is None:
+        return FileSource(files)
+    texts = [json.dumps(said) if said else "" for said in fields]
+    return FileSource([Listed(file, text) for file, text in zip(files, texts, strict=True)])
 
 
 def _write(run: Run, writer: Writer, reader: Reader) -> None:

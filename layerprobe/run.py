@@ -11,31 +11,38 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from layerprobe.batches import batches, changed_batches, worker_threads
 from layerprobe.bottleneck import bound_by
-from layerprobe.errors import AllInputsFailedError, LayerprobeError, ResourceError, StoppedError, UsageError
+from layerprobe.errors import (
+    AllInputsFailedError,
+    NoInputError,
+    ResourceError,
+    StoppedError,
+    UsageError,
+)
 from layerprobe.failures import Failures
 from layerprobe.feeds import Clock, Feeds
-from layerprobe.fitting import Build, FittingEngine, refused
+from layerprobe.fitting import Build, FittingEngine
 from layerprobe.formats.opening import open_output
 from layerprobe.identity import signature
 from layerprobe.journal import Entry, Head, Journal
-from layerprobe.package_versions import versions
-from layerprobe.records import Batch, ExtractOptions, Failure, Finish, Provenance, TensorSpec
+from layerprobe.provenance import describe_run
+from layerprobe.records import Batch, ExtractOptions, Finish, Provenance, TensorSpec
+from layerprobe.refusals import without_refused
 from layerprobe.report import RunReport
 from layerprobe.resume import failures_of
 from layerprobe.run_statistics import RunStatistics
 from layerprobe.storing import Storing
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Collect, Engine, LoadedModel, Reader, Writer
+    from layerprobe.protocols import Collect, Engine, LoadedModel, Reader, RowStream, Writer
     from layerprobe.records import Array, WrittenBlock
     from layerprobe.statistics import LayerStatistics
 
-Progress = Callable[[int, int, int], None]
-"""Called with rows done, rows in all, and failed rows, after each batch."""
+Progress = Callable[[int, "int | None", int], None]
+"""Called with rows done, rows in all (None: not known), and failed rows, after each batch."""
 
 Stop = Callable[[], bool]
 """Whether the run shall end after the batch in hand."""
@@ -112,10 +119,6 @@ class Run:
         starts = range(0, len(self.feeds), self.engine.batch_size)
         return [start for start in starts if start not in self._done]
 
-    def do_only(self, starts: Iterable[int]) -> None:
-        """Leave all other batches to other processes."""
-        self._done = set(self.left) - set(starts)
-
     def leave_out(self, starts: Iterable[int]) -> None:
         """Compute no batches that begin with these rows."""
         self._done.update(starts)
@@ -142,10 +145,23 @@ class Run:
             StoppedError: `stop` said so.
             FailedRowsError: More rows failed than the options allow; the last batch of them is left undone.
         """
+        with closing(self.blocks(progress, stop)) as blocks:
+            for batch, block in blocks:
+                written = writer.write(batch.start, block)
+                if journal is not None:
+                    journal.add(Entry(written, batch.failures, batch.files))
+                    if journal.due:
+                        self.checkpoint(writer, journal)
+
+    def blocks(
+        self, progress: Progress | None, stop: Stop | None
+    ) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
+        """Give every batch that is not there yet, with what is stored of it; see `fill`."""
         self.failures.begin()
-        done = min(len(self._done) * self.engine.batch_size, len(self.feeds))
+        rows, size = self.feeds.rows, self.engine.batch_size
+        done = 0 if rows is None else min(len(self._done) * size, rows)
         if progress is not None:
-            progress(done, len(self.feeds), len(self.failures))
+            progress(done, rows, len(self.failures))
         with closing(self.computed()) as computed:
             for batch, results in computed:
                 self.failures.add(batch.failures)
@@ -154,17 +170,13 @@ class Run:
                 if self._statistics is not None:
                     self._statistics.add(block, batch.rows)
                 now = self._clock.add("reduce", now)
-                written = writer.write(batch.start, block)
-                if journal is not None:
-                    journal.add(Entry(written, batch.failures, batch.files))
-                    if journal.due:
-                        self.checkpoint(writer, journal)
+                yield batch, block
                 self._clock.add("write", now)
                 done += batch.size
                 if progress is not None:
-                    progress(done, len(self.feeds), len(self.failures))
-                if stop is not None and done < len(self.feeds) and stop():
-                    raise StoppedError(f"stopped after {done} of {len(self.feeds)} rows.")
+                    progress(done, rows, len(self.failures))
+                if stop is not None and done != rows and stop():
+                    raise StoppedError(f"stopped after {done} of {rows or 'an unknown number of'} rows.")
 
     def checkpoint(self, writer: Writer, journal: Journal) -> None:
         """Bring what was written to disk, and into the journal."""
@@ -176,7 +188,7 @@ class Run:
     @property
     def resumable(self) -> bool:
         """Whether a later run can do exactly what is left: of a model in a file, with nothing random."""
-        return bool(self._probed.path) and not self._how.training
+        return bool(self._probed.path) and not self._how.training and self.feeds.rows is not None
 
     @cached_property
     def signature(self) -> dict[str, Any]:
@@ -213,25 +225,11 @@ class Run:
                 raise
             if isinstance(error, ResourceError) and self.engine.at_once > 1:  # It has no other batch size.
                 raise
-            batch = self._without_refused(batch)
+            batch = without_refused(batch, self.engine)
             results = self.engine.run(batch.inputs) if batch.rows else {}
         pending.popleft()
         self._clock.add("compute", now)
         return batch, results
-
-    def _without_refused(self, batch: Batch) -> Batch:
-        reasons = refused(self.engine, batch.inputs, batch.rows)
-        failures = [
-            Failure(batch.start + place, self.keys[batch.start + place], _stage(error), str(error))
-            for place, error in reasons.items()
-        ]
-        kept = [number for number, place in enumerate(batch.rows) if place not in reasons]
-        return dataclasses.replace(
-            batch,
-            rows=[batch.rows[number] for number in kept],
-            inputs=tuple(column[kept] for column in batch.inputs),
-            failures=(*batch.failures, *failures),
-        )
 
     @cached_property
     def keys(self) -> list[str]:
@@ -250,6 +248,22 @@ class Run:
 
     def commit(self, writer: Writer, provenance: Provenance | None = None) -> None:
         """Give the output its name; raises AllInputsFailedError instead when there is nothing in it."""
+        self._check_not_empty()
+        now = time.perf_counter()
+        reasons = {failure.index: failure.reason for failure in self.failures}
+        writer.commit(reasons, provenance or self.provenance(), self.feeds.fields())
+        self._clock.add("write", now)
+
+    def finish(self, stream: RowStream) -> None:
+        """End the stream; raises AllInputsFailedError instead when there is nothing in it."""
+        self._check_not_empty()
+        now = time.perf_counter()
+        stream.commit(self.provenance())
+        self._clock.add("write", now)
+
+    def _check_not_empty(self) -> None:
+        if not len(self.feeds):
+            raise NoInputError("no images came: expected some in what is read as a stream.")
         # But a part of a larger whole is needed there, be it broken rows.
         if len(self.failures) == len(self.feeds) and self._how.shard is None:
             first = next(iter(self.failures))
@@ -259,10 +273,6 @@ class Run:
             raise AllInputsFailedError(
                 f"no input could be used, so nothing was written: {first.key!r}: {first.reason}{others}."
             )
-        now = time.perf_counter()
-        reasons = {failure.index: failure.reason for failure in self.failures}
-        writer.commit(reasons, provenance or self.provenance())
-        self._clock.add("write", now)
 
     def report(self, path: str) -> RunReport:
         """What was done, after `commit`."""
@@ -317,36 +327,13 @@ class Run:
 
     def provenance(self) -> Provenance:
         """Where the numbers come from."""
-        classes = {layer.address: layer.class_name for layer in self._probed.info.layers}
-        how = self.feeds.preprocessing
-        return Provenance(
-            model=self._probed.provenance(),
-            layers=[
-                {
-                    "name": spec.name,
-                    "layer": spec.layer,
-                    "class_name": classes.get(spec.layer, self._probed.info.class_name),
-                    "shape": list(spec.shape),
-                    "channel_axis": spec.channel_axis,
-                    "dtype": spec.dtype,
-                }
-                for spec in self.stored
-            ],
-            inputs={
-                "rows": len(self.feeds),
-                "part": self.feeds.part(self._how.shard),
-                "failed": len(self.failures),
-                "several_frames": self.feeds.animated,
-                "specs": [dataclasses.asdict(spec) for spec in self.feeds.specs],
-            },
-            preprocessing=None if how is None else dataclasses.asdict(how),
-            options=dataclasses.asdict(self._how),
-            engine={**self.engine.describe(), "batch_size": self.engine.at_once},
-            versions=versions(self.engine.describe()),
+        return describe_run(
+            self._probed,
+            self.feeds,
+            self.engine,
+            self.stored,
+            self._how,
+            failed=len(self.failures),
             started=self._started,
             run={"id": self._id, "signature": self.signature},
         )
-
-
-def _stage(error: LayerprobeError) -> Literal["compute", "memory"]:
-    return "memory" if isinstance(error, ResourceError) else "compute"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
+from layerprobe import registry
 from layerprobe.formats.opening import open_output
+from layerprobe.formats.streams import open_file_stream
 from layerprobe.protocols import Writer
 from layerprobe.records import Provenance, TensorSpec
+from layerprobe.row_texts import RowTexts
 
 ROWS = 7
 LAYERS = (
@@ -36,6 +40,46 @@ PROVENANCE = Provenance(
     versions={"numpy": np.__version__},
     started="2026-11-22T23:59:59+00:00",
 )
+
+
+FIELDS = ["", '{"label": "cat", "n": [1, 2.5, null]}', "", "{}", '{"x": "\\ud800\\n"}', "", ""]
+
+
+class InOrder:
+    """A stream, made and filled as a writer is."""
+
+    def __init__(
+        self, file_format: str, path: str, layers: Sequence[TensorSpec], paths: Sequence[str]
+    ) -> None:
+        self._stream = open_file_stream(path, file_format, layers, None)
+        self._paths = paths
+        self._blocks: list[tuple[int, Mapping[str, Any]]] = []
+
+    def write(self, start: int, activations: Mapping[str, Any]) -> None:
+        """Keep a block until it is known which of its rows failed."""
+        self._blocks.append((start, activations))
+
+    def commit(
+        self, failures: Mapping[int, str], provenance: Provenance, fields: Sequence[str] | None = None
+    ) -> None:
+        """Hand over all blocks."""
+        for start, activations in self._blocks:
+            rows = range(start, start + len(next(iter(activations.values()))))
+            reasons = {row - start: failures[row] for row in rows if row in failures}
+            said = ["" if fields is None else fields[row] for row in rows]
+            self._stream.append(RowTexts([self._paths[row] for row in rows], reasons, said), activations)
+        self._stream.commit(provenance)
+
+    def abort(self) -> None:
+        """Remove what was written."""
+        self._stream.abort()
+
+
+def writer_class_of(file_format: str) -> Any:
+    """What writes a format: called with a path, layers and paths."""
+    if file_format in registry.STREAMS:
+        return partial(InOrder, file_format)
+    return registry.find(registry.WRITERS, file_format, "format")
 
 
 def sample_values(rows: int = ROWS, seed: int = 0) -> dict[str, Any]:

@@ -17,9 +17,10 @@ FLOORS = [
     {"engine_check"},
     {"worker"},
     {"pipeline", "probe", "layer_listing", "merging"},
-    {"team"},
+    {"team", "pouring"},
     {"run"},
     {"resume"},
+    {"provenance", "refusals", "sizing"},
     {
         "batches",
         "fitting",
@@ -35,7 +36,7 @@ FLOORS = [
     {"loading", "journal", "failures"},
     {"modelfile", "taps", "sources", "decode", "preprocess", "presets", "prefetch", "reductions", "formats"},
     {"protocols", "report", "registry", "shards", "signatures"},
-    {"bottleneck", "errors", "records", "version"},
+    {"bottleneck", "errors", "records", "row_texts", "version"},
 ]
 """From the top down. A module may import from the floors below its own, and from its own room."""
 

@@ -17,7 +17,8 @@ from image_samples import every_format
 
 from layerprobe.errors import ResourceError, SampleError
 from layerprobe.sources import files
-from layerprobe.sources.files import FileSource, read_file
+from layerprobe.sources.file_source import FileSource
+from layerprobe.sources.files import read_file
 from layerprobe.sources.folder import images_in
 
 FILES = every_format()

@@ -75,7 +75,7 @@ class Memory:
     def write(self, start: int, activations: dict[str, np.ndarray]) -> None:
         self.blocks.append((start, dict(activations)))
 
-    def commit(self, failures: dict[int, str], provenance: object) -> None:
+    def commit(self, failures: dict[int, str], provenance: object, fields: object) -> None:
         self.failures, self.provenance = failures, provenance
 
     def whole(self, layer: str) -> np.ndarray:

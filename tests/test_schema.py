@@ -21,9 +21,9 @@ from layerprobe.formats.schema import (
     dump_record,
     is_intact,
     load_record,
-    outcomes,
     stored_dtype,
     stored_names,
+    text_columns,
 )
 
 ALL_RULES = pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_texts_and_objects_are_no_values() -> None:
 
 
 def test_every_row_has_an_outcome() -> None:
-    assert outcomes(3, {1: "broken"}) == {"status": ["ok", "failed", "ok"], "error": ["", "broken", ""]}
+    assert text_columns(3, {1: "broken"}) == {"status": ["ok", "failed", "ok"], "error": ["", "broken", ""]}
 
 
 def test_the_record_is_ascii_and_comes_back() -> None:

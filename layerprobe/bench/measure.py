@@ -18,7 +18,7 @@ from layerprobe.batches import batches, worker_threads
 from layerprobe.bench.advice import advise
 from layerprobe.bench.photos import make_photos
 from layerprobe.bottleneck import INPUT, bound_by
-from layerprobe.errors import AllInputsFailedError, UnavailableError
+from layerprobe.errors import AllInputsFailedError, UnavailableError, UsageError
 from layerprobe.feeds import Clock
 from layerprobe.formats.placement import check_target
 from layerprobe.pipeline import open_sources, prepare_run, read_options
@@ -106,7 +106,9 @@ class _Bench:
         self._run = self._prepared(how)
         self._load_seconds = time.perf_counter() - started
         self._workers = worker_threads(how)
-        self._rows = len(self._run.feeds)
+        if self._run.feeds.rows is None:
+            raise UsageError("bench goes through its inputs again and again: give images, not a stream.")
+        self._rows = self._run.feeds.rows
         self._batch = self._whole_batch()
         self._results = self._run.engine.run(self._batch.inputs)
         self._block = self._run.storing.block(self._batch, self._results)

@@ -75,6 +75,40 @@ def emit(text: str) -> None:
         raise click.exceptions.Exit(lost_stdout(error)) from None
 
 
+class DataPipe:
+    """Standard output, for bytes; that they could not be written ends the command, see `lost_stdout`."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, data: bytes) -> None:
+        """Write all of it, which may wait for the reader."""
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        except OSError as error:
+            raise click.exceptions.Exit(lost_stdout(error)) from None
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+
+@contextmanager
+def only_data_on_stdout() -> Iterator[DataPipe]:
+    """Give what takes data; meanwhile whatever else is printed, by a library say, goes nowhere."""
+    sys.stdout.flush()
+    original, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield DataPipe(original)
+    finally:
+        sys.stdout.flush()
+        os.dup2(original, 1)
+        os.close(nowhere)
+        os.close(original)
+
+
 def lost_stdout(error: OSError) -> int:
     """Say so, unless the reader went away, as `head` does; gives the exit code."""
     # What is still buffered would fail again when the interpreter exits.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import click
 from click.core import ParameterSource
 
 from layerprobe.bottleneck import WAITS
-from layerprobe.cli.console import emit, escape, only_our_own_lines, say
+from layerprobe.cli.console import emit, escape, only_data_on_stdout, only_our_own_lines, say
 from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
 from layerprobe.cli.progress import progress
 from layerprobe.cli.signals import stoppable
@@ -37,7 +38,16 @@ def _read_batch_size(ctx: click.Context, option: click.Parameter, text: str | No
     "-l", "--layer", "layers", multiple=True, metavar="NAME", help="Layer address or pattern; repeats."
 )
 @click.option(
-    "-o", "--output", type=click.Path(), help="x.npz, x.h5, or a folder. [default: after the input]"
+    "-o",
+    "--output",
+    type=click.Path(),
+    help="x.npz, x.h5, x.jsonl, x.tar, a folder, or - for stdout. [default: after the input]",
+)
+@click.option(
+    "--format",
+    "pipe_format",
+    type=click.Choice(["npz", "npy", "jsonl", "tar", "hdf5"]),
+    help="What -o - writes. [default: npz]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished output, if there is one.")
@@ -150,6 +160,7 @@ def extract(
     inputs: tuple[str, ...],
     layers: tuple[str, ...],
     output: str | None,
+    pipe_format: str | None,
     lists: tuple[str, ...],
     nul: bool,
     named: tuple[str, ...],
@@ -180,9 +191,10 @@ def extract(
     from layerprobe.records import ModelOptions
     from layerprobe.retrying import retry_failed as retry
 
+    _check_output(output, pipe_format, as_json)
     given = inputs or lists or named or retry_failed is None
     opened = _inputs(inputs, lists, nul, named, options["limit"]) if given else None
-    with only_our_own_lines(verbose):
+    with only_our_own_lines(verbose), only_data_on_stdout() if output == "-" else nullcontext() as pipe:
         needs = ModelOptions(read_custom(custom), weights, read_lambdas(lambdas), max_memory)
         if retry_failed is not None:
             own = {name: value for name, value in options.items() if _is_given(ctx, name)}
@@ -191,9 +203,10 @@ def extract(
             with progress(quiet or as_json) as update, stoppable() as stop:
                 report = run(
                     str(model),
-                    opened or (),
+                    () if opened is None else opened,
                     layers,
-                    output,
+                    output if pipe is None else cast("IO[bytes]", pipe),
+                    pipe_format=pipe_format or "npz",
                     custom_objects=needs.custom_objects,
                     weights=weights,
                     lambdas=needs.lambdas,
@@ -211,6 +224,17 @@ def extract(
 
 def _is_given(ctx: click.Context, option: str) -> bool:
     return ctx.get_parameter_source(option) is not ParameterSource.DEFAULT
+
+
+def _check_output(output: str | None, pipe_format: str | None, as_json: bool) -> None:
+    if output != "-":
+        if pipe_format is not None:
+            raise UsageError("--format is about `-o -`: of a file the suffix says it, as in -o NAME.jsonl.")
+        return
+    if as_json:
+        raise UsageError("--json and `-o -` both want standard output: leave one of them out.")
+    if pipe_format != "jsonl" and sys.stdout.isatty():
+        raise UsageError("it is no text for a terminal: give --format jsonl, or | what reads it, or > NAME.")
 
 
 def _inputs(

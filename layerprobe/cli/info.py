@@ -29,6 +29,7 @@ def info(output: str, as_json: bool) -> None:
                 {"name": name, "shape": list(reader[name].shape), "dtype": str(reader[name].dtype)}
                 for name in reader
             ],
+            "fields": sorted({name for fields in reader.fields or () for name in fields}),
             "errors": [
                 {"row": row, "path": path, "error": error}
                 for row, (path, error) in enumerate(zip(reader.paths, reader.error, strict=True))
@@ -54,6 +55,7 @@ def _text(summary: dict[str, Any]) -> str:
 
 def _lines(summary: dict[str, Any]) -> Iterator[str]:
     origin = summary["provenance"]
+    fields = ", ".join(summary["fields"])
     status = ", ".join(f"{count} {name}" for name, count in sorted(summary["status"].items(), reverse=True))
     yield _line(summary["path"], f"{summary['rows']} row{'s' * (summary['rows'] != 1)} ({status})")
     if part := origin["inputs"].get("part"):
@@ -63,6 +65,8 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
         yield _line(
             "layer", f"{stored['name']}  {tuple(stored['shape'])}  {stored['dtype']}  {_origin(layer)}"
         )
+    if fields:
+        yield _line("fields", fields)
     model = origin["model"]
     yield _line("model", f"{model['path']}  Keras {model['keras_version'] or '?'}  sha256 {model['sha256']}")
     yield _line("preprocessing", _preprocessing(origin["preprocessing"]))

@@ -10,9 +10,12 @@ from layerprobe.cli.console import is_terminal, say
 
 SECONDS_BETWEEN_LINES = 10
 
+Progress = Callable[[int, "int | None", int], None]
+"""Called with units done, in all (None: not known), and failed."""
+
 
 @contextmanager
-def progress(quiet: bool, unit: str = "rows") -> Iterator[Callable[[int, int, int], None] | None]:
+def progress(quiet: bool, unit: str = "rows") -> Iterator[Progress | None]:
     """Give the callback for a long call: units done, in all, failed. The bar is gone when it ends."""
     if quiet:
         yield None
@@ -24,7 +27,7 @@ def progress(quiet: bool, unit: str = "rows") -> Iterator[Callable[[int, int, in
 
 
 @contextmanager
-def _bar(unit: str) -> Iterator[Callable[[int, int, int], None]]:
+def _bar(unit: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -39,7 +42,7 @@ def _bar(unit: str) -> Iterator[Callable[[int, int, int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(unit, total=None, rate="", failed="")
 
-        def update(done: int, rows: int, failed: int) -> None:
+        def update(done: int, rows: int | None, failed: int) -> None:
             rate = pace.rate(done)
             told = f"[red]{failed} failed" if failed else ""
             bar.update(task, completed=done, total=rows, rate=f"{rate:.1f} {unit}/s", failed=told)
@@ -47,16 +50,18 @@ def _bar(unit: str) -> Iterator[Callable[[int, int, int], None]]:
         yield update
 
 
-def _lines(unit: str) -> Callable[[int, int, int], None]:
+def _lines(unit: str) -> Progress:
     pace = _Pace()
 
-    def update(done: int, rows: int, failed: int) -> None:
+    def update(done: int, rows: int | None, failed: int) -> None:
         rate = pace.rate(done)
         if not pace.due or not rate or done == rows:  # the closing line tells the end
             return
         pace.told()
         broken = f", {failed} failed" if failed else ""
-        say(f"{done} of {rows} {unit}, {rate:.1f} {unit}/s, {(rows - done) / rate:.0f} s left{broken}")
+        count = f"{done} {unit}" if rows is None else f"{done} of {rows} {unit}"
+        left = "" if rows is None else f", {(rows - done) / rate:.0f} s left"
+        say(f"{count}, {rate:.1f} {unit}/s{left}{broken}")
 
     return update
 

@@ -25,7 +25,14 @@ from layerprobe.formats.rows import (
     laid_out_differently,
     stored_layers,
 )
-from layerprobe.formats.schema import HDF5_NAMES, VERSION, VERSION_KEY, dump_record, outcomes, text_checksums
+from layerprobe.formats.schema import (
+    HDF5_NAMES,
+    VERSION,
+    VERSION_KEY,
+    dump_record,
+    text_checksums,
+    text_columns,
+)
 
 if TYPE_CHECKING:
     from layerprobe.records import Array, Provenance, TensorSpec, WrittenBlock
@@ -91,10 +98,12 @@ class HDF5Writer:
         """Bring what was written to disk."""
         self._file.sync()
 
-    def commit(self, failures: Mapping[int, str], provenance: Provenance) -> None:
+    def commit(
+        self, failures: Mapping[int, str], provenance: Provenance, fields: Sequence[str] | None = None
+    ) -> None:
         """Write the texts, and name the file."""
         self._blocks.finish()
-        columns = outcomes(self._blocks.rows, failures)
+        columns = text_columns(self._blocks.rows, failures, fields)
         checksums = {
             **self._blocks.checksums(),
             "texts": text_checksums({"paths": self._paths, **columns}),

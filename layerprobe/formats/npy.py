@@ -14,7 +14,7 @@ from layerprobe.formats.placement import FOLDER_RECORD
 from layerprobe.formats.places import RowPlaces
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
-from layerprobe.formats.schema import FOLDER_NAMES, dump_record, outcomes, text_checksums
+from layerprobe.formats.schema import FOLDER_NAMES, dump_record, text_checksums, text_columns
 
 if TYPE_CHECKING:
     from layerprobe.records import Array, Provenance, TensorSpec, WrittenBlock
@@ -76,10 +76,12 @@ class NpyWriter:
         """Bring what was written to disk."""
         self._folder.sync()
 
-    def commit(self, failures: Mapping[int, str], provenance: Provenance) -> None:
+    def commit(
+        self, failures: Mapping[int, str], provenance: Provenance, fields: Sequence[str] | None = None
+    ) -> None:
         """Write the texts, and name the folder."""
         self._blocks.finish()
-        columns = outcomes(self._blocks.rows, failures)
+        columns = text_columns(self._blocks.rows, failures, fields)
         checksums = {
             **self._blocks.checksums(),
             "texts": text_checksums({"paths": self._paths, **columns}),
@@ -155,7 +157,8 @@ class NpyReader(OutputReader):
 
     def faults(self) -> Iterator[str]:
         """Compare the header and the length of every file, and look for others."""
-        names = {f"{name}.npy" for name in [*self._stored.values(), "paths", "status", "error"]}
+        columns = ["paths", "status", "error", *([] if self.fields is None else ["fields"])]
+        names = {f"{name}.npy" for name in [*self._stored.values(), *columns]}
         for name in sorted(names):
             with reporting_damage(self.path), self._open(name) as file:
                 shape, dtype = read_npy_header(file)

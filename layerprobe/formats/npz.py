@@ -21,7 +21,7 @@ from layerprobe.formats.pending import PendingFile
 from layerprobe.formats.places import RowPlaces
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
-from layerprobe.formats.schema import NPZ_NAMES, dump_record, outcomes, text_checksums
+from layerprobe.formats.schema import NPZ_NAMES, dump_record, text_checksums, text_columns
 from layerprobe.formats.zip64 import DEFLATED, Member, central_directory, local_header
 
 if TYPE_CHECKING:
@@ -87,10 +87,12 @@ class NpzWriter:
         """Bring what was written to disk."""
         self._file.sync()
 
-    def commit(self, failures: Mapping[int, str], provenance: Provenance) -> None:
+    def commit(
+        self, failures: Mapping[int, str], provenance: Provenance, fields: Sequence[str] | None = None
+    ) -> None:
         """Write the texts and what makes the file an archive, and name it."""
         self._count_checksums()
-        columns = outcomes(self._blocks.rows, failures)
+        columns = text_columns(self._blocks.rows, failures, fields)
         checksums = {
             **self._blocks.checksums(),
             "texts": text_checksums({"paths": self._paths, **columns}),

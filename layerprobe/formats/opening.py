@@ -12,18 +12,24 @@ from layerprobe.errors import AccessError, NoInputError, OutputFormatError
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader
 
-_SIGNATURES = {b"\x89HDF\r\n\x1a\n": "hdf5", b"PK\x03\x04": "npz"}
+_SIGNATURES = {
+    "hdf5": (0, b"\x89HDF\r\n\x1a\n"),
+    "jsonl": (0, b'{"path": '),
+    "npz": (0, b"PK\x03\x04"),
+    "tar": (257, b"ustar"),
+}
+"""Format -> the bytes that tell it, and where they stand."""
 
 
 def open_output(path: str | os.PathLike[str]) -> Reader:
     """Open what `extract` wrote, lazily and in the same way for every format.
 
     Args:
-        path: Of an `.npz` or HDF5 file, whatever its name, or of a folder of `.npy` files.
+        path: Of an HDF5, `.npz`, `.jsonl` or `.tar` file, whatever its name, or of a folder of `.npy` files.
 
     Returns:
         A mapping from layer name to an (N, ...) array of which only what is used is read, with `paths`,
-        `status`, `error` and `provenance`; also a context manager.
+        `status`, `error`, `fields` and `provenance`; also a context manager.
 
     Raises:
         NoInputError: There is nothing called that.
@@ -52,11 +58,10 @@ def _recognise(path: str) -> str:
     if not stat.S_ISREG(mode):
         raise OutputFormatError(f"{path!r} is no regular file: expected an output of layerprobe.")
     with open(path, "rb") as file:
-        start = file.read(8)
-    for signature, file_format in _SIGNATURES.items():
-        if start.startswith(signature):
+        start = file.read(262)
+    for file_format, (place, signature) in _SIGNATURES.items():
+        if start.startswith(signature, place):
             return file_format
-    found = (
-        "it is empty" if not start else f"expected HDF5, .npz or a folder of .npy files, it begins {start!r}"
-    )
+    expected = "HDF5, .npz, .jsonl, .tar or a folder of .npy files"
+    found = "it is empty" if not start else f"expected {expected}, it begins {start[:8]!r}"
     raise OutputFormatError(f"{path!r} is no output of layerprobe: {found}.")

@@ -74,7 +74,7 @@ def _check_replaceable_folder(path: str, mode: int) -> None:
         raise OutputError(
             f"folder {path!r} was not written by layerprobe and is not replaced: give -o for another name."
         ) from error
-    ours = {f"{name}.npy" for name in (*arrays.values(), "paths", "status", "error")}
+    ours = {f"{name}.npy" for name in (*arrays.values(), "paths", "status", "error", "fields")}
     if others := sorted(names - ours - {FOLDER_RECORD}):
         raise OutputError(
             f"folder {path!r} is not replaced, for {others[0]!r} in it is not layerprobe's: move that away."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import struct
 import zipfile
@@ -99,6 +100,17 @@ class OutputReader:
     def error(self) -> list[str]:
         """The reason for each failed row, "" for the others."""
         return self._column("error")
+
+    @cached_property
+    def fields(self) -> list[dict[str, Any]] | None:
+        """What the list of inputs said of each row beside its path; None: nothing of any."""
+        self._check_open()
+        with reporting_damage(self.path):
+            try:
+                texts = self._texts("fields")
+            except (KeyError, FileNotFoundError):
+                return None
+            return [dict(json.loads(text)) if text else {} for text in texts]
 
     def _column(self, name: str) -> list[str]:
         self._check_open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left, insort
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ import numpy as np
 from zlib_ng import zlib_ng
 
 from layerprobe.errors import ResumeError
-from layerprobe.formats.schema import NameRules, stored_dtype, stored_names
+from layerprobe.formats.schema import NameRules, stored_dtype, stored_names, text_checksums, text_columns
 from layerprobe.records import WrittenBlock
 
 if TYPE_CHECKING:
     from layerprobe.records import Array, TensorSpec
+    from layerprobe.row_texts import RowTexts
 
 
 CHECKED_PARTS = 1000
@@ -123,7 +125,7 @@ class RowBlocks:
         Raises:
             ValueError: The block is not what was announced, or some of its rows came before.
         """
-        arrays = [_checked(layer, activations[layer.layer]) for layer in self.layers]
+        arrays = [checked(layer, activations[layer.layer]) for layer in self.layers]
         counts = {len(array) for array in arrays}
         if len(counts) > 1:
             raise ValueError(f"as many rows of every layer were announced, {sorted(counts)} came")
@@ -169,7 +171,7 @@ class RowBlocks:
                     parts.append(checksum)
                 else:
                     size = (block.stop - block.start) * layer.row_bytes
-                    parts[-1] = zlib_ng.crc32_combine(parts[-1], checksum, size)
+                    parts[-1] = combined(parts[-1], checksum, size)
         return {"rows": starts, "crc32": found}
 
     def finish(self) -> list[WrittenBlock]:
@@ -180,12 +182,40 @@ class RowBlocks:
         return self._blocks
 
 
+class StreamedBlocks:
+    """The checksums of rows that come one after the other, with their texts."""
+
+    def __init__(self, layers: Sequence[StoredLayer]) -> None:
+        self._blocks = RowBlocks(layers, sys.maxsize)
+        self._columns: dict[str, list[str]] = {"paths": [], "status": [], "error": []}
+
+    def add(self, texts: RowTexts, activations: Mapping[str, Array]) -> dict[str, Array]:
+        """Take the next rows; gives their arrays as they will be stored. Raises ValueError."""
+        rows = len(texts.keys)
+        arrays = {layer.layer: checked(layer, activations[layer.layer]) for layer in self._blocks.layers}
+        self._blocks.write(len(self._columns["paths"]), arrays, lambda *_: None)
+        self._columns["paths"] += texts.keys
+        for name, column in text_columns(rows, texts.reasons).items():
+            self._columns[name] += column
+        return arrays
+
+    def checksums(self) -> dict[str, Any]:
+        """As `dump_record` takes them."""
+        self._blocks.rows = len(self._columns["paths"])
+        return {**self._blocks.checksums(), "texts": text_checksums(self._columns)}
+
+
+def combined(first: int, second: int, size: int) -> int:
+    """Give the CRC-32 of two parts together from those of each, and the size of the second in bytes."""
+    return zlib_ng.crc32_combine(first, second, size)
+
+
 def _start(block: WrittenBlock) -> int:
     return block.start
 
 
-def _checked(layer: StoredLayer, array: Array) -> Array:
-    """Give a block's array as it will be stored."""
+def checked(layer: StoredLayer, array: Array) -> Array:
+    """Give a block's (n, ...) array as it will be stored. Raises ValueError when it is another one."""
     if array.shape[1:] != layer.shape[1:] or not array.ndim:
         raise ValueError(f"{layer.layer!r}: rows of {layer.shape[1:]} were announced, {array.shape[1:]} came")
     if array.dtype.name not in (layer.dtype.name, layer.given):

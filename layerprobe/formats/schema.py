@@ -1,8 +1,9 @@
 """What every output holds, whatever its format.
 
 One array of shape (N, ...) for each layer; `paths`, `status` ("ok" or "failed") and `error` ("" when ok), one
-text for each of the N rows; and `provenance`, one JSON text: a `Provenance`, the version of this schema, and
-under which name each layer's array is stored.
+text for each of the N rows; `fields`, the JSON text of an object for each row, where the list of inputs said
+more than paths; and `provenance`, one JSON text: a `Provenance`, the version of this schema, and under which
+name each layer's array is stored.
 
 A layer may have any name; a format may not hold it. `stored_names` keeps names that are harmless and writes
 what is not as URLs do ("a/b" -> "a%2Fb"), so that `urllib.parse.unquote` reads them. "%" alone stands for the
@@ -29,7 +30,7 @@ VERSION = 1
 VERSION_KEY = "layerprobe_format"
 
 _NEVER = r"[%\x00-\x1f\x7f-\x9f\ud800-\udfff]"
-_RESERVED = r"\A(?:e(?=rror\Z)|p(?=aths\Z|rovenance\Z)|s(?=tatus\Z))"
+_RESERVED = r"\A(?:e(?=rror\Z)|f(?=ields\Z)|p(?=aths\Z|rovenance\Z)|s(?=tatus\Z))"
 _DEVICE = r"\A(?:a(?=ux(?![^.]))|c(?=(?:on|om\d)(?![^.]))|l(?=pt\d(?![^.]))|n(?=ul(?![^.]))|p(?=rn(?![^.])))"
 
 
@@ -57,6 +58,10 @@ FOLDER_NAMES = NameRules(
     240,
     folds_case=True,
 )
+# Members of tar files become files too, and their names begin with a key.
+MEMBER_NAMES = NameRules(FOLDER_NAMES.unsafe, 120)
+# Readers of WebDataset split at the first "."; "~" would take another row's number.
+KEY_NAMES = NameRules(re.compile(rf"{_NEVER}|[/\\.~]"), 100)
 
 
 def stored_names(layers: Sequence[str], rules: NameRules) -> dict[str, str]:
@@ -110,12 +115,15 @@ def stored_dtype(name: str, layer: str) -> np.dtype[Any]:
     return dtype.newbyteorder("<")
 
 
-def outcomes(rows: int, failures: Mapping[int, str]) -> dict[str, list[str]]:
-    """Say how each of the N rows fared: the texts of `status` and `error`."""
-    return {
+def text_columns(
+    rows: int, failures: Mapping[int, str], fields: Sequence[str] | None = None
+) -> dict[str, list[str]]:
+    """Say how each of the N rows fared, `status` and `error`, and what is known of it, `fields` if any is."""
+    columns = {
         "status": ["failed" if row in failures else "ok" for row in range(rows)],
         "error": [failures.get(row, "") for row in range(rows)],
     }
+    return columns if fields is None else columns | {"fields": list(fields)}
 
 
 def dump_record(arrays: Mapping[str, str], provenance: Provenance, checksums: Mapping[str, Any]) -> str:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import BinaryIO, Protocol
 
 from layerprobe.errors import ResourceError, SampleError
-from layerprobe.records import Sample
 
 MAX_BYTES = 2**30
 """A larger file is refused: no image that could be decoded is that large."""
@@ -36,30 +34,6 @@ class Readable(Protocol):
     def read(self) -> bytes:
         """Its bytes; raises SampleError."""
         ...
-
-
-class FileSource:
-    """One sample for each file, in order.
-
-    Args:
-        files: Paths, undecodable bytes as lone surrogates (`os.fsdecode`), and what is within files; what is
-            there twice is two rows.
-    """
-
-    kind = "images"
-
-    def __init__(self, files: Sequence[str | Readable]) -> None:
-        self._files = files
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __iter__(self) -> Iterator[Sample]:
-        for index, file in enumerate(self._files):
-            if isinstance(file, str):
-                yield Sample(index, file, partial(read_file, file), file)
-            else:
-                yield Sample(index, file.key, file.read, file.archive)
 
 
 def read_file(path: str) -> bytes:

@@ -83,13 +83,13 @@ def _images(path: str, archive: tarfile.TarFile, descriptor: int) -> Iterator[Ta
     while (info := _next(archive)) is not None:
         member = TarMember(path, info.name, info.offset_data, info.size)
         if info.issym() or info.islnk() or info.issparse():
-            if not _hidden(info.name) and _called_like_an_image(info.name):
+            if not hidden(info.name) and called_like_an_image(info.name):
                 yield replace(member, fault="a link or a sparse file within the tar file, which is not read")
             continue
         if not info.isfile():
             continue
         cut = member.offset + member.size > size
-        if cut or (not _hidden(info.name) and _is_image(member, descriptor)):
+        if cut or (not hidden(info.name) and _is_image(member, descriptor)):
             yield member
         if cut:
             return
@@ -105,16 +105,18 @@ def _next(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
     return info
 
 
-def _hidden(name: str) -> bool:
+def hidden(name: str) -> bool:
+    """Whether a member is one of those that folders and tar files are full of, and no image of the user's."""
     base = name.rsplit("/", 1)[-1]
     return base.startswith(".") or base.lower() == "thumbs.db"
 
 
-def _called_like_an_image(name: str) -> bool:
+def called_like_an_image(name: str) -> bool:
+    """Whether a member has the suffix of an image."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def _is_image(member: TarMember, descriptor: int) -> bool:
-    if _called_like_an_image(member.name):
+    if called_like_an_image(member.name):
         return True
     return image_format(os.pread(descriptor, min(HEAD, member.size), member.offset)) is not None

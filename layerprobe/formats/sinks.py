@@ -1,0 +1,74 @@
+"""Where the bytes of a stream of rows go, from the first to the last: a file, or what somebody else reads."""
+
+from __future__ import annotations
+
+from typing import IO, Protocol
+
+from layerprobe.formats.pending import PendingFile
+
+
+class Sink(Protocol):
+    """Takes bytes in their order."""
+
+    keeps: bool
+    """Whether they stay: a file is opened again later, and must say where its numbers come from."""
+
+    def write(self, data: bytes) -> None:
+        """Take bytes. Raises WriteError, or what the other end of a pipe makes of it."""
+        ...
+
+    def commit(self) -> None:
+        """Say that these were all."""
+        ...
+
+    def abort(self) -> None:
+        """Remove what can be removed; a second call, or one after `commit`, does nothing."""
+        ...
+
+
+class FileSink:
+    """A file, which has its name when it is complete; see `PendingFile`.
+
+    Args:
+        path: Of the file.
+        file_format: A name in `registry.STREAMS`.
+    """
+
+    keeps = True
+
+    def __init__(self, path: str, file_format: str) -> None:
+        self._file = PendingFile(path, file_format)
+        self._end = 0
+
+    def write(self, data: bytes) -> None:
+        """Put bytes after those that came before. Raises WriteError."""
+        self._file.write(self._end, data)
+        self._end += len(data)
+
+    def commit(self) -> None:
+        """Bring the bytes to disk and give the file its name. Raises WriteError."""
+        self._file.commit()
+
+    def abort(self) -> None:
+        """Remove the file, unless it has its name."""
+        self._file.abort()
+
+
+class PipeSink:
+    """A file object of the caller's, such as standard output; whatever it raises is the caller's too."""
+
+    keeps = False
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def write(self, data: bytes) -> None:
+        """Pass bytes on at once: what reads them may wait for every row."""
+        self._file.write(data)
+        self._file.flush()
+
+    def commit(self) -> None:
+        """All bytes were passed on already."""
+
+    def abort(self) -> None:
+        """Nothing can be taken back."""

@@ -1,0 +1,69 @@
+"""Where the numbers of an output come from, as far as a run knows it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from layerprobe.feeds import Feeds
+from layerprobe.package_versions import versions
+from layerprobe.records import ExtractOptions, Provenance, TensorSpec
+
+if TYPE_CHECKING:
+    from layerprobe.fitting import FittingEngine
+    from layerprobe.protocols import LoadedModel
+
+
+def describe_run(
+    probed: LoadedModel,
+    feeds: Feeds,
+    engine: FittingEngine,
+    stored: Sequence[TensorSpec],
+    how: ExtractOptions,
+    *,
+    failed: int,
+    started: str,
+    run: Mapping[str, Any],
+) -> Provenance:
+    """Describe a run that has ended.
+
+    Args:
+        probed: The model.
+        feeds: Its inputs.
+        engine: What computed.
+        stored: What is stored of each layer.
+        how: The user's options.
+        failed: How many rows failed.
+        started: UTC, ISO 8601.
+        run: Its id and signature.
+    """
+    classes = {layer.address: layer.class_name for layer in probed.info.layers}
+    preprocessing = feeds.preprocessing
+    return Provenance(
+        model=probed.provenance(),
+        layers=[
+            {
+                "name": spec.name,
+                "layer": spec.layer,
+                "class_name": classes.get(spec.layer, probed.info.class_name),
+                "shape": list(spec.shape),
+                "channel_axis": spec.channel_axis,
+                "dtype": spec.dtype,
+            }
+            for spec in stored
+        ],
+        inputs={
+            "rows": len(feeds),
+            "part": feeds.part(how.shard),
+            "failed": failed,
+            "several_frames": feeds.animated,
+            "specs": [dataclasses.asdict(spec) for spec in feeds.specs],
+        },
+        preprocessing=None if preprocessing is None else dataclasses.asdict(preprocessing),
+        options=dataclasses.asdict(how),
+        engine={**engine.describe(), "batch_size": engine.at_once},
+        versions=versions(engine.describe()),
+        started=started,
+        run=run,
+    )
