@@ -9,15 +9,17 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from layerprobe import registry
 from layerprobe.errors import MergeError, NoInputError, OutputError, UsageError
 from layerprobe.formats.opening import open_output
 from layerprobe.formats.placement import check_target, journal_name, unfinished_name
+from layerprobe.formats.rows import combined
 from layerprobe.journal import Journal, difference
 from layerprobe.plan import check_not_an_input, choose_output
-from layerprobe.records import Provenance, TensorSpec
+from layerprobe.records import Provenance, TensorSpec, WrittenBlock
 from layerprobe.shards import parse_shard, rows_of
 
 if TYPE_CHECKING:
@@ -261,14 +263,35 @@ def _specs(part: Part) -> list[TensorSpec]:
 
 
 def _copied(part: Part, reader: Reader, writer: Writer) -> Iterator[int]:
-    """Copy one part, block by block; gives the row after each."""
-    row_bytes = sum(reader[name][:1].nbytes for name in reader)
-    step = max(1, BLOCK_BYTES // max(1, row_bytes))
-    for start in range(0, len(part.rows), step):
-        # Mapped anew for each block: what stays mapped counts as memory of this process.
-        block = {name: reader[name][start : start + step] for name in reader}
-        written = writer.write(part.rows.start + start, block)
-        yield written.stop
+    """Copy one part, block by block, and see that it is what was written; gives the row after each block."""
+    sizes = {name: reader[name][:1].nbytes for name in reader}
+    step = max(1, BLOCK_BYTES // max(1, sum(sizes.values())))
+    for block in _recorded(part, reader):
+        found = dict.fromkeys(reader, 0)
+        for start in range(block.start, block.stop, step):
+            stop = min(start + step, block.stop)
+            # Mapped anew each time: what stays mapped counts as memory of this process.
+            rows = {name: reader[name][start:stop] for name in reader}
+            written = writer.write(part.rows.start + start, rows)
+            for name, size in sizes.items():
+                checksum = written.checksums[name]
+                found[name] = combined(found[name], checksum, (stop - start) * size)
+            yield written.stop
+        if block.checksums and found != block.checksums:
+            raise MergeError(
+                f"part {part.path!r} is damaged, its rows {block.start} to {block.stop - 1} are not what was "
+                "written (CRC-32): extract it again."
+            )
+
+
+def _recorded(part: Part, reader: Reader) -> Iterator[WrittenBlock]:
+    """Give the blocks of a part of which it records checksums; one without any, where it has none."""
+    if reader.checksums is None:
+        yield WrittenBlock(0, len(part.rows), {})
+        return
+    starts = reader.checksums["rows"]
+    for number, (start, stop) in enumerate(pairwise([*starts, len(part.rows)])):
+        yield WrittenBlock(start, stop, {name: reader.checksums["crc32"][name][number] for name in reader})
 
 
 def joined_provenance(parts: Sequence[Part], failed: int) -> Provenance:

@@ -222,10 +222,6 @@ class Functions(Protocol):
         ...
 
 
-Reduction = Callable[[Any, int, Functions], Any]
-"""(B, ...) activations, the channel axis of one row, and what computes -> (B, ...)."""
-
-
 class Writer(Protocol):
     """Where activations go. Nothing stands under the output's name until `commit`.
 

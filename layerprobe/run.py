@@ -119,10 +119,6 @@ class Run:
         starts = range(0, len(self.feeds), self.engine.batch_size)
         return [start for start in starts if start not in self._done]
 
-    def do_only(self, starts: Iterable[int]) -> None:
-        """Leave all other batches to other processes."""
-        self._done = set(self.left) - set(starts)
-
     def leave_out(self, starts: Iterable[int]) -> None:
         """Compute no batches that begin with these rows."""
         self._done.update(starts)

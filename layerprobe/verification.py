@@ -81,7 +81,8 @@ def _unfinished(path: str) -> str | None:
     if found is None:
         return None
     head, ranges = found
-    rows = head.signature.get("number_of_inputs")
+    first, last = head.signature.get("rows", (0, None))
+    rows = None if last is None else last - first
     told = f"an output is unfinished: {_covered(ranges)} rows are on disk"
     if not isinstance(rows, int):
         return f"{told}; go on with --resume"
@@ -130,7 +131,10 @@ class _Checking:
                 self.problems.append(f"layer {name!r}: its checksums cannot be understood: {error}")
 
     def _record(self) -> None:
-        if self._reader.intact is False:
+        # A record with checksums has one of itself, be it that this is what was damaged.
+        if self._reader.intact is False or (
+            self._reader.intact is None and self._reader.checksums is not None
+        ):
             self.problems.append("its provenance is not what was written (CRC-32)")
         if self._reader.checksums is None:
             self.notes.append("an earlier version wrote it, without checksums: its values cannot be verified")

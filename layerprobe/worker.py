@@ -14,14 +14,12 @@ import traceback
 from contextlib import closing
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from layerprobe.feeds import Clock
-    from layerprobe.journal import Entry, Journal
     from layerprobe.probed_model import ProbedModel
-    from layerprobe.protocols import Writer
-    from layerprobe.remote import Described, Job
+    from layerprobe.remote import Counts, Described, Job
     from layerprobe.run import Run
 
 
@@ -59,8 +57,10 @@ def _work(connection: Connection, received: SimpleQueue[Any]) -> None:
     from layerprobe.engines.cache import user_cache
     from layerprobe.feeds import Clock
     from layerprobe.formats.places import PlacedRows
+    from layerprobe.journal import Entry
     from layerprobe.pipeline import prepare_run
     from layerprobe.probed_model import ProbedModel
+    from layerprobe.remote import Written
     from layerprobe.request import open_sources
 
     job: Job = _next(received)
@@ -70,10 +70,12 @@ def _work(connection: Connection, received: SimpleQueue[Any]) -> None:
         run = prepare_run(probed, open_sources(job.inputs, how.limit), how, clock)
         connection.send(describe(probed, run))
         task = _next(received)
-        run.do_only(task.starts)
-        rows, reporter = PlacedRows(task.places), _Reporter(connection, run, clock)
-        # Of a writer and a journal a run needs no more to put rows at their places than these two have.
-        run.fill(cast("Writer", rows), journal=cast("Journal", reporter))
+        run.leave_out(set(run.left).difference(task.starts))
+        rows = PlacedRows(task.places)
+        with closing(run.blocks(None, None)) as blocks:
+            for batch, block in blocks:
+                written = rows.write(batch.start, block)
+                connection.send(Written(Entry(written, batch.failures, batch.files), count(run, clock)))
     connection.send(None)
 
 
@@ -103,26 +105,17 @@ def describe(probed: ProbedModel, run: Run) -> Described:
     )
 
 
-class _Reporter:
-    """Stands where a run's journal does: what would be noted is told."""
+def count(run: Run, clock: Clock) -> Counts:
+    """Say what was counted so far."""
+    from layerprobe.remote import Counts
 
-    due = False
-
-    def __init__(self, connection: Connection, run: Run, clock: Clock) -> None:
-        self._connection, self._run, self._clock = connection, run, clock
-
-    def add(self, entry: Entry) -> None:
-        """Tell that a batch stands at its place."""
-        from layerprobe.remote import Counts, Written
-
-        counts = Counts(
-            self._run.feeds.animated,
-            dict(self._run.storing.overflows),
-            dict(self._clock.seconds),
-            self._run.engine.describe(),
-            self._run.engine.at_once,
-        )
-        self._connection.send(Written(entry, counts))
+    return Counts(
+        run.feeds.animated,
+        dict(run.storing.overflows),
+        dict(clock.seconds),
+        run.engine.describe(),
+        run.engine.at_once,
+    )
 
 
 def _portable(error: BaseException) -> Exception:

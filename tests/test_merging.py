@@ -25,6 +25,7 @@ import layerprobe
 from layerprobe.errors import MergeError, NoInputError, OutputError, StoppedError, UsageError, WriteError
 from layerprobe.formats import pending
 from layerprobe.formats.opening import open_output
+from layerprobe.verification import verify
 
 SHARDS = 8
 
@@ -187,6 +188,30 @@ def test_a_failed_merge_leaves_what_was_there(
         layerprobe.merge(tmp_path / name, parts, overwrite=True)
     assert contents(tmp_path / name) == before
     assert not [left for left in os.listdir(tmp_path) if left.startswith(".")]
+
+
+@pytest.mark.parametrize("damaged", [0, 1, 2], ids=["hdf5", "npy", "npz"])
+def test_a_part_that_is_no_longer_what_was_written_is_named(
+    parts: list[Path], tmp_path: Path, damaged: int
+) -> None:
+    part = parts[damaged]
+    with open_output(part) as reader:
+        value = np.asarray(reader["block/map"])[4].tobytes()
+    file = part / "block%2Fmap.npy" if part.is_dir() else part
+    data = file.read_bytes()
+    assert data.count(value) == 1
+    file.write_bytes(data.replace(value, value[::-1]))
+    message = rf"part {str(part)!r} is damaged, its rows 3 to 5 are not what was written"
+    with pytest.raises(MergeError, match=message):
+        layerprobe.merge(tmp_path / "out.h5", parts)
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_the_whole_can_be_verified(parts: list[Path], tmp_path: Path) -> None:
+    layerprobe.merge(tmp_path / "out.h5", parts)
+    found = verify(tmp_path / "out.h5")
+    assert (found.rows, found.failed, found.problems) == (ROWS, len(BROKEN), ())
+    assert found.checksums > SHARDS
 
 
 def test_parts_are_no_output(parts: list[Path]) -> None:

@@ -156,6 +156,13 @@ def test_a_file_that_is_cut_short_or_goes_on_is_noticed(output: Path) -> None:
         assert verify(output).problems
 
 
+def test_a_bit_in_the_name_of_the_last_checksum_is_noticed(tmp_path: Path, inputs: list[str]) -> None:
+    extract(inputs[:3], tmp_path / "out")
+    record = tmp_path / "out" / "provenance.json"
+    flip(record, record.read_bytes().rindex(b'"crc32"') + 1)
+    assert "its provenance is not what was written (CRC-32)" in verify(tmp_path / "out").problems
+
+
 def edit(output: Path, name: str, row: int, value: float) -> None:
     """Change one row, as a later program would that writes with h5py."""
     with h5py.File(output, "r+") as file:
@@ -211,6 +218,14 @@ def test_of_an_unfinished_output_the_missing_rows_are_named(tmp_path: Path, inpu
     assert sorted(os.listdir(tmp_path)) == ["out.h5"]
     with pytest.raises(NoInputError):
         verify(tmp_path / "nothing.h5")
+
+
+def test_of_an_unfinished_shard_its_own_rows_count(tmp_path: Path, inputs: list[str]) -> None:
+    with pytest.raises(StoppedError):
+        extract(inputs, tmp_path / "out.h5", shard="2/2", stop=lambda: True)
+    assert verify(tmp_path / "out.h5").problems == (
+        "an output is unfinished: 10 rows are on disk, of 30; missing: 10 to 29; go on with --resume",
+    )
 
 
 def test_a_resumed_output_has_the_checksums_of_an_uninterrupted_one(output: Path, inputs: list[str]) -> None:

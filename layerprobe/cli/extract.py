@@ -203,7 +203,7 @@ def extract(
             with progress(quiet or as_json) as update, stoppable() as stop:
                 report = run(
                     str(model),
-                    opened or (),
+                    () if opened is None else opened,
                     layers,
                     output if pipe is None else cast("IO[bytes]", pipe),
                     pipe_format=pipe_format or "npz",

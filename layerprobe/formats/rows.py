@@ -171,7 +171,7 @@ class RowBlocks:
                     parts.append(checksum)
                 else:
                     size = (block.stop - block.start) * layer.row_bytes
-                    parts[-1] = zlib_ng.crc32_combine(parts[-1], checksum, size)
+                    parts[-1] = combined(parts[-1], checksum, size)
         return {"rows": starts, "crc32": found}
 
     def finish(self) -> list[WrittenBlock]:
@@ -203,6 +203,11 @@ class StreamedBlocks:
         """As `dump_record` takes them."""
         self._blocks.rows = len(self._columns["paths"])
         return {**self._blocks.checksums(), "texts": text_checksums(self._columns)}
+
+
+def combined(first: int, second: int, size: int) -> int:
+    """Give the CRC-32 of two parts together from those of each, and the size of the second in bytes."""
+    return zlib_ng.crc32_combine(first, second, size)
 
 
 def _start(block: WrittenBlock) -> int:
