@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from layerprobe.loading.build import load_model
     from layerprobe.merging import merge
     from layerprobe.pipeline import extract
+    from layerprobe.planning import dry_run
     from layerprobe.probe import Probe
     from layerprobe.similarity import compare
     from layerprobe.statistics import output_statistics
@@ -25,6 +26,7 @@ __all__ = [
     "Probe",
     "__version__",
     "compare",
+    "dry_run",
     "extract",
     "function",
     "layers",
@@ -40,6 +42,7 @@ _PUBLIC = {
     "LayerprobeError": "layerprobe.errors:LayerprobeError",
     "Probe": "layerprobe.probe:Probe",
     "compare": "layerprobe.similarity:compare",
+    "dry_run": "layerprobe.planning:dry_run",
     "extract": "layerprobe.pipeline:extract",
     "function": "layerprobe.backend_function:function",
     "layers": "layerprobe.layer_listing:layers",

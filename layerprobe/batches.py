@@ -36,7 +36,7 @@ def batches(feeds: Feeds, size: int, workers: int, done: Container[int] = ()) ->
         Batches whose `inputs` stay as they are until the second batch after has been asked for.
     """
     window = max(size, workers)
-    needed = 2 + -(-window // size)
+    needed = batches_ahead(size, workers)
     if feeds.rows is not None:
         needed = min(needed, sum(start not in done for start in range(0, feeds.rows, size)))
     buffers = [feeds.empty(size) for _ in range(needed)]
@@ -58,6 +58,11 @@ def batches(feeds: Feeds, size: int, workers: int, done: Container[int] = ()) ->
         while taken := list(itertools.islice(outcomes, size)):
             yield _batch(next(starts), taken, buffers[number % len(buffers)])
             number += 1
+
+
+def batches_ahead(size: int, workers: int) -> int:
+    """How many batches of inputs are in memory at most: one computed, one waiting, and those being filled."""
+    return 2 + -(-max(size, workers) // size)
 
 
 def worker_threads(how: ExtractOptions) -> int:

@@ -192,3 +192,20 @@ def choose_batch_size(
     most = max(1, BATCH_BYTES // row_bytes) if row_bytes else usual
     half = usual if rows is None else -(-rows // 2)
     return max(1, min(half, usual, most))
+
+
+def why_batch_size(
+    options: ExtractOptions, fixed: int | None, usual: int, chosen: int, row_bytes: int
+) -> str:
+    """Say why `choose_batch_size` chose as it did, from its arguments."""
+    if fixed is not None:
+        return "the model was built for it"
+    if options.batch_size == "auto":
+        return "others are measured before the first batch"
+    if options.batch_size is not None:
+        return "asked for"
+    if chosen == usual:
+        return "usual for this engine"
+    if chosen == max(1, BATCH_BYTES // (row_bytes or 1)):
+        return f"the activations of more would pass {BATCH_BYTES >> 20} MiB"
+    return "half of the rows, for two batches are computed at a time"

@@ -14,7 +14,7 @@ FLOORS = [
     {"__init__"},
     {"looking", "retrying"},
     {"bench"},
-    {"engine_check"},
+    {"engine_check", "planning"},
     {"worker"},
     {"pipeline", "probe", "layer_listing", "merging"},
     {"team", "pouring"},

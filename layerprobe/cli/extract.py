@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from layerprobe.bottleneck import WAITS
 from layerprobe.cli.console import emit, escape, only_data_on_stdout, only_our_own_lines, say
+from layerprobe.cli.dry_run import tell_plan
 from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
 from layerprobe.cli.progress import progress
 from layerprobe.cli.signals import stoppable
@@ -52,6 +53,7 @@ def _read_batch_size(ctx: click.Context, option: click.Parameter, text: str | No
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished output, if there is one.")
 @click.option("--restart", is_flag=True, help="Discard an unfinished output, if there is one.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do none of it.")
 @click.option(
     "--no-lock", "lock", flag_value=False, default=True, help="For file systems that cannot lock files."
 )
@@ -172,6 +174,7 @@ def extract(
     quiet: bool,
     verbose: bool,
     retry_failed: str | None,
+    dry_run: bool,
     **options: Any,
 ) -> None:
     """Write the activations of layers of MODEL for INPUTS: image files, folders, globs, or arrays.
@@ -188,15 +191,30 @@ def extract(
     if output is not None and retry_failed is not None:
         raise UsageError("--retry-failed writes to the output that it is given: leave -o out.")
     from layerprobe.pipeline import extract as run
+    from layerprobe.planning import dry_run as planned
     from layerprobe.records import ModelOptions
     from layerprobe.retrying import retry_failed as retry
 
+    if dry_run and (output == "-" or retry_failed is not None):
+        raise UsageError("--dry-run is about a new file: leave -o - or --retry-failed out.")
     _check_output(output, pipe_format, as_json)
     given = inputs or lists or named or retry_failed is None
     opened = _inputs(inputs, lists, nul, named, options["limit"]) if given else None
     with only_our_own_lines(verbose), only_data_on_stdout() if output == "-" else nullcontext() as pipe:
         needs = ModelOptions(read_custom(custom), weights, read_lambdas(lambdas), max_memory)
-        if retry_failed is not None:
+        if dry_run:
+            plan = planned(
+                str(model),
+                () if opened is None else opened,
+                layers,
+                output,
+                custom_objects=needs.custom_objects,
+                weights=weights,
+                lambdas=needs.lambdas,
+                max_memory=max_memory,
+                **options,
+            )
+        elif retry_failed is not None:
             own = {name: value for name, value in options.items() if _is_given(ctx, name)}
             report = retry(retry_failed, model, opened, layers, needs=needs, **own)
         else:
@@ -215,6 +233,8 @@ def extract(
                     stop=stop,
                     **options,
                 )
+    if dry_run:
+        ctx.exit(tell_plan(plan, as_json))
     if as_json:
         emit(json.dumps(_as_json(report), indent=2))
     if not quiet:

@@ -57,30 +57,30 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
     origin = summary["provenance"]
     fields = ", ".join(summary["fields"])
     status = ", ".join(f"{count} {name}" for name, count in sorted(summary["status"].items(), reverse=True))
-    yield _line(summary["path"], f"{summary['rows']} row{'s' * (summary['rows'] != 1)} ({status})")
+    yield line(summary["path"], f"{summary['rows']} row{'s' * (summary['rows'] != 1)} ({status})")
     if part := origin["inputs"].get("part"):
         start, stop = part["rows"]
-        yield _line("shard", f"{part['shard']}, rows {start} to {stop - 1} of {part['listed']}")
+        yield line("shard", f"{part['shard']}, rows {start} to {stop - 1} of {part['listed']}")
     for layer, stored in zip(origin["layers"], summary["layers"], strict=True):
-        yield _line(
+        yield line(
             "layer", f"{stored['name']}  {tuple(stored['shape'])}  {stored['dtype']}  {_origin(layer)}"
         )
     if fields:
-        yield _line("fields", fields)
+        yield line("fields", fields)
     model = origin["model"]
-    yield _line("model", f"{model['path']}  Keras {model['keras_version'] or '?'}  sha256 {model['sha256']}")
-    yield _line("preprocessing", _preprocessing(origin["preprocessing"]))
+    yield line("model", f"{model['path']}  Keras {model['keras_version'] or '?'}  sha256 {model['sha256']}")
+    yield line("preprocessing", preprocessing_text(origin["preprocessing"]))
     engine = origin["engine"]
-    yield _line(
+    yield line(
         "engine",
         f"{engine['name']} on {engine['device']}, {engine['precision']}, batch {engine['batch_size']}",
     )
-    yield _line("versions", ", ".join(f"{name} {version}" for name, version in origin["versions"].items()))
-    yield _line("started", origin["started"])
+    yield line("versions", ", ".join(f"{name} {version}" for name, version in origin["versions"].items()))
+    yield line("started", origin["started"])
     for failure in summary["errors"][:10]:
-        yield _line(f"row {failure['row']}", f"{failure['path']}: {failure['error']}")
+        yield line(f"row {failure['row']}", f"{failure['path']}: {failure['error']}")
     if len(summary["errors"]) > 10:
-        yield _line("...", f"{len(summary['errors']) - 10} more failed rows")
+        yield line("...", f"{len(summary['errors']) - 10} more failed rows")
 
 
 def _origin(layer: dict[str, Any]) -> str:
@@ -89,7 +89,8 @@ def _origin(layer: dict[str, Any]) -> str:
     return told if layer["layer"] in ("", layer["name"]) else f"{told} {layer['layer']}"
 
 
-def _preprocessing(how: dict[str, Any] | None) -> str:
+def preprocessing_text(how: dict[str, Any] | None) -> str:
+    """A `Preprocessing`, as a dict, in words."""
     if how is None:
         return "none: arrays were fed as they are"
     height, width = how["size"]
@@ -97,5 +98,6 @@ def _preprocessing(how: dict[str, Any] | None) -> str:
     return f"{height}x{width} {how['resize']}, crop {how['crop']}{fast}, {how['preset']} ({how['reason']})"
 
 
-def _line(name: str, text: str) -> str:
+def line(name: str, text: str) -> str:
+    """One of the lines that say what is inside."""
     return f"{escape(name):14} {escape(text)}"
