@@ -14,10 +14,11 @@ from layerprobe.engines.agreement import limit, relative_difference
 from layerprobe.errors import UnavailableError, UsageError
 from layerprobe.feeds import Clock
 from layerprobe.modelfile.listing import describe
-from layerprobe.pipeline import open_sources, prepare_run
+from layerprobe.pipeline import prepare_run
 from layerprobe.plan import takes_images
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import ExtractOptions, ModelOptions, TensorSpec
+from layerprobe.request import open_sources
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Engine

@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
@@ -293,6 +293,11 @@ def length(source: Source) -> int | None:
         return len(source)
     except TypeError:
         return None
+
+
+def again(source: Source) -> Iterable[Sample]:
+    """The samples, of a source that can be gone through again; none of a stream."""
+    return () if length(source) is None else source
 
 
 def _file_state(sample: Sample) -> bytes:

@@ -11,11 +11,11 @@ from layerprobe.feeds import Feeds
 from layerprobe.records import ExtractOptions, TensorSpec
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Engine, LoadedModel
+    from layerprobe.protocols import LoadedModel, Outline
 
 
 def signature(
-    probed: LoadedModel, feeds: Feeds, engine: Engine, stored: Sequence[TensorSpec], how: ExtractOptions
+    probed: LoadedModel, feeds: Feeds, engine: Outline, stored: Sequence[TensorSpec], how: ExtractOptions
 ) -> dict[str, Any]:
     """Describe a run as plain JSON.
 

@@ -276,10 +276,7 @@ def _claim(path: str, output: str, lock: bool) -> int:
         try:
             descriptor = reopen(path, os.O_CREAT)
         except OSError as error:
-            raise OutputError(
-                f"{output!r} cannot be created, for its journal cannot be opened: {error.strerror}; "
-                "give -o for another place."
-            ) from error
+            raise _cannot_open(output, error) from error
         try:
             if lock:
                 _lock(descriptor, output)
@@ -291,6 +288,27 @@ def _claim(path: str, output: str, lock: bool) -> int:
         except BaseException:
             os.close(descriptor)
             raise
+        os.close(descriptor)
+
+
+def _cannot_open(output: str, error: OSError) -> OutputError:
+    return OutputError(
+        f"{output!r} cannot be created, for its journal cannot be opened: {error.strerror}; "
+        "give -o for another place."
+    )
+
+
+def check_free(output: str, path: str) -> None:
+    """Raise BusyError when a run holds the journal at `path`; nothing is changed, nor held afterwards."""
+    try:
+        descriptor = reopen(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _cannot_open(output, error) from error
+    try:
+        _lock(descriptor, output)
+    finally:
         os.close(descriptor)
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from layerprobe.errors import StoppedError, UsageError
-from layerprobe.feeds import length
 from layerprobe.registry import STREAMS
 from layerprobe.row_texts import RowTexts
 from layerprobe.run import Progress, Run, Stop
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import RowStream, Source
-    from layerprobe.records import ExtractOptions, Sample
+    from layerprobe.protocols import RowStream
+    from layerprobe.records import ExtractOptions
 
 
 def pour(run: Run, stream: RowStream, progress: Progress | None, stop: Stop | None) -> None:
@@ -53,11 +51,6 @@ def check_stream(file_format: str, how: ExtractOptions) -> None:
                 f"{name} is not for {what}: rows have places where the inputs are files and the output is "
                 "HDF5, .npz or a folder."
             )
-
-
-def again(source: Source) -> Iterable[Sample]:
-    """The samples, of a source that can be gone through again; none of a stream."""
-    return () if length(source) is None else source
 
 
 def keys_ahead(run: Run) -> list[str] | None:

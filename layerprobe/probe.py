@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from layerprobe.engines.cache import user_cache
-from layerprobe.errors import UsageError
+from layerprobe.errors import ResourceError, UsageError
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import MAX_MEMORY, Computing, ModelOptions, TensorSpec
 
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from layerprobe.records import Array
 
 
+LARGEST_BATCH = 32
+"""More rows are computed one batch after the other."""
+
 KEPT_ENGINES = 16
-"""How many input shapes a model stays compiled for; each holds what the layers need of the weights."""
+"""How many shapes and sizes of batches a model stays compiled for; each holds the weights that it needs."""
 
 
 class Probe:
@@ -74,7 +77,7 @@ class Probe:
             raise UsageError(f"precision must be float32 or bfloat16. Received: {precision!r}")
         self._probed = ProbedModel(model, layers, options, engine, device, user_cache() if cache else None)
         self._how = Computing(training, seed, precision)
-        self._engines: dict[tuple[tuple[int, ...], ...], Engine] = {}
+        self._engines: dict[tuple[int | tuple[int, ...] | None, ...], Engine] = {}
 
     def __call__(
         self, batch: npt.ArrayLike | Sequence[npt.ArrayLike] | Mapping[str, npt.ArrayLike]
@@ -90,19 +93,37 @@ class Probe:
 
         Raises:
             UsageError: The number of inputs, their shapes or their lengths do not fit.
+            ResourceError: There is not enough memory for so many rows.
         """
         arrays = self._arrays(batch)
-        shapes = tuple(array.shape[1:] for array in arrays)
-        if shapes not in self._engines:
+        engine, rows = self._engine(arrays), len(arrays[0])
+        step = rows if self._how.training else engine.batch_size
+        try:
+            parts = [
+                engine.run([array[start : start + step] for array in arrays])
+                for start in range(0, rows, step)
+            ]
+            return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        except MemoryError as error:
+            raise ResourceError(f"not enough memory for {rows} rows: give fewer at once.") from error
+
+    def _engine(self, arrays: Sequence[Array]) -> Engine:
+        """The engine for rows of these shapes, and for so many of them or for the largest batch."""
+        size = self._probed.fixed_batch_size
+        if size is None and not self._how.training:
+            # Of a few sizes only, for each takes a compilation; never of any size: there OpenVINO computes
+            # some sums of convolutions wrong.
+            size = min(1 << (len(arrays[0]) - 1).bit_length(), LARGEST_BATCH)
+        key = (size, *(array.shape[1:] for array in arrays))
+        if key not in self._engines:
             if len(self._engines) >= KEPT_ENGINES:
                 del self._engines[next(iter(self._engines))]
             specs = [
                 TensorSpec(spec.name, array.shape[1:], spec.dtype)
                 for spec, array in zip(self._specs(arrays), arrays, strict=True)
             ]
-            size = self._probed.fixed_batch_size
-            self._engines[shapes] = self._probed.engine(specs, batch_size=size, how=self._how)
-        return self._engines[shapes].run(arrays)
+            self._engines[key] = self._probed.engine(specs, batch_size=size, how=self._how)
+        return self._engines[key]
 
     def _specs(self, arrays: Sequence[Array]) -> Sequence[TensorSpec]:
         known = self._probed.inputs

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from layerprobe import registry
 from layerprobe.engines.cache import Cache
@@ -24,7 +24,9 @@ from layerprobe.records import INFERENCE, Computing, ModelInfo, ModelOptions, Ta
 if TYPE_CHECKING:
     import keras
 
-    from layerprobe.protocols import Engine, Runnable
+    from layerprobe.protocols import Engine, Outline, Runnable
+
+Built = TypeVar("Built")
 
 ENGINES = {
     "auto": ("graph", "converted", "keras"),
@@ -33,6 +35,8 @@ ENGINES = {
     "keras": ("keras",),
 }
 """What the user asks for -> the engines that are tried, in this order."""
+_LARGE = 64 << 20
+"""Bytes that take longer to read than the sizes of all tensors to work out."""
 
 
 class ProbedModel:
@@ -123,6 +127,11 @@ class ProbedModel:
         _ = self.inputs
 
     @property
+    def takes_long_to_load(self) -> bool:
+        """Whether the weights are so large that it pays to find out all sizes before they are read."""
+        return self._file is not None and 4 * self._file.weights.total() >= _LARGE
+
+    @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The inputs that the (pruned) model needs, in its order; free sizes are None."""
         return self._first_runnable().inputs
@@ -152,11 +161,23 @@ class ProbedModel:
         """
         if how.training:
             self._only_keras("training, which only Keras computes")
-        engine = self._first_engine(inputs, batch_size, how)
+        engine = self._first(lambda runnable: runnable.engine(inputs, batch_size, how))
         if self._file is not None:
             self._file.archive.verify()
             self._file.archive.check_unchanged()
         return engine
+
+    def outline(
+        self, inputs: Sequence[TensorSpec], *, batch_size: int | None, how: Computing = INFERENCE
+    ) -> Outline:
+        """Tell what `engine` would build, as far as that is known before; it reads as little as it can.
+
+        Raises:
+            UnavailableError: The engine that was asked for cannot run this model.
+        """
+        if how.training:
+            self._only_keras("training, which only Keras computes")
+        return self._first(lambda runnable: runnable.outline(inputs, batch_size, how))
 
     def provenance(self) -> dict[str, Any]:
         """Which model this is: path, SHA-256, format, Keras version, SHA-256 of weights given beside it."""
@@ -186,12 +207,12 @@ class ProbedModel:
         self._file.archive.check_unchanged()
         return found
 
-    def _first_engine(self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing) -> Engine:
-        """The first engine in the order that can be built."""
+    def _first(self, build: Callable[[Runnable], Built]) -> Built:
+        """The first engine in the order that can be built, or its outline."""
         while True:
             runnable = self._first_runnable()
             try:
-                return runnable.engine(inputs, batch_size, how)
+                return build(runnable)
             except (Unsupported, UnavailableError) as reason:
                 self._fall_back(reason)
 
@@ -235,7 +256,7 @@ class ProbedModel:
     ) -> Engine:
         """What runs the model when an engine that was built already turns out to be none for it."""
         self._fall_back(reason)
-        return self._first_engine(inputs, batch_size, how)
+        return self._first(lambda runnable: runnable.engine(inputs, batch_size, how))
 
     def _fall_back(self, reason: Unsupported | UnavailableError) -> None:
         """Go on to the next engine in the order; raises where there is none."""

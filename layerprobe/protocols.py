@@ -40,12 +40,8 @@ class Source(Protocol):
         ...
 
 
-class Engine(Protocol):
-    """What runs a model. Built once for its taps and its batch size.
-
-    An engine whose results lie on a device is told when it is built what they are to be finished with
-    (`reductions.finished`), and does that before it copies them; the others leave it to who runs them.
-    """
+class Outline(Protocol):
+    """What is known of an engine before it is built: what decides the rows, but for the numbers in them."""
 
     batch_size: int
     """B: every batch is padded to this."""
@@ -62,6 +58,18 @@ class Engine(Protocol):
     def overflowed(self) -> Mapping[str, int]:
         """How many values of the last collected batch its cast made infinite, by name; not those of none."""
         ...
+
+    def describe(self) -> dict[str, Any]:
+        """Name, device and precision, for the provenance."""
+        ...
+
+
+class Engine(Outline, Protocol):
+    """What runs a model. Built once for its taps and its batch size.
+
+    An engine whose results lie on a device is told when it is built what they are to be finished with
+    (`reductions.finished`), and does that before it copies them; the others leave it to who runs them.
+    """
 
     def run(self, inputs: Sequence[Array]) -> dict[str, Array]:
         """Compute the wanted activations of one batch.
@@ -88,10 +96,6 @@ class Engine(Protocol):
             What waits for the results, and raises what `run` would. They are the engine's, not to be written
             to, and their memory is used again when `start` is called for the second time after.
         """
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """Name, device and precision, for the provenance."""
         ...
 
 
@@ -123,6 +127,10 @@ class Runnable(Protocol):
 
     def engine(self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing) -> Engine:
         """Build the engine for inputs with every size known; None takes any number of rows."""
+        ...
+
+    def outline(self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing) -> Outline:
+        """Tell what `engine` would build, reading as little of the model as that takes."""
         ...
 
 
@@ -160,6 +168,17 @@ class LoadedModel(Protocol):
 
     def engine(self, inputs: Sequence[TensorSpec], *, batch_size: int | None, how: Computing = ...) -> Engine:
         """Build the engine for inputs with every size known; None takes any number of rows."""
+        ...
+
+    @property
+    def takes_long_to_load(self) -> bool:
+        """Whether the weights are so large that it pays to find out all sizes before they are read."""
+        ...
+
+    def outline(
+        self, inputs: Sequence[TensorSpec], *, batch_size: int | None, how: Computing = ...
+    ) -> Outline:
+        """Tell what `engine` would build, as far as that is known before; it reads as little as it can."""
         ...
 
     def provenance(self) -> dict[str, Any]:
@@ -201,10 +220,6 @@ class Functions(Protocol):
     def infinities(self, x: Any) -> Any:
         """(B,) how many values of each row of (B, ...) floats are infinite."""
         ...
-
-
-Reduction = Callable[[Any, int, Functions], Any]
-"""(B, ...) activations, the channel axis of one row, and what computes -> (B, ...)."""
 
 
 class Writer(Protocol):

@@ -85,6 +85,8 @@ def alone(how: ExtractOptions) -> ExtractOptions:
 class RemoteModel:
     """The model of the workers, which this process never loads; see `protocols.LoadedModel`."""
 
+    takes_long_to_load = False
+
     def __init__(self, described: Described) -> None:
         self._described = described
         self.path, self.note, self.info = described.path, described.note, described.info
@@ -100,6 +102,8 @@ class RemoteModel:
         """Describe the engine that they built."""
         self.built = RemoteEngine(self._described)
         return self.built
+
+    outline = engine
 
     def provenance(self) -> dict[str, Any]:
         """Which model this is."""

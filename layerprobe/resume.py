@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from layerprobe.errors import LayerprobeError, OutputError, ResumeError
 from layerprobe.formats.disk import discard, reported
 from layerprobe.formats.opening import open_output
 from layerprobe.formats.placement import check_target, journal_name, spool_name, unfinished_name
-from layerprobe.journal import Journal, difference
+from layerprobe.journal import Head, Journal, check_free, difference, written_rows
 from layerprobe.records import ExtractOptions, Failure
 
 if TYPE_CHECKING:
@@ -38,10 +39,7 @@ def claim(path: str, file_format: str, how: ExtractOptions) -> Journal:
     try:
         _tidy(path, journal)
         if journal.head is not None and not (how.resume or how.restart):
-            raise OutputError(
-                f"{path!r} is unfinished, with {journal.rows} rows on disk: give --resume to go on with it "
-                "or --restart to begin again."
-            )
+            raise _unfinished(path, journal.rows)
         if journal.head is not None and how.restart:
             journal.clear()
         if journal.head is None:
@@ -52,6 +50,41 @@ def claim(path: str, file_format: str, how: ExtractOptions) -> Journal:
     except BaseException:
         journal.close()
         raise
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What an earlier run left unfinished."""
+
+    head: Head
+    rows: int
+    """How many are on disk."""
+
+
+def look(path: str, file_format: str, how: ExtractOptions) -> tuple[Left | None, LayerprobeError | None]:
+    """Tell what `claim` would find, and what it would raise; nothing is changed."""
+    found = written_rows(journal_name(path))
+    left = None
+    if found is not None and any(map(os.path.lexists, _left_over(path))):
+        left = Left(found[0], sum(stop - start for start, stop in found[1]))
+    try:
+        check_target(path, file_format, overwrite=how.overwrite or how.resume)
+        if how.lock:
+            check_free(path, journal_name(path))
+        if left is not None and not (how.resume or how.restart):
+            raise _unfinished(path, left.rows)
+        if left is not None:
+            check_target(path, file_format, how.overwrite)
+    except LayerprobeError as error:
+        return left, error
+    return left, None
+
+
+def _unfinished(path: str, rows: int) -> OutputError:
+    return OutputError(
+        f"{path!r} is unfinished, with {rows} rows on disk: give --resume to go on with it "
+        "or --restart to begin again."
+    )
 
 
 def _tidy(path: str, journal: Journal) -> None:
@@ -86,10 +119,9 @@ def _recorded_run(path: str) -> dict[str, Any]:
     return {}
 
 
-def check_same_run(path: str, journal: Journal, signature: Mapping[str, Any]) -> None:
+def check_same_run(path: str, head: Head, signature: Mapping[str, Any]) -> None:
     """Check that the unfinished output is one of this run. Raises ResumeError."""
-    assert journal.head is not None
-    _check_same(path, "unfinished", journal.head.signature, signature)
+    _check_same(path, "unfinished", head.signature, signature)
 
 
 def finished_output(path: str, how: ExtractOptions, signature: Mapping[str, Any]) -> Reader | None:
@@ -115,10 +147,10 @@ def finished_output(path: str, how: ExtractOptions, signature: Mapping[str, Any]
     return reader
 
 
-def earlier_batch_size(path: str, journal: Journal) -> int | None:
+def earlier_batch_size(path: str, head: Head | None) -> int | None:
     """Of the run that left or finished the output, if there was one and it says so."""
-    if journal.head is not None:
-        found = journal.head.signature.get("batch_size")
+    if head is not None:
+        found = head.signature.get("batch_size")
     else:
         found = _recorded_run(path).get("signature", {}).get("batch_size")
     return found if isinstance(found, int) and found > 0 else None

@@ -18,10 +18,11 @@ from layerprobe.errors import OutputError, OutputFormatError, ResumeError, Usage
 from layerprobe.feeds import Clock
 from layerprobe.formats.opening import open_output
 from layerprobe.journal import difference
-from layerprobe.pipeline import open_sources, prepare_run, read_options
+from layerprobe.pipeline import prepare_run
 from layerprobe.plan import choose_output
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import ExtractOptions, ModelOptions
+from layerprobe.request import open_sources, read_options
 from layerprobe.resume import claim
 from layerprobe.sources.file_source import FileSource
 from layerprobe.sources.files import Readable
@@ -30,10 +31,10 @@ from layerprobe.sources.tar import is_tar, members_of
 from layerprobe.sources.tar_stream import is_compressed_tar
 
 if TYPE_CHECKING:
-    from layerprobe.pipeline import Inputs
     from layerprobe.protocols import Reader, Source, Writer
     from layerprobe.records import Provenance
     from layerprobe.report import RunReport
+    from layerprobe.request import Inputs
     from layerprobe.run import Run
 
 WITHOUT_MEANING = ("resume", "restart", "on_error", "max_errors", "stats")

@@ -2,43 +2,91 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from layerprobe.batches import batches, worker_threads
+from layerprobe.errors import UsageError
 from layerprobe.feeds import Feeds
 from layerprobe.fitting import SIZES, measured, row_bytes
 from layerprobe.plan import BATCH_BYTES, choose_batch_size
-from layerprobe.records import ExtractOptions
+from layerprobe.records import Computing, ExtractOptions, Finish
+from layerprobe.shards import parse_shard, rows_of
 
 if TYPE_CHECKING:
     from layerprobe.fitting import Build
-    from layerprobe.protocols import Engine, LoadedModel
+    from layerprobe.protocols import Engine, LoadedModel, Outline
+
+    Built = TypeVar("Built", bound=Outline)
 
 
 def fitted_engine(
-    probed: LoadedModel, feeds: Feeds, rows: int | None, how: ExtractOptions, build: Build
+    probed: LoadedModel, feeds: Feeds, how: ExtractOptions, build: Build, batch_size: int | None = None
 ) -> tuple[Engine, str | None]:
-    """Build the engine, again with other batches where its activations are too big or it is another one.
+    """Build the engine, with as many rows at once as fit or as measuring finds best.
+
+    Args:
+        probed: The model.
+        feeds: Its inputs.
+        how: The user's options.
+        build: Makes the engine.
+        batch_size: That of the outline, if there was one.
 
     Returns:
-        It, and where its batch size was measured, what was found.
+        The engine, and where its batch size was measured, what was found.
     """
+    engine = _fitted(probed, feeds, how, build, batch_size)
+    rows = feeds.rows
+    if how.batch_size != "auto" or probed.fixed_batch_size is not None or rows is None:
+        return engine, None
+    most = min(-(-rows // 2), max(1, BATCH_BYTES // (row_bytes(engine.outputs) or 1)))
+    return _measured(engine, feeds, how, build, most)
+
+
+def outlined(probed: LoadedModel, feeds: Feeds, how: ExtractOptions) -> Outline:
+    """Tell what engine a run would have, and its batch size, where that need not be measured."""
+    computing = Computing(how.training, how.seed, how.precision, Finish(how.pool, how.dtype))
+
+    def build(batch_size: int) -> Outline:
+        return probed.outline(feeds.specs, batch_size=batch_size, how=computing)
+
+    return _fitted(probed, feeds, how, build, None)
+
+
+def rows_to_do(feeds: Feeds, how: ExtractOptions, engine: Outline) -> range:
+    """Say which rows of the list are this run's."""
+    if how.shard is None:
+        return feeds.place
+    return rows_of(parse_shard(how.shard), len(feeds), engine.batch_size)
+
+
+def _fitted(
+    probed: LoadedModel,
+    feeds: Feeds,
+    how: ExtractOptions,
+    build: Callable[[int], Built],
+    batch_size: int | None,
+) -> Built:
+    """Build an engine, again with other batches where its activations are too big or it is another one."""
+    shard = None if how.shard is None else parse_shard(how.shard)
+    if shard is not None and how.batch_size == "auto":
+        raise UsageError("shards need one batch size, for it decides their rows: give it as a number.")
+    if feeds.rows is None and (shard is not None or how.batch_size == "auto"):
+        what = "split: give --shard" if shard is not None else "measured with: give --batch-size auto"
+        raise UsageError(f"a stream cannot be {what} files, folders, tar files or lists.")
+    rows = feeds.rows if shard is None or feeds.rows is None else max(1, feeds.rows // shard.count)
 
     def fitting(row_bytes: int | None) -> int:
         fixed, usual = probed.fixed_batch_size, probed.usual_batch_size
         return choose_batch_size(how, rows, fixed, usual, row_bytes)
 
-    batch_size = fitting(None)
+    batch_size = batch_size or fitting(None)
     while True:
         engine = build(batch_size)
         if fitting(row_bytes(engine.outputs)) == batch_size:
-            break
+            return engine
         batch_size = fitting(row_bytes(engine.outputs))
-    if how.batch_size != "auto" or probed.fixed_batch_size is not None or rows is None:
-        return engine, None
-    most = min(-(-rows // 2), max(1, BATCH_BYTES // (row_bytes(engine.outputs) or 1)))
-    return _measured(engine, feeds, how, build, most)
 
 
 def _measured(

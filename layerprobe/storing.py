@@ -11,7 +11,7 @@ import numpy as np
 from layerprobe.reductions import finished, stored_dtype
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Engine
+    from layerprobe.protocols import Outline
     from layerprobe.records import Array, Batch, Finish, TensorSpec
 
 
@@ -26,7 +26,7 @@ class Storing:
         UsageError: The reduction cannot be made of one of the outputs.
     """
 
-    def __init__(self, engine: Engine, finish: Finish) -> None:
+    def __init__(self, engine: Outline, finish: Finish) -> None:
         self._engine, self._finish = engine, finish
         self.overflows: dict[str, int] = {}
         """Layer -> values that became infinite because float16 cannot hold them."""

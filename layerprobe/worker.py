@@ -58,9 +58,10 @@ def _work(connection: Connection, received: SimpleQueue[Any]) -> None:
     from layerprobe.feeds import Clock
     from layerprobe.formats.places import PlacedRows
     from layerprobe.journal import Entry
-    from layerprobe.pipeline import open_sources, prepare_run
+    from layerprobe.pipeline import prepare_run
     from layerprobe.probed_model import ProbedModel
     from layerprobe.remote import Written
+    from layerprobe.request import open_sources
 
     job: Job = _next(received)
     how, clock = job.how, Clock()

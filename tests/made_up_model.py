@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from layerprobe import pipeline
+from layerprobe import pipeline, request
 from layerprobe.formats.opening import open_output
 from layerprobe.records import LayerInfo, TensorSpec
 
@@ -52,7 +52,7 @@ class MadeUpEngine:
 
 
 class MadeUpModel:
-    """What `pipeline` asks of a `ProbedModel`."""
+    """What a run asks of a `ProbedModel`."""
 
     path = "model.h5"
     note = None
@@ -61,6 +61,7 @@ class MadeUpModel:
     usual_batch_size = 32
     info = SimpleNamespace(layers=[LayerInfo("vector", "Dense", 0, ())], class_name="Sequential")
     sha256 = "00" * 32
+    takes_long_to_load = False
     pause = 0.0
     engine_class = MadeUpEngine
 
@@ -76,6 +77,8 @@ class MadeUpModel:
         engine.outputs = tuple(specs[name] for name in self._layers)
         return engine
 
+    outline = engine
+
     def provenance(self) -> dict[str, Any]:
         return {"path": self.path, "sha256": self.sha256, "keras_version": None}
 
@@ -88,7 +91,7 @@ class MadeUpModel:
 
 def use_made_up_model(patch: pytest.MonkeyPatch) -> None:
     """Have `extract` run `MadeUpModel`, whatever model it is given."""
-    patch.setattr(pipeline, "ProbedModel", MadeUpModel)
+    patch.setattr(request, "ProbedModel", MadeUpModel)
 
 
 def write_inputs(folder: Path, rows: int = ROWS) -> list[str]:

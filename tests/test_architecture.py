@@ -28,6 +28,7 @@ FLOORS = [
         "package_versions",
         "parts",
         "remote",
+        "request",
         "run_statistics",
         "storing",
         "verification",

@@ -186,7 +186,8 @@ def test_a_quota_that_is_too_small_is_an_error_before_the_first_row(
     writer_class: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     monkeypatch.setattr(os, "posix_fallocate", lambda *_: fail(getattr(errno, code)))
-    reason = "larger than a file may be" if code == "EFBIG" else "no space is left"
+    reasons = {"EFBIG": "larger than a file may be", "EDQUOT": "the quota is used up"}
+    reason = reasons.get(code, "no space is left")
     with pytest.raises(WriteError, match=reason):
         writer_class(str(tmp_path / "out"), LAYERS, PATHS)
     assert os.listdir(tmp_path) == []

@@ -156,6 +156,13 @@ def test_a_file_that_is_cut_short_or_goes_on_is_noticed(output: Path) -> None:
         assert verify(output).problems
 
 
+def test_a_bit_in_the_name_of_the_last_checksum_is_noticed(tmp_path: Path, inputs: list[str]) -> None:
+    extract(inputs[:3], tmp_path / "out")
+    record = tmp_path / "out" / "provenance.json"
+    flip(record, record.read_bytes().rindex(b'"crc32"') + 1)
+    assert "its provenance is not what was written (CRC-32)" in verify(tmp_path / "out").problems
+
+
 def edit(output: Path, name: str, row: int, value: float) -> None:
     """Change one row, as a later program would that writes with h5py."""
     with h5py.File(output, "r+") as file:

@@ -21,9 +21,10 @@ from layerprobe.bottleneck import INPUT, bound_by
 from layerprobe.errors import AllInputsFailedError, UnavailableError, UsageError
 from layerprobe.feeds import Clock
 from layerprobe.formats.placement import check_target
-from layerprobe.pipeline import open_sources, prepare_run, read_options
+from layerprobe.pipeline import prepare_run
 from layerprobe.probed_model import ProbedModel
 from layerprobe.records import Batch, ModelOptions
+from layerprobe.request import open_sources, read_options
 from layerprobe.run import Run
 
 if TYPE_CHECKING:

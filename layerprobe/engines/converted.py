@@ -74,7 +74,12 @@ class ConvertedEngine:
 
     def describe(self) -> dict[str, Any]:
         """Name, device and precision, for the provenance."""
-        return {"name": "converted", "backend": "openvino", "device": "CPU", "precision": self._precision}
+        return description(self._precision)
+
+
+def description(precision: str) -> dict[str, Any]:
+    """What the converted engine says of itself."""
+    return {"name": "converted", "backend": "openvino", "device": "CPU", "precision": precision}
 
 
 class CheckedEngine:

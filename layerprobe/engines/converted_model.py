@@ -19,12 +19,14 @@ from layerprobe.engines.converted import (
     Converted,
     ConvertedEngine,
     convert,
+    description,
     deserialize,
     serialize,
 )
 from layerprobe.engines.device import keras_backend
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.keras_model import KerasModel
+from layerprobe.engines.planned import Planned
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.records import Computing, Tap, TensorSpec
 from layerprobe.version import __version__
@@ -99,6 +101,19 @@ class ConvertedModel:
         self.note = f"it agreed with Keras when it was converted: {entry.about['agreement']}"
         converted = deserialize(entry.parts, _specs(entry.about["outputs"]))
         return ConvertedEngine(converted, inputs=inputs, batch_size=batch_size, precision=how.precision)
+
+    def outline(self, inputs: Inputs, batch_size: int | None, how: Computing) -> Planned:
+        """Tell what `engine` would build, from the cache or from Keras's trace; nothing is converted."""
+        entry = self._find(self._key(inputs))
+        if entry is not None and entry.about["refused"] is not None:
+            raise Unsupported(entry.about["refused"])
+        if entry is None:
+            self.note = "whether it agrees with Keras is seen then"
+            outputs = self._trace(tuple(inputs)).outputs
+        else:
+            self.note = f"it agreed with Keras when it was converted: {entry.about['agreement']}"
+            outputs = _specs(entry.about["outputs"])
+        return Planned(outputs, batch_size or 1, description(how.precision))
 
     def _checked(self, key: str, inputs: Inputs, batch_size: int | None, how: Computing) -> Engine:
         """The engine for a model that was not converted before; it settles at its first batch."""

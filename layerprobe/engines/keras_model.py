@@ -42,6 +42,7 @@ class KerasModel:
     ) -> None:
         self._source, self._taps = model, taps
         self._inputs, self._device, self._max_memory = inputs, device, max_memory
+        self._outlined: tuple[Any, Engine] | None = None
 
     @cached_property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -63,6 +64,9 @@ class KerasModel:
         self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing = INFERENCE
     ) -> Engine:
         """Build the engine for inputs with every size known, and for what only Keras does."""
+        asked = (tuple(inputs), batch_size, how)
+        if self._outlined is not None and self._outlined[0] == asked:
+            return self._outlined[1]
         engine: Engine = _engine_class()(
             self._model,
             self._taps,
@@ -72,6 +76,14 @@ class KerasModel:
             device=self._device,
             max_memory=self._max_memory,
         )
+        return engine
+
+    def outline(
+        self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing = INFERENCE
+    ) -> Engine:
+        """Give the engine itself, and again when that is asked for: only a traced model knows its shapes."""
+        engine = self.engine(inputs, batch_size, how)
+        self._outlined = (tuple(inputs), batch_size, how), engine
         return engine
 
     @cached_property

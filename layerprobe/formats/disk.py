@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import math
 import os
 import shutil
 import stat
@@ -68,17 +69,38 @@ def opened(path: str) -> Iterator[int]:
 
 def require_space(folder: str, size: int, path: str) -> None:
     """Raise WriteError about the output `path` when `folder` has less than `size` bytes free."""
-    free = shutil.disk_usage(folder).free
+    free = free_space(folder)
     if size > free:
         raise WriteError(
-            f"there is not enough space for {path!r}: it needs {_amount(size)} and {_amount(free)} are free, "
-            "so free some or give -o for another place."
+            f"there is not enough space for {path!r}: it needs {amount(size)} and {amount(free)} are free, "
+            f"so free {amount(size - free)} or give -o for another place."
         )
 
 
-def disk_space(descriptor: int) -> int:
+def free_space(folder: str) -> int:
+    """Tell how many bytes the user may still write to a folder's file system; quotas do not show."""
+    return shutil.disk_usage(folder).free
+
+
+def require_file_size(size: int, path: str) -> None:
+    """Raise WriteError about the output `path` where a file of so many bytes may not be."""
+    if size > largest_file():
+        raise _too_large(path)
+
+
+def largest_file() -> float:
+    """Tell how many bytes a file may have that this process writes (`ulimit -f`)."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.inf
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return math.inf if limit == resource.RLIM_INFINITY else limit
+
+
+def disk_space(state: os.stat_result) -> int:
     """Tell how many bytes of the disk a file has already; 0 where the system does not say."""
-    return 512 * getattr(os.fstat(descriptor), "st_blocks", 0)
+    return 512 * getattr(state, "st_blocks", 0)
 
 
 def allocate(descriptor: int, size: int) -> None:
@@ -151,16 +173,23 @@ def reported(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise _too_large(path) from error
         if error.errno in _NO_SPACE:
-            advice = "no space is left, so free some or give -o for another place"
-        elif error.errno == errno.EFBIG:
-            advice = "it is larger than a file may be here (`ulimit -f`, or the file system)"
+            what = "no space is left" if error.errno == errno.ENOSPC else "the quota is used up"
+            advice = f"{what}, so free some or give -o for another place"
         else:
             advice = f"{error.strerror or error}, so check the disk or give -o for another place"
         raise WriteError(f"writing {path!r} failed: {advice}.") from error
 
 
-def _amount(size: int) -> str:
+def _too_large(path: str) -> WriteError:
+    return WriteError(
+        f"writing {path!r} failed: it is larger than a file may be here (`ulimit -f`, or the file system)."
+    )
+
+
+def amount(size: int) -> str:
     """Say a number of bytes in words."""
     value, unit = float(size), "bytes"
     for larger in ("KiB", "MiB", "GiB", "TiB"):

@@ -63,7 +63,7 @@ class PendingFile:
             WriteError: There is not enough space.
         """
         with reported(self.path):
-            missing = size - disk_space(self._descriptor)
+            missing = size - disk_space(os.fstat(self._descriptor))
             require_space(os.path.dirname(self._target), missing, self.path)
             allocate(self._descriptor, size)
 

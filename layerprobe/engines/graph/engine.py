@@ -59,9 +59,9 @@ class GraphEngine:
         self._padded = batch_size
         self._precision = precision
         builder = Builder(weights, {(tap.address, tap.kind) for tap in taps}, max_memory, masks_with_states)
-        parameters, found = _build(builder, graph, taps, inputs, batch_size)
+        parameters, found = build_taps(builder, graph, taps, inputs, batch_size)
         nodes = [in_keras_order(tensor) for tensor in found.values()]
-        self.outputs = _specs(found, nodes, dict(walk(graph)), batch_size)
+        self.outputs = output_specs(found, nodes, dict(walk(graph)), batch_size)
         self._lookups = builder.lookups
         nodes += [lookup.indices for lookup in self._lookups]
         model = ov.Model([op.result(node) for node in nodes], list(parameters), "layerprobe")
@@ -83,10 +83,15 @@ class GraphEngine:
 
     def describe(self) -> dict[str, Any]:
         """Name, device and precision, for the provenance."""
-        return {"name": "graph", "backend": "openvino", "device": "CPU", "precision": self._precision}
+        return description(self._precision)
 
 
-def _build(
+def description(precision: str) -> dict[str, Any]:
+    """What the graph engine says of itself."""
+    return {"name": "graph", "backend": "openvino", "device": "CPU", "precision": precision}
+
+
+def build_taps(
     builder: Builder, graph: Graph, taps: Sequence[Tap], inputs: Sequence[TensorSpec], batch_size: int | None
 ) -> tuple[list[ov.Node], dict[Tap, Value]]:
     """The model's parameters, and the tensors that the taps mean."""
@@ -126,12 +131,13 @@ def _expand(tap: Tap, calls: Sequence[Sequence[Value]]) -> dict[Tap, Value]:
     return found
 
 
-def _specs(
+def output_specs(
     found: dict[Tap, Value],
     nodes: Sequence[ov.Output],
     layers: dict[str, LayerNode],
     batch_size: int | None,
 ) -> tuple[TensorSpec, ...]:
+    """What the taps give; raises Unsupported where that is not a row for each input."""
     specs = []
     for tap, node in zip(found, nodes, strict=True):
         sizes = dims(node)

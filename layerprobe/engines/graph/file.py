@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from layerprobe import registry
 from layerprobe.engines.graph.structure import flat
@@ -14,6 +14,7 @@ from layerprobe.modelfile.reach import keep_ancestors, problems
 from layerprobe.records import Computing, Tap, TensorSpec
 
 if TYPE_CHECKING:
+    from layerprobe.engines.planned import Planned
     from layerprobe.protocols import Engine
 
 
@@ -62,13 +63,25 @@ class GraphFile:
         """
         import_openvino()
         engine: Engine = registry.find(registry.ENGINES, "graph", "engine")(
-            self._graph,
-            self._file.weights,
-            self._taps,
-            inputs=inputs,
-            batch_size=batch_size,
-            precision=how.precision,
-            max_memory=self._file.options.max_memory,
-            masks_with_states=self._file.masks_with_states,
+            self._graph, self._file.weights, self._taps, **self._options(inputs, batch_size, how)
         )
         return engine
+
+    def outline(self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing) -> Planned:
+        """Tell what `engine` would build; weights are not read."""
+        import_openvino()
+        registry.find(registry.ENGINES, "graph", "engine")  # says what to install
+        from layerprobe.engines.graph.outline import outline
+
+        return outline(self._graph, self._file.weights, self._taps, **self._options(inputs, batch_size, how))
+
+    def _options(
+        self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing
+    ) -> dict[str, Any]:
+        return {
+            "inputs": inputs,
+            "batch_size": batch_size,
+            "precision": how.precision,
+            "max_memory": self._file.options.max_memory,
+            "masks_with_states": self._file.masks_with_states,
+        }

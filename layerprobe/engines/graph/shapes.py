@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import numpy as np
 from openvino import opset13 as op
 
 from layerprobe.engines.graph.build import Builder, Place, fitted
+from layerprobe.engines.graph.outline import UnreadWeights
 from layerprobe.engines.graph.structure import flat
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import FLOATS, INTEGERS, value
-from layerprobe.errors import ModelError
 from layerprobe.modelfile.graph import LayerNode
 from layerprobe.modelfile.model_file import ModelFile
-from layerprobe.modelfile.weights import Weights
 from layerprobe.records import LayerInfo
-
-if TYPE_CHECKING:
-    from layerprobe.records import Array
 
 Shapes = tuple[tuple[int | None, ...], ...]
 """Of one row of each output of a layer, all calls together."""
@@ -90,23 +85,9 @@ class _EveryLayer(Builder):
 
     def __init__(self, file: ModelFile, addresses: Collection[str]) -> None:
         wanted: set[Place] = {(address, "output") for address in addresses}
-        super().__init__(_Unread(file.weights), wanted, file.options.max_memory, file.masks_with_states)
+        super().__init__(UnreadWeights(file.weights), wanted, file.options.max_memory, file.masks_with_states)
         self.lacking: set[str] = set()
 
     def give_up(self, address: str, reason: Unsupported) -> None:
         """Go on without this layer and those behind it."""
         self.lacking.add(address)
-
-
-class _Unread:
-    """The weights of a model as the layers ask for them, their numbers aside."""
-
-    def __init__(self, weights: Weights) -> None:
-        self._weights = weights
-
-    def arrays(self, address: str) -> dict[str, Array]:
-        """Arrays of the right shapes; raises Unsupported where a run would raise ModelError."""
-        try:
-            return self._weights.unread(address)
-        except ModelError as error:
-            raise Unsupported(str(error)) from error

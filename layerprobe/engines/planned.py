@@ -1,0 +1,26 @@
+"""An engine that is not built yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from layerprobe.records import Finish, TensorSpec
+
+
+@dataclass(slots=True)
+class Planned:
+    """What is known of an engine from the model file; see `protocols.Outline`."""
+
+    outputs: tuple[TensorSpec, ...]
+    batch_size: int
+    about: Mapping[str, Any]
+    memory: int = 0
+    """Bytes that weights and activations of two batches take, as far as that can be told; 0: it cannot."""
+    finish: Finish | None = None
+    overflowed: Mapping[str, int] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, Any]:
+        """Name, device and precision, for the provenance."""
+        return dict(self.about)
