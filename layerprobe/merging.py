@@ -6,60 +6,30 @@ import dataclasses
 import json
 import os
 import secrets
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from layerprobe import registry
-from layerprobe.errors import MergeError, NoInputError, OutputError, UsageError
-from layerprobe.formats.opening import open_output
-from layerprobe.formats.placement import check_target, journal_name, unfinished_name
-from layerprobe.formats.rows import combined
-from layerprobe.journal import Journal, difference
+from layerprobe.errors import MergeError, OutputError, UsageError
+from layerprobe.formats.placement import check_target, journal_name, resolved
+from layerprobe.formats.rows import checksums_of, combined
+from layerprobe.formats.streams import open_file_stream
+from layerprobe.journal import Journal
+from layerprobe.parts import Part, check_whole, read_part, reopen
 from layerprobe.plan import check_not_an_input, choose_output
 from layerprobe.records import Provenance, TensorSpec, WrittenBlock
-from layerprobe.shards import parse_shard, rows_of
+from layerprobe.row_texts import RowTexts
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Reader, Writer
+    from layerprobe.protocols import Reader
 
 BLOCK_BYTES = 8 * 2**20
 """So much is copied at once."""
-LISTED = 5
-"""So many gaps, doubles or strangers are named."""
 
 Progress = Callable[[int, int, int], None]
 """Called with rows done, rows in all, and failed rows, after each block."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one part says of itself."""
-
-    path: str
-    rows: range
-    """Which of the list's it has."""
-    signature: Mapping[str, Any]
-    """Of its run, without what differs from part to part."""
-    provenance: Mapping[str, Any]
-
-    @property
-    def batch_size(self) -> int:
-        """B."""
-        return int(self.signature["batch_size"])
-
-    @property
-    def listed(self) -> int:
-        """How many rows the list has."""
-        return int(self.signature["number_of_inputs"])
-
-    @property
-    def shard(self) -> str | None:
-        """As it was asked for: "3/8"."""
-        found = self.provenance["options"].get("shard")
-        return None if found is None else str(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +42,25 @@ class MergeReport:
     """How many of them failed in the run."""
     parts: tuple[str, ...]
     """In the order of their rows."""
+    virtual: bool = False
+    """Whether the rows are still in the parts, and nowhere else."""
 
 
 def merge(
     output: str | os.PathLike[str],
     parts: Sequence[str | os.PathLike[str]],
     *,
+    virtual: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> MergeReport:
     """Join the parts of one run to one output, whose datasets are those of a run without shards.
 
     Args:
-        output: `.npz`, `.h5`, `.hdf5`, or a folder; the parts may be of other formats.
+        output: As for `extract`; the parts may be of other formats.
         parts: What `extract` wrote with `shard`, in any order.
+        virtual: Leave the rows in the parts, to which the output only refers: all of them HDF5, and to stay
+            where they are, seen from the output.
         overwrite: Replace an existing output.
         progress: Called after each block that is copied.
 
@@ -103,154 +78,95 @@ def merge(
     found = [read_part(os.fspath(part)) for part in parts]
     check_not_an_input(path, (part.path for part in found))
     found = check_whole(found)
+    if virtual:
+        _check_virtual(path, file_format, found)
     check_target(path, file_format, overwrite)
     with Journal(path, journal_name(path)) as journal:
         if journal.head is not None:
             raise OutputError(f"{path!r} is what an unfinished run writes: give another name.")
-        return _join(path, file_format, found, progress)
+        return _refer(path, found) if virtual else _join(path, file_format, found, progress)
 
 
-def read_part(path: str) -> Part:
-    """Read what a part says of itself.
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """What all parts together say of their rows."""
 
-    Raises:
-        MergeError: It is unfinished, or does not say which rows of which run it has.
-        LayerprobeError: It cannot be read.
-    """
-    try:
-        with open_output(path) as reader:
-            record = reader.provenance
-    except NoInputError:
-        if os.path.lexists(unfinished_name(path)):
-            raise MergeError(f"part {path!r} is unfinished: run its command again with --resume.") from None
-        raise
-    try:
-        signature = dict(record["run"]["signature"])
-        part = Part(path, range(*signature.pop("rows")), signature, record)
-        _ = part.batch_size, part.listed, part.shard, part.provenance["run"]["id"]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise MergeError(
-            f"{path!r} does not say which rows of which run it has: it cannot be merged."
-        ) from error
-    if signature["model"] is None:
-        raise MergeError(
-            f"{path!r} is of a model that was in no file, so that nothing tells what it is a part of."
-        )
-    return part
+    keys: list[str]
+    failures: dict[int, str]
+    fields: list[str]
+
+    def of(self, rows: range) -> RowTexts:
+        """Of some of them."""
+        reasons = {row - rows.start: self.failures[row] for row in rows if row in self.failures}
+        place = slice(rows.start, rows.stop)
+        return RowTexts(self.keys[place], reasons, self.fields[place])
 
 
-def check_whole(parts: Sequence[Part]) -> list[Part]:
-    """Check that the parts are all of one run, and have each row of its list once.
-
-    Returns:
-        The parts in the order of their rows.
-
-    Raises:
-        MergeError: They are not; the message names every fault.
-    """
-    # What most of them are is what is being merged: the first one may be the stranger.
-    texts = [json.dumps(part.signature, sort_keys=True) for part in parts]
-    usual = Counter(texts).most_common(1)[0][0]
-    ours = [part for part, text in zip(parts, texts, strict=True) if text == usual]
-    ours.sort(key=lambda part: (part.rows.start, part.rows.stop))
-    strangers = [_strange(part, ours[0]) for part, text in zip(parts, texts, strict=True) if text != usual]
-    faults = [*_few(strangers), *_few(list(_doubles(ours))), *_few(list(_gaps(ours)))]
-    if faults:
-        raise MergeError(f"these parts do not make one whole: {'; '.join(faults)}.")
-    return ours
-
-
-def _few(faults: list[str]) -> list[str]:
-    """Not a page of them."""
-    more = len(faults) - LISTED
-    return faults if more <= 0 else [*faults[:LISTED], f"and {more} more like that"]
-
-
-def _strange(part: Part, other: Part) -> str:
-    found = difference(other.signature, part.signature)
-    assert found is not None
-    what, theirs, its = found
-    return (
-        f"{part.path!r} is of another run than {other.path!r}, for its {what} is {its} "
-        f"and there it is {theirs}"
-    )
-
-
-def _doubles(parts: Sequence[Part]) -> Iterator[str]:
-    """Say which rows are in two parts; the parts are in the order of their rows."""
-    last = parts[0]
-    for part in parts[1:]:
-        if part.rows.start < last.rows.stop:
-            both = range(part.rows.start, min(part.rows.stop, last.rows.stop))
-            yield f"{_named(both, part)} both in {last.path!r} and in {part.path!r}"
-        last = max(last, part, key=lambda part: part.rows.stop)
-
-
-def _gaps(parts: Sequence[Part]) -> Iterator[str]:
-    """Say which rows are in no part; the parts are in the order of their rows."""
-    end = 0
-    for part in [*parts, None]:
-        start = parts[0].listed if part is None else part.rows.start
-        if start > end:
-            yield f"{_named(range(end, start), parts[0])} missing"
-        end = max(end, start if part is None else part.rows.stop)
-
-
-def _named(rows: range, part: Part) -> str:
-    """Say "rows 24 to 35 of 96 (shard 3/8) are", counted from 0; without the shards where `part` was none."""
-    one = len(rows) == 1
-    text = f"row {rows[0]}" if one else f"rows {rows[0]} to {rows[-1]}"
-    shards = [] if part.shard is None else _shards_of(rows, part)
-    which = f" (shard {', '.join(shards)})" if shards else ""
-    return f"{text} of {part.listed}{which} {'is' if one else 'are'}"
-
-
-def _shards_of(rows: range, part: Part) -> list[str]:
-    """Which shards these rows are exactly; none where they are not."""
-    assert part.shard is not None
-    count = parse_shard(part.shard).count
-    batches = -(-part.listed // part.batch_size)
-    # No more than one shard begins in a batch, so that few have to be looked at.
-    first = rows.start // part.batch_size * count // batches
-    last = min(count, -(-rows.stop // part.batch_size) * count // batches + 1)
-    found = []
-    for number in range(max(1, first), last + 1):
-        place = rows_of(parse_shard(f"{number}/{count}"), part.listed, part.batch_size)
-        if place.start >= rows.start and place.stop <= rows.stop:
-            found.append((f"{number}/{count}", place))
-    whole = bool(found) and (found[0][1].start, found[-1][1].stop) == (rows.start, rows.stop)
-    return [name for name, _ in found] if whole else []
+def _texts(parts: Sequence[Part]) -> _Texts:
+    texts = _Texts([], {}, [])
+    for part in parts:
+        with reopen(part) as reader:
+            texts.keys.extend(reader.paths)
+            outcomes = enumerate(zip(reader.status, reader.error, strict=True), part.rows.start)
+            texts.failures.update((row, error) for row, (status, error) in outcomes if status != "ok")
+            fields = reader.fields or [{}] * len(part.rows)
+            texts.fields.extend(json.dumps(field) if field else "" for field in fields)
+    return texts
 
 
 def _join(path: str, file_format: str, parts: Sequence[Part], progress: Progress | None) -> MergeReport:
-    """Copy every part to its place in a new output."""
-    keys: list[str] = []
-    failures: dict[int, str] = {}
-    for part in parts:
-        with _reopened(part) as reader:
-            keys += reader.paths
-            outcomes = enumerate(zip(reader.status, reader.error, strict=True), part.rows.start)
-            failures.update((row, error) for row, (status, error) in outcomes if status != "ok")
-    writer: Writer = registry.find(registry.WRITERS, file_format, "format")(path, _specs(parts[0]), keys)
+    """Copy every part, one after the other, to a new output."""
+    texts = _texts(parts)
+    stream = open_file_stream(path, file_format, _specs(parts[0]), texts.keys)
     try:
-        done = 0
         for part in parts:
-            with _reopened(part) as reader:
-                for done in _copied(part, reader, writer):
+            with reopen(part) as reader:
+                for rows, block in _checked(part, reader):
+                    stream.append(texts.of(rows), block)
                     if progress is not None:
-                        progress(done, len(keys), len(failures))
-        writer.commit(failures, joined_provenance(parts, len(failures)))
+                        progress(rows.stop, len(texts.keys), len(texts.failures))
+        stream.commit(joined_provenance(parts, len(texts.failures)))
+    finally:
+        stream.abort()
+    return MergeReport(path, len(texts.keys), len(texts.failures), tuple(part.path for part in parts))
+
+
+def _check_virtual(path: str, file_format: str, parts: Sequence[Part]) -> None:
+    """Raise UsageError for what cannot refer, or be referred to."""
+    strange = [
+        part.path for part in parts if part.file_format != "hdf5" or part.provenance["run"].get("virtual")
+    ]
+    if file_format != "hdf5":
+        strange.insert(0, path)
+    if strange:
+        raise UsageError(
+            "only HDF5 files can refer to others, and only to such with rows of their own: leave --virtual "
+            "out. "
+            f"Received: {strange[0]!r}"
+        )
+
+
+def _refer(path: str, parts: Sequence[Part]) -> MergeReport:
+    """Write an output that says in which part its rows are."""
+    from layerprobe.formats.virtual import PartFile, VirtualWriter
+
+    texts, folder = _texts(parts), os.path.dirname(resolved(path))
+    files = [PartFile(os.path.relpath(os.path.realpath(part.path), folder), part.rows) for part in parts]
+    writer = VirtualWriter(path, _specs(parts[0]), texts.keys, files)
+    try:
+        for part in parts:
+            with reopen(part) as reader:
+                for block in _recorded(part, reader):
+                    start, stop = part.rows.start + block.start, part.rows.start + block.stop
+                    writer.adopt(WrittenBlock(start, stop, block.checksums))
+        provenance = joined_provenance(parts, len(texts.failures))
+        for told, file in zip(provenance.run["parts"], files, strict=True):
+            told["path"] = file.path
+        provenance = dataclasses.replace(provenance, run={**provenance.run, "virtual": True})
+        writer.commit(texts.failures, provenance, texts.fields if any(texts.fields) else None)
     finally:
         writer.abort()
-    return MergeReport(path, len(keys), len(failures), tuple(part.path for part in parts))
-
-
-def _reopened(part: Part) -> Reader:
-    reader = open_output(part.path)
-    if reader.provenance != part.provenance or len(reader.paths) != len(part.rows):
-        reader.close()
-        raise MergeError(f"part {part.path!r} is damaged, or was changed meanwhile: extract it again.")
-    return reader
+    return MergeReport(path, len(texts.keys), len(texts.failures), tuple(part.path for part in parts), True)
 
 
 def _specs(part: Part) -> list[TensorSpec]:
@@ -262,25 +178,29 @@ def _specs(part: Part) -> list[TensorSpec]:
     ]
 
 
-def _copied(part: Part, reader: Reader, writer: Writer) -> Iterator[int]:
-    """Copy one part, block by block, and see that it is what was written; gives the row after each block."""
-    sizes = {name: reader[name][:1].nbytes for name in reader}
+def _checked(part: Part, reader: Reader) -> Iterator[tuple[range, dict[str, Any]]]:
+    """Give a part block by block, and see that it is what was written.
+
+    Yields:
+        Rows of the whole, and (n, ...) arrays by layer.
+    """
+    # Mapped anew for each block: what stays mapped counts as memory of this process. Formats without places
+    # for rows give nothing less than a whole layer.
+    layers: Any = {name: reader[name] for name in reader} if part.file_format in registry.STREAMS else reader
+    sizes = {name: layers[name][:1].nbytes for name in reader}
     step = max(1, BLOCK_BYTES // max(1, sum(sizes.values())))
-    for block in _recorded(part, reader):
+    for recorded in _recorded(part, reader):
         found = dict.fromkeys(reader, 0)
-        for start in range(block.start, block.stop, step):
-            stop = min(start + step, block.stop)
-            # Mapped anew each time: what stays mapped counts as memory of this process.
-            rows = {name: reader[name][start:stop] for name in reader}
-            written = writer.write(part.rows.start + start, rows)
-            for name, size in sizes.items():
-                checksum = written.checksums[name]
-                found[name] = combined(found[name], checksum, (stop - start) * size)
-            yield written.stop
-        if block.checksums and found != block.checksums:
+        for start in range(recorded.start, recorded.stop, step):
+            stop = min(start + step, recorded.stop)
+            block = {name: layers[name][start:stop] for name in reader}
+            for name, checksum in checksums_of(block).items():
+                found[name] = combined(found[name], checksum, (stop - start) * sizes[name])
+            yield range(part.rows.start + start, part.rows.start + stop), block
+        if recorded.checksums and found != recorded.checksums:
             raise MergeError(
-                f"part {part.path!r} is damaged, its rows {block.start} to {block.stop - 1} are not what was "
-                "written (CRC-32): extract it again."
+                f"part {part.path!r} is damaged, its rows {recorded.start} to {recorded.stop - 1} are not "
+                "what was written (CRC-32): extract it again."
             )
 
 

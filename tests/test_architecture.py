@@ -26,6 +26,7 @@ FLOORS = [
         "fitting",
         "identity",
         "package_versions",
+        "parts",
         "remote",
         "request",
         "run_statistics",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -25,6 +26,7 @@ import layerprobe
 from layerprobe.errors import MergeError, NoInputError, OutputError, StoppedError, UsageError, WriteError
 from layerprobe.formats import pending
 from layerprobe.formats.opening import open_output
+from layerprobe.sources.opening import open_source
 from layerprobe.verification import verify
 
 SHARDS = 8
@@ -83,6 +85,32 @@ def test_the_whole_knows_what_it_is_and_of_what(parts: list[Path], whole: Path, 
         with open_output(part["path"]) as reader:
             assert reader.provenance["run"]["id"] == part["id"]
             assert len(reader.paths) == part["rows"][1] - part["rows"][0]
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".npz", "", ".jsonl", ".tar"])
+def test_every_format_can_be_a_part_and_the_whole_and_fields_are_kept(
+    inputs: list[str], tmp_path: Path, suffix: str
+) -> None:
+    lines = [json.dumps({"path": path, "label": row, "ü": [row / 7]}) for row, path in enumerate(inputs)]
+    listed = tmp_path / "list.jsonl"
+    listed.write_text("\n".join(lines))
+
+    def run(output: Path, **options: Any) -> Path:
+        extract(open_source([], lists=[str(listed)]), output, batch_size=3, **options)
+        return output
+
+    whole = run(tmp_path / "whole.h5")
+    endings = [".jsonl", ".tar", ".h5", "", ".npz"]
+    given = [run(tmp_path / f"p{i}{endings[i - 1]}", shard=f"{i}/5") for i in range(1, 6)]
+    output = tmp_path / f"out{suffix}"
+    report = layerprobe.merge(output, given)
+    assert (report.rows, report.failed) == (ROWS, len(BROKEN))
+    assert contents(output) == contents(whole)
+    with open_output(output) as found, open_output(whole) as wanted:
+        assert found.fields == wanted.fields
+        assert found.fields is not None
+        assert found.fields[3] == {"label": 3, "ü": [3 / 7]}
+        assert found.provenance["run"]["signature"] == wanted.provenance["run"]["signature"]
 
 
 def test_a_finished_whole_has_nothing_left_to_resume(

@@ -11,10 +11,11 @@ from layerprobe.cli.progress import progress
 @click.command()
 @click.argument("output", type=click.Path())
 @click.argument("parts", nargs=-1, required=True, type=click.Path())
+@click.option("--virtual", is_flag=True, help="Leave the rows in PARTS; HDF5 only.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
-def merge(output: str, parts: tuple[str, ...], overwrite: bool, quiet: bool) -> None:
-    """Join PARTS, which extract --shard wrote, to OUTPUT: x.npz, x.h5, or a folder.
+def merge(output: str, parts: tuple[str, ...], virtual: bool, overwrite: bool, quiet: bool) -> None:
+    """Join PARTS, which extract --shard wrote, to OUTPUT: a file or folder as extract writes.
 
     PARTS have to be of one run, and to have each row of its list once; what is missing, there twice or of
     another run is named.
@@ -22,8 +23,10 @@ def merge(output: str, parts: tuple[str, ...], overwrite: bool, quiet: bool) -> 
     from layerprobe.merging import merge as join
 
     with progress(quiet) as update:
-        report = join(output, parts, overwrite=overwrite, progress=update)
+        report = join(output, parts, virtual=virtual, overwrite=overwrite, progress=update)
     if not quiet:
+        if report.virtual:
+            say("the rows are in the parts, not in the output: keep the parts where they are")
         broken = f", {report.failed} failed," if report.failed else ""
         say(
             f"{report.rows} row{'s' * (report.rows != 1)}{broken} of {len(report.parts)} "

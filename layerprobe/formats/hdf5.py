@@ -8,12 +8,13 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import h5py
 import numpy as np
 
 from layerprobe.errors import LayerprobeError
+from layerprobe.formats.joined import PartFiles
 from layerprobe.formats.pending import PendingFile
 from layerprobe.formats.places import RowPlaces
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
@@ -65,12 +66,26 @@ class HDF5Writer:
             check_size(path, self._file.size(), max((end for _, end in places), default=0))
             with _editing(self._file, "w", places) as (file, port):
                 file.attrs[VERSION_KEY] = VERSION
-                self.layout = {layer.layer: _lay_out(file, layer) for layer in self._layers}
+                self.layout = {layer.layer: self._lay_out(file, layer) for layer in self._layers}
                 check_layout(path, self.layout, resume)
                 _write_texts(file, "paths", paths)
             self._file.reserve(port.size)
             self._file.truncate(port.size)
             on_error.pop_all()
+
+    def _lay_out(self, file: h5py.File, layer: StoredLayer) -> int:
+        """Make a layer's dataset and give the offset of its bytes, which are written past HDF5."""
+        how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        how.set_layout(h5py.h5d.CONTIGUOUS)
+        how.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        how.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        how.set_obj_track_times(False)
+        dtype = h5py.h5t.py_create(layer.dtype, logical=True)
+        space = h5py.h5s.create_simple(layer.shape)
+        dataset = file[layer.stored] = h5py.Dataset(h5py.h5d.create(file.id, None, dtype, space, how))
+        name_layer(dataset, layer)
+        # An empty dataset has no place, and no bytes to put there.
+        return dataset.id.get_offset() or 0
 
     def _places_of_rows(self, layout: Mapping[str, int]) -> list[tuple[int, int]]:
         """Where no byte of HDF5's own may go: (first, one after the last)."""
@@ -125,21 +140,11 @@ class HDF5Writer:
         self._file.abort()
 
 
-def _lay_out(file: h5py.File, layer: StoredLayer) -> int:
-    """Make a layer's dataset and give the offset of its bytes, which are written past HDF5."""
-    how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    how.set_layout(h5py.h5d.CONTIGUOUS)
-    how.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    how.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    how.set_obj_track_times(False)
-    dtype = h5py.h5t.py_create(layer.dtype, logical=True)
-    space = h5py.h5s.create_simple(layer.shape)
-    dataset = file[layer.stored] = h5py.Dataset(h5py.h5d.create(file.id, None, dtype, space, how))
+def name_layer(dataset: h5py.Dataset, layer: StoredLayer) -> None:
+    """Write the layer's address to its dataset, whose own name may be another."""
     address = _encode(layer.layer)
     if len(address) < _LONGEST_ATTRIBUTE:
         dataset.attrs.create("layer", address, dtype=_TEXT)
-    # An empty dataset has no place, and no bytes to put there.
-    return dataset.id.get_offset() or 0
 
 
 def _write_texts(file: h5py.File, name: str, texts: Sequence[str]) -> None:
@@ -236,23 +241,31 @@ class HDF5Reader(OutputReader):
     """Reads an HDF5 file; see `protocols.Reader`."""
 
     def __init__(self, path: str) -> None:
+        self._parts: PartFiles | None = None
+        """Where the rows are, if they are in other files."""
         with ExitStack() as on_error, reporting_damage(path):
             self._bytes = on_error.enter_context(open(path, "rb"))
             # Given bytes rather than a name, HDF5 locks nothing and finds no other file that a link may name.
             self._file = on_error.enter_context(h5py.File(self._bytes, "r"))
             super().__init__(path, self._file["provenance"][()])
+            run = self.provenance.get("run")
+            if isinstance(run, dict) and run.get("virtual"):
+                self._parts = PartFiles(path, run["parts"])
             self._locate(*self._file["status"].shape)
             on_error.pop_all()
 
     def _place(self, stored: str) -> ArrayPlace:
         dataset = self._file[stored]
         offset = dataset.id.get_offset()
-        if offset is None and dataset.size:
+        if self._parts is None and offset is None and dataset.size:
             raise ValueError(f"dataset {stored!r} is not contiguous")
         return ArrayPlace(dataset.dtype, dataset.shape, offset or 0)
 
     def _map(self, stored: str, place: ArrayPlace) -> Array:
-        return map_array(self._bytes, place)
+        if self._parts is None:
+            return map_array(self._bytes, place)
+        layer = next(layer for layer, name in self._stored.items() if name == stored)
+        return cast("Array", self._parts.rows_of(layer, place))
 
     def _texts(self, column: str) -> list[str]:
         return [text.decode("utf-8", "surrogateescape") for text in self._file[column][:]]
@@ -274,5 +287,7 @@ class HDF5Reader(OutputReader):
     def close(self) -> None:
         """Release the file."""
         super().close()
+        if self._parts is not None:
+            self._parts.close()
         self._file.close()
         self._bytes.close()

@@ -38,7 +38,7 @@ def open_output(path: str | os.PathLike[str]) -> Reader:
     """
     path = os.fspath(path)
     try:
-        file_format = _recognise(path)
+        file_format = format_of(path)
     except PermissionError as error:
         raise AccessError(f"{path!r} cannot be read: permission denied.") from error
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -49,8 +49,8 @@ def open_output(path: str | os.PathLike[str]) -> Reader:
     return cast("Reader", registry.find(registry.READERS, file_format, "format")(path))
 
 
-def _recognise(path: str) -> str:
-    """Tell the format of an output, a name in `registry.READERS`."""
+def format_of(path: str) -> str:
+    """Tell the format of an output, a name in `registry.READERS`. Raises OSError or OutputFormatError."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
         return "npy"

@@ -205,6 +205,14 @@ class StreamedBlocks:
         return {**self._blocks.checksums(), "texts": text_checksums(self._columns)}
 
 
+def checksums_of(activations: Mapping[str, Array]) -> dict[str, int]:
+    """Give the CRC-32 of each array's bytes, in C order."""
+    data = {
+        name: np.ascontiguousarray(array).reshape(-1).view(np.uint8) for name, array in activations.items()
+    }
+    return {name: zlib_ng.crc32(array.data) for name, array in data.items()}
+
+
 def combined(first: int, second: int, size: int) -> int:
     """Give the CRC-32 of two parts together from those of each, and the size of the second in bytes."""
     return zlib_ng.crc32_combine(first, second, size)
