@@ -117,7 +117,9 @@ def everything(output: Path) -> list[Any]:
     if output.is_dir():
         return [file.read_bytes() for file in files_of(output)]
     if output.suffix == ".npz":
-        return [output.read_bytes()]
+        # Texts are deflated, and a changed bit may mean an equal match elsewhere: what comes out counts.
+        with zipfile.ZipFile(output) as archive:
+            return [(info.filename, archive.read(info)) for info in archive.infolist()]
     found: list[Any] = []
     with h5py.File(output, "r") as file:
         found += sorted((name, str(value)) for name, value in file.attrs.items())
@@ -127,8 +129,9 @@ def everything(output: Path) -> list[Any]:
     return found
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # NumPy's, of a damaged dtype
 def test_no_bit_anywhere_changes_what_is_read_without_being_noticed(output: Path, inputs: list[str]) -> None:
-    """HDF5's own tables have bytes without meaning; of the other formats every byte counts."""
+    """HDF5's own tables and deflated texts have bits without meaning; elsewhere every one counts."""
     shutil.rmtree(output) if output.is_dir() else output.unlink()
     extract(inputs[:10], output)
     whole = everything(output)
@@ -140,7 +143,7 @@ def test_no_bit_anywhere_changes_what_is_read_without_being_noticed(output: Path
             flip(file, place, bit)
             if not verify(output).problems:
                 assert everything(output) == whole, (file.name, place, bit)
-                assert output.suffix == ".h5", (file.name, place, bit)
+                assert output.suffix in (".h5", ".npz"), (file.name, place, bit)
             flip(file, place, bit)
     assert verify(output).problems == ()
 
