@@ -71,7 +71,9 @@ def _simple(layer: Layer, features: int) -> Cell:
     arrays = _arrays(layer, features, 1)
 
     def step(x: Node, states: Sequence[Node]) -> list[Node]:
-        return [applied(layer, "activation", op.add(x, _product(states[0], arrays["recurrent_kernel"])))]
+        # In this order: what goes in step by step and comes first is lost by OpenVINO 2026.4, which fuses the
+        # sum into the product, where the batch size is fixed.
+        return [applied(layer, "activation", op.add(_product(states[0], arrays["recurrent_kernel"]), x))]
 
     return Cell(((layer.config["units"],),), _projection(arrays["kernel"], arrays.get("bias")), step)
 
