@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from layerprobe.formats.opening import open_output as open
     from layerprobe.layer_listing import layers
     from layerprobe.loading.build import load_model
-    from layerprobe.merging import merge
+    from layerprobe.merging.merge import merge
     from layerprobe.pipeline import extract
     from layerprobe.planning import dry_run
     from layerprobe.probe import Probe
@@ -48,7 +48,7 @@ _PUBLIC = {
     "layers": "layerprobe.layer_listing:layers",
     "learning_phase": "layerprobe.backend_function:learning_phase",
     "load_model": "layerprobe.loading.build:load_model",
-    "merge": "layerprobe.merging:merge",
+    "merge": "layerprobe.merging.merge:merge",
     "open": "layerprobe.formats.opening:open_output",
     "output_statistics": "layerprobe.statistics:output_statistics",
     "symbolic_gradients": "layerprobe.backend_function:symbolic_gradients",

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from layerprobe.batches import batches
 from layerprobe.engines.agreement import limit, relative_difference
 from layerprobe.errors import UnavailableError, UsageError
-from layerprobe.feeds import Clock
 from layerprobe.modelfile.listing import describe
-from layerprobe.pipeline import prepare_run
-from layerprobe.plan import takes_images
-from layerprobe.probed_model import ProbedModel
 from layerprobe.records import ExtractOptions, ModelOptions, TensorSpec
-from layerprobe.request import open_sources
+from layerprobe.run.batches import batches
+from layerprobe.run.feeds import Clock
+from layerprobe.run.plan import takes_images
+from layerprobe.run.preparing import prepare_run
+from layerprobe.run.probed_model import ProbedModel
+from layerprobe.run.request import open_sources
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Engine

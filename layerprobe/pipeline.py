@@ -12,35 +12,31 @@ from typing import IO, TYPE_CHECKING, Any
 
 from layerprobe import registry
 from layerprobe.errors import AllInputsFailedError, LayerprobeError, UsageError
-from layerprobe.feeds import Clock
 from layerprobe.formats.piping import STANDARD_OUTPUT
 from layerprobe.formats.space import check_space
 from layerprobe.formats.streams import open_file_stream, open_pipe_stream
-from layerprobe.journal import Journal
-from layerprobe.plan import (
-    check_pipe,
-)
-from layerprobe.pouring import check_stream, keys_ahead, pour
-from layerprobe.probed_model import ProbedModel
 from layerprobe.records import (
     MAX_MEMORY,
-    Computing,
     ExtractOptions,
-    Finish,
     ModelOptions,
-    TensorSpec,
 )
-from layerprobe.remote import Job, alone
-from layerprobe.report import RunReport
-from layerprobe.request import find_feeds, has_places, open_request, place_output
-from layerprobe.resume import check_same_run, claim, earlier_batch_size, finished_output
-from layerprobe.run import Progress, Run, Stop
-from layerprobe.sizing import fitted_engine, outlined, rows_to_do
-from layerprobe.storing import Storing
+from layerprobe.run.feeds import Clock
+from layerprobe.run.journal import Journal
+from layerprobe.run.loop import Progress, Run, Stop
+from layerprobe.run.plan import (
+    check_pipe,
+)
+from layerprobe.run.pouring import check_stream, keys_ahead, pour
+from layerprobe.run.preparing import prepare_run
+from layerprobe.run.probed_model import ProbedModel
+from layerprobe.run.report import RunReport
+from layerprobe.run.request import has_places, open_request, place_output
+from layerprobe.run.resume import check_same_run, claim, earlier_batch_size, finished_output
+from layerprobe.workers.remote import Job, alone
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Engine, LoadedModel, Source, Writer
-    from layerprobe.request import Inputs
+    from layerprobe.protocols import LoadedModel, Source, Writer
+    from layerprobe.run.request import Inputs
 
     Fill = Callable[[Run, Writer, Progress | None, Journal | None, Stop | None], None]
 
@@ -111,7 +107,7 @@ def extract(
         loaded: LoadedModel = probed
         fill: Fill = Run.fill
         if how.processes > 1:
-            from layerprobe.team import Team  # It imports what takes time, and few need.
+            from layerprobe.workers.team import Team  # It imports what takes time, and few need.
 
             job = _job(probed, inputs, sources, layers, needs, how)
             team = stack.enter_context(Team(job, how.processes, clock))
@@ -191,39 +187,3 @@ def _write(run: Run, writer: Writer, journal: Journal, fill: Callable[[], None])
     finally:
         writer.abort()
         run.failures.close()
-
-
-def prepare_run(
-    probed: LoadedModel,
-    sources: Mapping[str, Source],
-    how: ExtractOptions,
-    clock: Clock,
-    check: Callable[[int, Sequence[TensorSpec]], None] | None = None,
-) -> Run:
-    """Load the model, and build all that computes with it.
-
-    Args:
-        probed: The model.
-        sources: Its inputs by name; "" where it has only one.
-        how: The user's options.
-        clock: Counts the seconds of each stage.
-        check: Called, before the weights of a large model are read, with the number of rows and what is to be
-            stored of each.
-    """
-    probed.prepare()
-    feeds = find_feeds(probed, sources, how, clock)
-    planned = None
-    if probed.takes_long_to_load:
-        planned = outlined(probed, feeds, how)
-        if check is not None and feeds.rows is not None:
-            check(len(rows_to_do(feeds, how, planned)), Storing(planned, Finish(how.pool, how.dtype)).specs)
-    computing = Computing(how.training, how.seed, how.precision, Finish(how.pool, how.dtype))
-
-    def build(batch_size: int) -> Engine:
-        return probed.engine(feeds.specs, batch_size=batch_size, how=computing)
-
-    one_size = how.training or probed.fixed_batch_size is not None
-    engine, note = fitted_engine(probed, feeds, how, build, None if planned is None else planned.batch_size)
-    if feeds.rows is not None:
-        feeds.take(rows_to_do(feeds, how, engine))
-    return Run(probed, feeds, engine, how, clock, None if one_size else build, note)

@@ -10,24 +10,24 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
 from layerprobe import registry
-from layerprobe.batches import batches_ahead, worker_threads
 from layerprobe.engines.planned import Planned
 from layerprobe.errors import LayerprobeError
-from layerprobe.feeds import Clock
-from layerprobe.fitting import row_bytes as computed_bytes
 from layerprobe.formats.placement import journal_name, unfinished_name
 from layerprobe.formats.space import check_space, row_bytes, space_free, space_needed
-from layerprobe.identity import signature
-from layerprobe.plan import why_batch_size
-from layerprobe.pouring import check_stream
 from layerprobe.records import MAX_MEMORY, Finish, ModelOptions, Preprocessing, TensorSpec
-from layerprobe.request import Request, find_feeds, has_places, open_request, place_output
-from layerprobe.resume import check_same_run, earlier_batch_size, finished_output, look
-from layerprobe.sizing import outlined, rows_to_do
-from layerprobe.storing import Storing
+from layerprobe.run.batches import batches_ahead, worker_threads
+from layerprobe.run.feeds import Clock
+from layerprobe.run.fitting import row_bytes as computed_bytes
+from layerprobe.run.identity import signature
+from layerprobe.run.plan import why_batch_size
+from layerprobe.run.pouring import check_stream
+from layerprobe.run.request import Request, find_feeds, has_places, open_request, place_output
+from layerprobe.run.resume import check_same_run, earlier_batch_size, finished_output, look
+from layerprobe.run.sizing import outlined, rows_to_do
+from layerprobe.run.storing import Storing
 
 if TYPE_CHECKING:
-    from layerprobe.request import Inputs
+    from layerprobe.run.request import Inputs
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ import numpy as np
 
 from layerprobe.engines.cache import user_cache
 from layerprobe.errors import ResourceError, UsageError
-from layerprobe.probed_model import ProbedModel
 from layerprobe.records import MAX_MEMORY, Computing, ModelOptions, TensorSpec
+from layerprobe.run.probed_model import ProbedModel
 
 if TYPE_CHECKING:
     import keras

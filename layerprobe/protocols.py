@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from layerprobe.formats.places import RowPlaces
+    from layerprobe.formats.row_texts import RowTexts
     from layerprobe.records import (
         Array,
         Computing,
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
         TensorSpec,
         WrittenBlock,
     )
-    from layerprobe.row_texts import RowTexts
 
 
 class Source(Protocol):

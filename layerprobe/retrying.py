@@ -15,15 +15,15 @@ import numpy as np
 from layerprobe import registry
 from layerprobe.engines.cache import user_cache
 from layerprobe.errors import OutputError, OutputFormatError, ResumeError, UsageError
-from layerprobe.feeds import Clock
 from layerprobe.formats.opening import open_output
-from layerprobe.journal import difference
-from layerprobe.pipeline import prepare_run
-from layerprobe.plan import choose_output
-from layerprobe.probed_model import ProbedModel
 from layerprobe.records import ExtractOptions, ModelOptions
-from layerprobe.request import open_sources, read_options
-from layerprobe.resume import claim
+from layerprobe.run.feeds import Clock
+from layerprobe.run.journal import difference
+from layerprobe.run.plan import choose_output
+from layerprobe.run.preparing import prepare_run
+from layerprobe.run.probed_model import ProbedModel
+from layerprobe.run.request import open_sources, read_options
+from layerprobe.run.resume import claim
 from layerprobe.sources.file_source import FileSource
 from layerprobe.sources.files import Readable
 from layerprobe.sources.jsonlines import Listed
@@ -33,9 +33,9 @@ from layerprobe.sources.tar_stream import is_compressed_tar
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader, Source, Writer
     from layerprobe.records import Provenance
-    from layerprobe.report import RunReport
-    from layerprobe.request import Inputs
-    from layerprobe.run import Run
+    from layerprobe.run.loop import Run
+    from layerprobe.run.report import RunReport
+    from layerprobe.run.request import Inputs
 
 WITHOUT_MEANING = ("resume", "restart", "on_error", "max_errors", "stats")
 OF_ONE_RUN = (*WITHOUT_MEANING, "overwrite", "lock", "errors_to")

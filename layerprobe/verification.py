@@ -14,7 +14,7 @@ from layerprobe.errors import LayerprobeError, NoInputError, OutputFormatError
 from layerprobe.formats.opening import open_output
 from layerprobe.formats.placement import journal_name
 from layerprobe.formats.schema import stored_dtype, text_checksums
-from layerprobe.journal import written_rows
+from layerprobe.run.journal import written_rows
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from layerprobe import pipeline, request
+from layerprobe import pipeline
 from layerprobe.formats.opening import open_output
 from layerprobe.records import LayerInfo, TensorSpec
+from layerprobe.run import request
 
 ROWS = 50
 FORMATS = {"hdf5": "out.h5", "npz": "out.npz", "npy": "out"}

@@ -12,10 +12,10 @@ import numpy as np
 
 from layerprobe import registry
 from layerprobe.formats.opening import open_output
+from layerprobe.formats.row_texts import RowTexts
 from layerprobe.formats.streams import open_file_stream
 from layerprobe.protocols import Writer
 from layerprobe.records import Provenance, TensorSpec
-from layerprobe.row_texts import RowTexts
 
 ROWS = 7
 LAYERS = (

@@ -1,6 +1,6 @@
 import pytest
 
-from layerprobe.bottleneck import bound_by
+from layerprobe.run.bottleneck import bound_by
 
 
 @pytest.mark.parametrize(

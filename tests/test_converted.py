@@ -18,8 +18,8 @@ from layerprobe.errors import UnavailableError
 from layerprobe.loading.custom import read_custom_objects
 from layerprobe.pipeline import extract
 from layerprobe.probe import Probe
-from layerprobe.probed_model import ProbedModel
 from layerprobe.records import ModelOptions
+from layerprobe.run.probed_model import ProbedModel
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,7 @@ def without_graph_engine(monkeypatch):
     def refuse(*_):
         raise Unsupported("it is told not to")
 
-    monkeypatch.setattr("layerprobe.probed_model.GraphFile", refuse)
+    monkeypatch.setattr("layerprobe.run.probed_model.GraphFile", refuse)
 
 
 def relative_error(found, wanted):

@@ -7,8 +7,8 @@ import pytest
 from image_samples import NOISE, chunk, encode, every_format, pillow, png
 from PIL import Image
 
-from layerprobe.decode import decode
 from layerprobe.errors import SampleError
+from layerprobe.images.decode import decode
 
 FILES = every_format()
 # (rows then columns) of the stored picture that the upright picture shows, for each EXIF orientation

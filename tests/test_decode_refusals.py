@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from image_samples import NOISE, chunk, encode, every_format, png
 from PIL import Image
 
-from layerprobe.decode import decode
 from layerprobe.errors import SampleError
+from layerprobe.images.decode import decode
 
 FILES = every_format()
 
@@ -125,7 +125,7 @@ def test_bombs_are_refused_before_they_grow(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
     script = (
         "import os, resource, sys\n"
-        "from layerprobe.decode import decode\n"
+        "from layerprobe.images.decode import decode\n"
         "from layerprobe.errors import SampleError\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "for name in sorted(os.listdir(sys.argv[1])):\n"

@@ -5,13 +5,13 @@ import os
 
 import pytest
 
-from layerprobe import probed_model
 from layerprobe.engines import device, keras_model
 from layerprobe.engines.device import check_device, find_gpu, may_have_gpu
 from layerprobe.engines.keras_model import KerasModel
 from layerprobe.errors import UnavailableError, UsageError
-from layerprobe.probed_model import ProbedModel
 from layerprobe.records import ModelOptions
+from layerprobe.run import probed_model
+from layerprobe.run.probed_model import ProbedModel
 
 TWO = ["GPU A", "GPU B"]
 

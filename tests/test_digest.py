@@ -14,8 +14,8 @@ from model_writers import entry, sequential, write_flat, write_json, write_tree
 from layerprobe.errors import ModelError
 from layerprobe.modelfile import digest
 from layerprobe.modelfile.archive import open_archive
-from layerprobe.probed_model import ProbedModel
 from layerprobe.records import ModelOptions
+from layerprobe.run.probed_model import ProbedModel
 
 MODEL = sequential(
     entry("InputLayer", "start", batch_input_shape=[None, 3]), entry("Dense", "dense", units=2)

@@ -12,9 +12,9 @@ import pytest
 from made_up_model import BROKEN, ROWS, contents, extract, use_made_up_model, write_inputs
 from PIL import Image
 
-from layerprobe import journal
 from layerprobe.errors import FailedRowsError, OutputError, StoppedError, UsageError
 from layerprobe.formats.opening import open_output
+from layerprobe.run import journal
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from image_samples import encode
 from PIL import Image, ImageOps
 
 import layerprobe
-from layerprobe.decode import decode
-from layerprobe.preprocess import enough, preprocess
+from layerprobe.images.decode import decode
+from layerprobe.images.preprocess import enough, preprocess
 from layerprobe.records import Preprocessing
 
 

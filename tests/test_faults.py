@@ -16,10 +16,10 @@ import pytest
 from faults import BROKEN, FULL, dying, failing, until_none_fires
 from made_up_model import FORMATS, MadeUpModel, contents, extract, use_made_up_model, write_inputs
 
-from layerprobe import journal
 from layerprobe.errors import LayerprobeError
 from layerprobe.formats import pending
 from layerprobe.formats.schema import FOLDER_NAMES, stored_names
+from layerprobe.run import journal
 
 CASES = [(name, "fresh") for name in sorted(FORMATS)] + [("npy", "replacing")]
 """A file takes the place of another in one step, and a folder in another one."""

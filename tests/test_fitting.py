@@ -20,9 +20,9 @@ from made_up_model import (
     write_inputs,
 )
 
-from layerprobe import fitting, journal
 from layerprobe.errors import ResourceError, StoppedError
 from layerprobe.formats.opening import open_output
+from layerprobe.run import fitting, journal
 
 
 class Small(MadeUpEngine):

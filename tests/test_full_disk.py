@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from made_up_model import FORMATS, contents, extract, use_made_up_model, write_inputs
 
-from layerprobe import journal
 from layerprobe.errors import WriteError
+from layerprobe.run import journal
 
 SIZE = 512 << 10
 

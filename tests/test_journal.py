@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from layerprobe import journal as journal_module
 from layerprobe.errors import BusyError, OutputError, WriteError
-from layerprobe.journal import Entry, Head, Journal, difference
 from layerprobe.records import Failure, WrittenBlock
+from layerprobe.run import journal as journal_module
+from layerprobe.run.journal import Entry, Head, Journal, difference
 
 HEAD = Head(
     "0a1b", "2026-11-22T23:59:59+00:00", {"conv5_3": 2048, "": 99}, {"model": "00" * 32, "layers": ["x"]}
@@ -148,7 +148,7 @@ def test_a_second_run_is_told_who_has_the_output(path: str) -> None:
 
 def test_a_process_that_was_killed_holds_nothing(path: str) -> None:
     script = f"""
-from layerprobe.journal import Journal
+from layerprobe.run.journal import Journal
 import os, signal
 journal = Journal("out.h5", {path!r})
 os.kill(os.getpid(), signal.SIGKILL)

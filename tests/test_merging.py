@@ -59,9 +59,9 @@ def whole(inputs: list[str], tmp_path: Path) -> Path:
 def test_the_whole_is_bit_for_bit_what_a_run_without_shards_writes(
     parts: list[Path], whole: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from layerprobe import merging
+    from layerprobe.merging import merge
 
-    monkeypatch.setattr(merging, "BLOCK_BYTES", 3000)
+    monkeypatch.setattr(merge, "BLOCK_BYTES", 3000)
     seen: list[tuple[int, int, int]] = []
     order = [parts[i] for i in (3, 0, 7, 1, 2, 6, 5, 4)]
     report = layerprobe.merge(tmp_path / name, order, progress=lambda *numbers: seen.append(numbers))

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from made_up_model import use_made_up_model, write_inputs
 
-from layerprobe import pipeline, request
+from layerprobe import pipeline
 from layerprobe.errors import WriteError
 from layerprobe.formats import disk
 from layerprobe.modelfile.weights import Weights
-from layerprobe.probed_model import ProbedModel
 from layerprobe.records import ModelOptions, TensorSpec
+from layerprobe.run import request
+from layerprobe.run.probed_model import ProbedModel
 
 SAMPLES = Path(__file__).parent.parent / "sample_models"
 

@@ -3,7 +3,8 @@
 import pytest
 
 from layerprobe.errors import OutputError, UsageError
-from layerprobe.plan import (
+from layerprobe.records import ExtractOptions, LayerInfo, TensorSpec
+from layerprobe.run.plan import (
     check_not_an_input,
     check_options,
     choose_batch_size,
@@ -11,7 +12,6 @@ from layerprobe.plan import (
     choose_preprocessing,
     takes_images,
 )
-from layerprobe.records import ExtractOptions, LayerInfo, TensorSpec
 
 IMAGE = TensorSpec("image", (64, 48, 3), "float32")
 

@@ -14,13 +14,13 @@ from click.testing import CliRunner
 from made_up_model import ROWS, MadeUpEngine, extract, use_made_up_model, write_inputs
 
 import layerprobe
-from layerprobe import journal
 from layerprobe.cli import cli
 from layerprobe.errors import BusyError, OutputError, ResumeError, StoppedError, UsageError, WriteError
 from layerprobe.formats import disk
 from layerprobe.formats.opening import open_output
 from layerprobe.modelfile.weights import Weights
 from layerprobe.planning import Plan
+from layerprobe.run import journal
 
 SAMPLES = Path(__file__).parent.parent / "sample_models"
 MODEL, IMAGES = str(SAMPLES / "vgg_shapes.h5"), str(SAMPLES / "images")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from layerprobe.prefetch import ordered_map
+from layerprobe.run.prefetch import ordered_map
 
 
 def our_threads() -> list[threading.Thread]:

@@ -12,7 +12,7 @@ from image_samples import NOISE
 from PIL import Image, ImageOps
 
 from layerprobe.errors import UsageError
-from layerprobe.preprocess import (
+from layerprobe.images.preprocess import (
     FILTERS,
     check_preprocessing,
     normalise,

@@ -10,8 +10,8 @@ import pytest
 from image_samples import encode
 from PIL import Image
 
-from layerprobe.decode import decode
-from layerprobe.preprocess import FILTERS, parse_preprocess, preprocess
+from layerprobe.images.decode import decode
+from layerprobe.images.preprocess import FILTERS, parse_preprocess, preprocess
 from layerprobe.records import Preprocessing
 
 pytestmark = pytest.mark.slow

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from layerprobe.preprocess import PRESETS, parse_preprocess
-from layerprobe.presets import ASSUMED, guess_preset
+from layerprobe.images.preprocess import PRESETS, parse_preprocess
+from layerprobe.images.presets import ASSUMED, guess_preset
 from layerprobe.records import LayerInfo
 
 VGG16 = (

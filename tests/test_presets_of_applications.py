@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from layerprobe.presets import ASSUMED, guess_preset
+from layerprobe.images.presets import ASSUMED, guess_preset
 from layerprobe.records import LayerInfo
 
 pytestmark = pytest.mark.slow

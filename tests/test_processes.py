@@ -17,7 +17,6 @@ import pytest
 from made_up_model import FORMATS, contents
 
 import layerprobe
-from layerprobe import journal, team
 from layerprobe.engines.device import visible_gpus
 from layerprobe.errors import (
     FailedRowsError,
@@ -28,6 +27,8 @@ from layerprobe.errors import (
     UsageError,
 )
 from layerprobe.formats.opening import open_output
+from layerprobe.run import journal
+from layerprobe.workers import team
 
 ROWS = 40
 BROKEN = 17
@@ -69,7 +70,7 @@ def children(parent: int) -> list[int]:
             command = Path(f"/proc/{name}/cmdline").read_bytes()
         except OSError:
             continue
-        if int(ppid) == parent and state != "Z" and b"layerprobe.worker" in command:
+        if int(ppid) == parent and state != "Z" and b"layerprobe.workers.worker" in command:
             found.append(int(name))
     return found
 

@@ -23,7 +23,6 @@ from made_up_model import (
 )
 from PIL import Image
 
-from layerprobe import journal
 from layerprobe.errors import (
     AllInputsFailedError,
     BusyError,
@@ -36,7 +35,8 @@ from layerprobe.errors import (
 )
 from layerprobe.formats import pending
 from layerprobe.formats.opening import open_output
-from layerprobe.journal import Journal
+from layerprobe.run import journal
+from layerprobe.run.journal import Journal
 
 
 @pytest.fixture(autouse=True)

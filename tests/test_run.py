@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from layerprobe.errors import AllInputsFailedError, SampleError, UsageError
-from layerprobe.feeds import ArrayFeed, Clock, Feeds
 from layerprobe.records import ExtractOptions, LayerInfo, Sample, TensorSpec
-from layerprobe.run import Run
+from layerprobe.run.feeds import ArrayFeed, Clock, Feeds
+from layerprobe.run.loop import Run
 
 
 class Rows:

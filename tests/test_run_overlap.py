@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from layerprobe.feeds import ArrayFeed, Clock, Feeds
 from layerprobe.records import ExtractOptions, Sample, TensorSpec
-from layerprobe.run import Run
+from layerprobe.run.feeds import ArrayFeed, Clock, Feeds
+from layerprobe.run.loop import Run
 
 PROBED = SimpleNamespace(note=None, path="m.h5")
 

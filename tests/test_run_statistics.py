@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from made_up_model import FORMATS, extract, use_made_up_model, write_inputs
 
-from layerprobe import journal
 from layerprobe.cli import cli
 from layerprobe.errors import StoppedError
+from layerprobe.run import journal
 from layerprobe.statistics import LayerStatistics, output_statistics
 
 

@@ -12,7 +12,7 @@ from made_up_model import BROKEN, ROWS, MadeUpModel, contents, extract, use_made
 
 from layerprobe.errors import NoInputError, UsageError
 from layerprobe.formats.opening import open_output
-from layerprobe.shards import Shard, parse_shard, rows_of
+from layerprobe.run.shards import Shard, parse_shard, rows_of
 
 
 @pytest.fixture

@@ -18,11 +18,12 @@ import pytest
 from made_up_model import BROKEN, FORMATS, ROWS, extract, use_made_up_model, write_inputs
 from output_samples import LAYERS, write_output
 
-from layerprobe import journal, registry
+from layerprobe import registry
 from layerprobe.cli import cli
 from layerprobe.errors import NoInputError, StoppedError
 from layerprobe.formats import schema
 from layerprobe.formats.opening import open_output
+from layerprobe.run import journal
 from layerprobe.verification import verify
 
 

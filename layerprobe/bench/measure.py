@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layerprobe import registry
-from layerprobe.batches import batches, worker_threads
 from layerprobe.bench.advice import advise
 from layerprobe.bench.photos import make_photos
-from layerprobe.bottleneck import INPUT, bound_by
 from layerprobe.errors import AllInputsFailedError, UnavailableError, UsageError
-from layerprobe.feeds import Clock
 from layerprobe.formats.placement import check_target
-from layerprobe.pipeline import prepare_run
-from layerprobe.probed_model import ProbedModel
 from layerprobe.records import Batch, ModelOptions
-from layerprobe.request import open_sources, read_options
-from layerprobe.run import Run
+from layerprobe.run.batches import batches, worker_threads
+from layerprobe.run.bottleneck import INPUT, bound_by
+from layerprobe.run.feeds import Clock
+from layerprobe.run.loop import Run
+from layerprobe.run.preparing import prepare_run
+from layerprobe.run.probed_model import ProbedModel
+from layerprobe.run.request import open_sources, read_options
 
 if TYPE_CHECKING:
     from layerprobe.records import Array, ExtractOptions

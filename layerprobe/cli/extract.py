@@ -11,17 +11,17 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import click
 from click.core import ParameterSource
 
-from layerprobe.bottleneck import WAITS
 from layerprobe.cli.console import emit, escape, only_data_on_stdout, only_our_own_lines, say
 from layerprobe.cli.dry_run import tell_plan
 from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
 from layerprobe.cli.progress import progress
 from layerprobe.cli.signals import stoppable
 from layerprobe.errors import UsageError
+from layerprobe.run.bottleneck import WAITS
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Source
-    from layerprobe.report import RunReport
+    from layerprobe.run.report import RunReport
 
 PARTIAL = 3
 """Exit code when some inputs failed."""

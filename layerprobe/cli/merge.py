@@ -20,7 +20,7 @@ def merge(output: str, parts: tuple[str, ...], virtual: bool, overwrite: bool, q
     PARTS have to be of one run, and to have each row of its list once; what is missing, there twice or of
     another run is named.
     """
-    from layerprobe.merging import merge as join
+    from layerprobe.merging.merge import merge as join
 
     with progress(quiet) as update:
         report = join(output, parts, virtual=virtual, overwrite=overwrite, progress=update)

@@ -13,9 +13,9 @@ import numpy as np
 from layerprobe.formats.disk import reported
 
 if TYPE_CHECKING:
+    from layerprobe.formats.row_texts import RowTexts
     from layerprobe.protocols import RowStream, Writer
     from layerprobe.records import Array, Provenance
-    from layerprobe.row_texts import RowTexts
 
 
 class RowsInPlace:

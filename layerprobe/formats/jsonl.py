@@ -23,9 +23,9 @@ from layerprobe.formats.rows import StreamedBlocks, stored_layers
 from layerprobe.formats.schema import NPZ_NAMES, dump_record
 
 if TYPE_CHECKING:
+    from layerprobe.formats.row_texts import RowTexts
     from layerprobe.formats.sinks import Sink
     from layerprobe.records import Array, Provenance, TensorSpec
-    from layerprobe.row_texts import RowTexts
 
 _RECORD = "layerprobe"
 _BLOCK = 1 << 16

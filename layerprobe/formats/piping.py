@@ -16,9 +16,9 @@ from layerprobe.formats.rows import checked, stored_layers
 from layerprobe.formats.schema import FOLDER_NAMES
 
 if TYPE_CHECKING:
+    from layerprobe.formats.row_texts import RowTexts
     from layerprobe.formats.sinks import Sink
     from layerprobe.records import Array, Provenance, TensorSpec
-    from layerprobe.row_texts import RowTexts
 
 _BLOCK = 1 << 20
 STANDARD_OUTPUT = "standard output"

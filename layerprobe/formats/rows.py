@@ -17,8 +17,8 @@ from layerprobe.formats.schema import NameRules, stored_dtype, stored_names, tex
 from layerprobe.records import WrittenBlock
 
 if TYPE_CHECKING:
+    from layerprobe.formats.row_texts import RowTexts
     from layerprobe.records import Array, TensorSpec
-    from layerprobe.row_texts import RowTexts
 
 
 CHECKED_PARTS = 1000

@@ -26,9 +26,9 @@ from layerprobe.formats.rows import StreamedBlocks, stored_layers
 from layerprobe.formats.schema import KEY_NAMES, MEMBER_NAMES, dump_record, stored_names
 
 if TYPE_CHECKING:
+    from layerprobe.formats.row_texts import RowTexts
     from layerprobe.formats.sinks import Sink
     from layerprobe.records import Array, Provenance, TensorSpec
-    from layerprobe.row_texts import RowTexts
 
 _SUFFIX = re.compile(r"(?<=.)\.\w{1,5}\Z", re.ASCII)
 _END = bytes(2 * tarfile.BLOCKSIZE)

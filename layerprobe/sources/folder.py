@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from layerprobe.errors import SampleError
-from layerprobe.signatures import HEAD, IMAGE_SUFFIXES, image_format
+from layerprobe.images.signatures import HEAD, IMAGE_SUFFIXES, image_format
 from layerprobe.sources.files import open_regular
 
 Identity = tuple[int, int]

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from typing import IO
 
 from layerprobe.errors import AccessError, NoInputError, UsageError
-from layerprobe.signatures import HEAD
+from layerprobe.images.signatures import HEAD
 from layerprobe.sources.file_source import FileSource
 from layerprobe.sources.files import Readable, reason
 from layerprobe.sources.folder import images_in

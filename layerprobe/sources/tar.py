@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from layerprobe.errors import AccessError, NoInputError, SampleError
-from layerprobe.signatures import HEAD, IMAGE_SUFFIXES, image_format
+from layerprobe.images.signatures import HEAD, IMAGE_SUFFIXES, image_format
 from layerprobe.sources.files import MAX_BYTES, file_errors, open_regular, reason
 
 SUFFIX = ".tar"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from layerprobe.errors import NoInputError, SampleError, UsageError
-from layerprobe.signatures import HEAD, image_format
+from layerprobe.images.signatures import HEAD, image_format
 from layerprobe.sources.files import MAX_BYTES, open_regular, reason
 from layerprobe.sources.tar import called_like_an_image, hidden
 

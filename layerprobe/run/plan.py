@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, cast
 
 from layerprobe.errors import OutputError, UsageError
-from layerprobe.preprocess import check_preprocessing, parse_background, parse_preprocess, parse_size
-from layerprobe.presets import guess_preset
+from layerprobe.images.preprocess import check_preprocessing, parse_background, parse_preprocess, parse_size
+from layerprobe.images.presets import guess_preset
 from layerprobe.records import ExtractOptions, LayerInfo, Preprocessing, TensorSpec
 from layerprobe.registry import PIPES, REDUCTIONS, STREAMS, SUFFIXES
-from layerprobe.shards import Shard
+from layerprobe.run.shards import Shard
 
 BATCH_BYTES = 128 * 2**20
 """Activations of one batch, before reduction, stay below this unless a batch size is asked for."""

@@ -6,9 +6,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from layerprobe.errors import StoppedError, UsageError
+from layerprobe.formats.row_texts import RowTexts
 from layerprobe.registry import STREAMS
-from layerprobe.row_texts import RowTexts
-from layerprobe.run import Progress, Run, Stop
+from layerprobe.run.loop import Progress, Run, Stop
 
 if TYPE_CHECKING:
     from layerprobe.protocols import RowStream

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from layerprobe.journal import Entry
 from layerprobe.records import INFERENCE, Computing, ExtractOptions, ModelInfo, ModelOptions, TensorSpec
+from layerprobe.run.journal import Entry
 
 if TYPE_CHECKING:
     from layerprobe.formats.places import RowPlaces

@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from layerprobe.feeds import Feeds
 from layerprobe.records import ExtractOptions, TensorSpec
+from layerprobe.run.feeds import Feeds
 
 if TYPE_CHECKING:
     from layerprobe.protocols import LoadedModel, Outline

@@ -6,17 +6,17 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 
-from layerprobe.batches import batches, worker_threads
 from layerprobe.errors import UsageError
-from layerprobe.feeds import Feeds
-from layerprobe.fitting import SIZES, measured, row_bytes
-from layerprobe.plan import BATCH_BYTES, choose_batch_size
 from layerprobe.records import Computing, ExtractOptions, Finish
-from layerprobe.shards import parse_shard, rows_of
+from layerprobe.run.batches import batches, worker_threads
+from layerprobe.run.feeds import Feeds
+from layerprobe.run.fitting import SIZES, measured, row_bytes
+from layerprobe.run.plan import BATCH_BYTES, choose_batch_size
+from layerprobe.run.shards import parse_shard, rows_of
 
 if TYPE_CHECKING:
-    from layerprobe.fitting import Build
     from layerprobe.protocols import Engine, LoadedModel, Outline
+    from layerprobe.run.fitting import Build
 
     Built = TypeVar("Built", bound=Outline)
 

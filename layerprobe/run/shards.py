@@ -1,4 +1,4 @@
-"""Parts of a list of inputs, for jobs on several machines: `merging.py` joins what they write.
+"""Parts of a list of inputs, for jobs on several machines: `merging` joins what they write.
 
 A shard is a run of rows that follow each other, so that joining copies blocks, and it begins where a batch of
 the whole list does, so that every row is computed beside the same others as without shards: bit for bit the

@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from layerprobe.feeds import Feeds
-from layerprobe.package_versions import versions
 from layerprobe.records import ExtractOptions, Provenance, TensorSpec
+from layerprobe.run.feeds import Feeds
+from layerprobe.run.package_versions import versions
 
 if TYPE_CHECKING:
-    from layerprobe.fitting import FittingEngine
     from layerprobe.protocols import LoadedModel
+    from layerprobe.run.fitting import FittingEngine
 
 
 def describe_run(

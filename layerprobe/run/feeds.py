@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 
-from layerprobe.decode import MAX_PIXELS, decode
 from layerprobe.errors import SampleError, UsageError
-from layerprobe.plan import channels_first
-from layerprobe.preprocess import enough, preprocess
+from layerprobe.images.decode import MAX_PIXELS, decode
+from layerprobe.images.preprocess import enough, preprocess
 from layerprobe.records import Failure, Preprocessing, Sample, TensorSpec
+from layerprobe.run.plan import channels_first
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Source

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from layerprobe import registry
 from layerprobe.errors import MergeError, OutputError, UsageError
 from layerprobe.formats.placement import check_target, journal_name, resolved
+from layerprobe.formats.row_texts import RowTexts
 from layerprobe.formats.rows import checksums_of, combined
 from layerprobe.formats.streams import open_file_stream
-from layerprobe.journal import Journal
-from layerprobe.parts import Part, check_whole, read_part, reopen
-from layerprobe.plan import check_not_an_input, choose_output
+from layerprobe.merging.parts import Part, check_whole, read_part, reopen
 from layerprobe.records import Provenance, TensorSpec, WrittenBlock
-from layerprobe.row_texts import RowTexts
+from layerprobe.run.journal import Journal
+from layerprobe.run.plan import check_not_an_input, choose_output
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from layerprobe.errors import MergeError, NoInputError
 from layerprobe.formats.opening import format_of, open_output
 from layerprobe.formats.placement import unfinished_name
-from layerprobe.journal import difference
-from layerprobe.shards import parse_shard, rows_of
+from layerprobe.run.journal import difference
+from layerprobe.run.shards import parse_shard, rows_of
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 from layerprobe import registry
 from layerprobe.engines.cache import user_cache
 from layerprobe.errors import UsageError
-from layerprobe.failures import check_log
-from layerprobe.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed, again, length
-from layerprobe.plan import (
+from layerprobe.records import ExtractOptions, ModelOptions, TensorSpec
+from layerprobe.run.failures import check_log
+from layerprobe.run.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed, again, length
+from layerprobe.run.plan import (
     check_not_an_input,
     check_options,
     choose_output,
     choose_preprocessing,
     takes_images,
 )
-from layerprobe.probed_model import ProbedModel
-from layerprobe.records import ExtractOptions, ModelOptions, TensorSpec
-from layerprobe.shards import parse_shard
+from layerprobe.run.probed_model import ProbedModel
+from layerprobe.run.shards import parse_shard
 from layerprobe.sources.opening import open_source
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from layerprobe.errors import LayerprobeError, OutputError, ResumeError
 from layerprobe.formats.disk import discard, reported
 from layerprobe.formats.opening import open_output
 from layerprobe.formats.placement import check_target, journal_name, spool_name, unfinished_name
-from layerprobe.journal import Head, Journal, check_free, difference, written_rows
 from layerprobe.records import ExtractOptions, Failure
+from layerprobe.run.journal import Head, Journal, check_free, difference, written_rows
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader

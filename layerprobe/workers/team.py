@@ -27,20 +27,20 @@ from typing import TYPE_CHECKING, Any, Self
 
 from layerprobe.engines.device import visible_gpus
 from layerprobe.errors import ResourceError, StoppedError, UnavailableError, UsageError
-from layerprobe.journal import difference
-from layerprobe.remote import Counts, Described, Job, RemoteModel, Task, Written
+from layerprobe.run.journal import difference
+from layerprobe.workers.remote import Counts, Described, Job, RemoteModel, Task, Written
 
 if TYPE_CHECKING:
-    from layerprobe.feeds import Clock
     from layerprobe.formats.places import RowPlaces
-    from layerprobe.journal import Journal
     from layerprobe.protocols import Writer
-    from layerprobe.run import Progress, Run, Stop
+    from layerprobe.run.feeds import Clock
+    from layerprobe.run.journal import Journal
+    from layerprobe.run.loop import Progress, Run, Stop
 
 DEATHS = 3
 """So often in a row a worker may die without a batch in between."""
 
-_PROGRAM = "import sys; sys.path[:] = {path!r}; from layerprobe.worker import main; main()"
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from layerprobe.workers.worker import main; main()"
 
 
 @dataclass(slots=True)

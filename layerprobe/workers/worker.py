@@ -17,10 +17,10 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from layerprobe.feeds import Clock
-    from layerprobe.probed_model import ProbedModel
-    from layerprobe.remote import Counts, Described, Job
-    from layerprobe.run import Run
+    from layerprobe.run.feeds import Clock
+    from layerprobe.run.loop import Run
+    from layerprobe.run.probed_model import ProbedModel
+    from layerprobe.workers.remote import Counts, Described, Job
 
 
 def main() -> None:
@@ -55,13 +55,13 @@ def _receive(connection: Connection, received: SimpleQueue[Any]) -> None:
 
 def _work(connection: Connection, received: SimpleQueue[Any]) -> None:
     from layerprobe.engines.cache import user_cache
-    from layerprobe.feeds import Clock
     from layerprobe.formats.places import PlacedRows
-    from layerprobe.journal import Entry
-    from layerprobe.pipeline import prepare_run
-    from layerprobe.probed_model import ProbedModel
-    from layerprobe.remote import Written
-    from layerprobe.request import open_sources
+    from layerprobe.run.feeds import Clock
+    from layerprobe.run.journal import Entry
+    from layerprobe.run.preparing import prepare_run
+    from layerprobe.run.probed_model import ProbedModel
+    from layerprobe.run.request import open_sources
+    from layerprobe.workers.remote import Written
 
     job: Job = _next(received)
     how, clock = job.how, Clock()
@@ -88,7 +88,7 @@ def _next(received: SimpleQueue[Any]) -> Any:
 
 def describe(probed: ProbedModel, run: Run) -> Described:
     """Say what the model is and what runs it."""
-    from layerprobe.remote import Described
+    from layerprobe.workers.remote import Described
 
     notes = [note for note in (probed.note, run.batch_note) if note is not None]
     return Described(
@@ -107,7 +107,7 @@ def describe(probed: ProbedModel, run: Run) -> Described:
 
 def count(run: Run, clock: Clock) -> Counts:
     """Say what was counted so far."""
-    from layerprobe.remote import Counts
+    from layerprobe.workers.remote import Counts
 
     return Counts(
         run.feeds.animated,

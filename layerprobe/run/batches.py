@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from layerprobe.feeds import Feeds
-from layerprobe.prefetch import ordered_map
 from layerprobe.records import Batch, ExtractOptions, Failure
+from layerprobe.run.feeds import Feeds
+from layerprobe.run.prefetch import ordered_map
 
 if TYPE_CHECKING:
     from layerprobe.records import Array, Sample

@@ -6,8 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Literal
 
 from layerprobe.errors import LayerprobeError, ResourceError
-from layerprobe.fitting import refused
 from layerprobe.records import Batch, Failure
+from layerprobe.run.fitting import refused
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Engine

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from layerprobe.errors import SampleError
-from layerprobe.signatures import describe, image_format
+from layerprobe.images.signatures import describe, image_format
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile

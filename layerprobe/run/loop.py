@@ -13,8 +13,6 @@ from contextlib import closing, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from layerprobe.batches import batches, changed_batches, worker_threads
-from layerprobe.bottleneck import bound_by
 from layerprobe.errors import (
     AllInputsFailedError,
     NoInputError,
@@ -22,19 +20,21 @@ from layerprobe.errors import (
     StoppedError,
     UsageError,
 )
-from layerprobe.failures import Failures
-from layerprobe.feeds import Clock, Feeds
-from layerprobe.fitting import Build, FittingEngine
 from layerprobe.formats.opening import open_output
-from layerprobe.identity import signature
-from layerprobe.journal import Entry, Head, Journal
-from layerprobe.provenance import describe_run
 from layerprobe.records import Batch, ExtractOptions, Finish, Provenance, TensorSpec
-from layerprobe.refusals import without_refused
-from layerprobe.report import RunReport
-from layerprobe.resume import failures_of
-from layerprobe.run_statistics import RunStatistics
-from layerprobe.storing import Storing
+from layerprobe.run.batches import batches, changed_batches, worker_threads
+from layerprobe.run.bottleneck import bound_by
+from layerprobe.run.failures import Failures
+from layerprobe.run.feeds import Clock, Feeds
+from layerprobe.run.fitting import Build, FittingEngine
+from layerprobe.run.gathering import RunStatistics
+from layerprobe.run.identity import signature
+from layerprobe.run.journal import Entry, Head, Journal
+from layerprobe.run.provenance import describe_run
+from layerprobe.run.refusals import without_refused
+from layerprobe.run.report import RunReport
+from layerprobe.run.resume import failures_of
+from layerprobe.run.storing import Storing
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Collect, Engine, LoadedModel, Reader, RowStream, Writer

@@ -1,0 +1,1 @@
+"""`merge`: the parts of a run, joined to the whole."""

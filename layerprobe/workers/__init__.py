@@ -1,0 +1,1 @@
+"""A run whose batches are computed in several processes."""
