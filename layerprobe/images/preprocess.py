@@ -207,7 +207,7 @@ def resize(image: Image.Image | Array, spec: Preprocessing) -> Array:
         if spec.crop == "pad":
             image = _pad(image, spec)
         else:
-            box = _centre_box(image.size, (width, height)) if spec.crop == "center" else None
+            box = centre_box(image.size, (width, height)) if spec.crop == "center" else None
             image = image.resize((width, height), FILTERS[spec.resize], box=box)
     pixels = np.asarray(image)
     return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
@@ -225,10 +225,10 @@ def enough(size: tuple[int, int], spec: Preprocessing) -> tuple[int, int]:
     """
     # Cutting keeps the whole of one side, so that squashing and cutting need the same.
     height, width = spec.size
-    return _fitted(size, spec) if spec.crop == "pad" else (width, height)
+    return fitted(size, spec) if spec.crop == "pad" else (width, height)
 
 
-def _centre_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, int, int]:
+def centre_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of the part to keep; both sizes are (width, height).
 
     Of extreme proportions it may be less than a pixel, rounded to nothing: Pillow takes the values there.
@@ -242,7 +242,7 @@ def _centre_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, in
 
 def _pad(image: Image.Image, spec: Preprocessing) -> Image.Image:
     height, width = spec.size
-    inner = _fitted(image.size, spec)
+    inner = fitted(image.size, spec)
     if image.size != inner:
         image = image.resize(inner, FILTERS[spec.resize])
     background = Image.new("RGB", (width, height), spec.background)
@@ -251,7 +251,7 @@ def _pad(image: Image.Image, spec: Preprocessing) -> Image.Image:
     return canvas
 
 
-def _fitted(size: tuple[int, int], spec: Preprocessing) -> tuple[int, int]:
+def fitted(size: tuple[int, int], spec: Preprocessing) -> tuple[int, int]:
     """(width, height) of a whole image within `spec.size`, in its own proportions."""
     height, width = spec.size
     scale = min(width / size[0], height / size[1])
