@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from made_up_model import use_made_up_model, write_inputs
+from small_models import dense, document, write_keras
 
 from layerprobe import pipeline
 from layerprobe.errors import WriteError
@@ -27,6 +28,13 @@ def test_an_outline_is_what_the_engine_then_is(model: str, batch_size: int | Non
     assert planned.outputs == engine.outputs
     assert planned.describe() == engine.describe()
     assert (planned.batch_size, planned.finish) == (engine.batch_size, engine.finish)
+
+
+def test_a_sequential_model_has_an_outline(tmp_path: Path) -> None:
+    write_keras(tmp_path / "model.keras", document(dense("first", 3), dense("last", 2)))
+    probed = ProbedModel(str(tmp_path / "model.keras"), ["first", "output"], ModelOptions(), "graph")
+    planned = probed.outline(probed.inputs, batch_size=4)
+    assert planned.outputs == probed.engine(probed.inputs, batch_size=4).outputs
 
 
 def test_an_outline_reads_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:

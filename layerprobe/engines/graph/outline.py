@@ -63,7 +63,9 @@ def outline(
     nodes = [in_keras_order(tensor) for tensor in found.values()]
     outputs = output_specs(found, nodes, dict(walk(graph)), batch_size)
     model = ov.Model([op.result(node) for node in nodes], list(parameters), "layerprobe")
-    numbers = sum(weights.parameters(node.name) or 0 for node in graph.layers)
+    # The file of a Sequential model need not have the input layer that the graph has.
+    having = [node.name for node in graph.layers if node.class_name != "InputLayer"]
+    numbers = sum(weights.parameters(name) or 0 for name in having)
     # Weights are there as they were read and as OpenVINO lays them out; two batches share some memory.
     memory = _OPENVINO + 2 * 4 * numbers + 3 * _activations(model) // 2
     return Planned(outputs, batch_size or 1, description(precision), memory)
