@@ -23,7 +23,7 @@ from PIL import Image
 import layerprobe
 
 MODEL = Path(__file__).parent.parent / "sample_models" / "vgg_shapes.h5"
-OUTPUTS = ("out.h5", "out.npz", "out")
+OUTPUTS = ("out.h5", "out.npz", "out", "out.safetensors")
 LAYERS = ("conv3_2", "output")
 
 

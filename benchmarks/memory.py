@@ -18,7 +18,7 @@ from models import made
 
 MODEL = ROOT / "sample_models" / "vgg_shapes.h5"
 FEW, MANY = 100, 2500
-FORMATS = {"npz": "out.npz", "hdf5": "out.h5", "npy": "out"}
+FORMATS = {"npz": "out.npz", "hdf5": "out.h5", "npy": "out", "safetensors": "out.safetensors"}
 MOBILENET = 400 / 1.048576
 """MiB in 400 MB."""
 

@@ -29,7 +29,7 @@ ROWS_PER_IMAGE = 4
 """So that the default of 512 images makes 820 MB."""
 BATCH = 32
 TARGET = 0.8
-OUTPUTS = {"npz": "out.npz", "hdf5": "out.h5", "npy": "out"}
+OUTPUTS = {"npz": "out.npz", "hdf5": "out.h5", "npy": "out", "safetensors": "out.safetensors"}
 PIECE = 2**23
 """Bytes that plain writing hands over at a time."""
 PLAIN = "plain `pwrite` and `fsync`"

@@ -63,15 +63,15 @@ def extract(
         inputs: Image files, folders and globs, or array files (`.npy`, `.npz`, `file.h5::dataset`), or a
             `Source`; for a model of several inputs, a mapping from each input's name to such.
         layers: Addresses and patterns; see `modelfile/select.py`.
-        output: `.npz`, `.h5`, `.hdf5`, `.jsonl`, `.tar`, or a folder; None: named after the input. Or a
-            binary file whose `write` takes everything that it is given, such as standard output.
+        output: `.npz`, `.h5`, `.hdf5`, `.safetensors`, `.jsonl`, `.tar`, or a folder; None: named after the
+            input. Or a binary file whose `write` takes everything that it is given, such as standard output.
         custom_objects: Classes and functions that the model needs and Keras does not have, by name.
         weights: Of an HDF5 file with the weights, for a model that came without them.
         lambdas: Expressions such as "x / 127.5 - 1" for Lambda layers, by address or bare name.
         max_memory: Bytes that one layer may ask for beyond the file's weights, or one tensor of one row.
         progress: Called before the first batch and after each.
         stop: Asked after each batch; True ends the run early, as one that `resume` goes on with.
-        pipe_format: Of what is written to a binary file: npz, npy, jsonl or tar.
+        pipe_format: Of what is written to a binary file: a name in `registry.STREAMS` or `registry.PIPES`.
         options: The fields of `records.ExtractOptions`.
 
     Returns:

@@ -14,6 +14,7 @@ WRITERS = {
     "hdf5": "layerprobe.formats.hdf5:HDF5Writer",
     "npy": "layerprobe.formats.npy:NpyWriter",
     "npz": "layerprobe.formats.npz:NpzWriter",
+    "safetensors": "layerprobe.formats.safetensors:SafetensorsWriter",
 }
 STREAMS = {
     "jsonl": "layerprobe.formats.jsonl:JsonlStream",
@@ -23,6 +24,7 @@ STREAMS = {
 PIPES = {
     "npy": "layerprobe.formats.piping:NpyPipe",
     "npz": "layerprobe.formats.piping:NpzPipe",
+    "safetensors": "layerprobe.formats.piping:SafetensorsPipe",
 }
 """Formats that a pipe takes beside those."""
 READERS = {
@@ -30,9 +32,18 @@ READERS = {
     "jsonl": "layerprobe.formats.jsonl:JsonlReader",
     "npy": "layerprobe.formats.npy:NpyReader",
     "npz": "layerprobe.formats.npz:NpzReader",
+    "safetensors": "layerprobe.formats.safetensors:SafetensorsReader",
     "tar": "layerprobe.formats.tar:TarReader",
 }
-SUFFIXES = {".h5": "hdf5", ".hdf5": "hdf5", ".npz": "npz", ".jsonl": "jsonl", ".tar": "tar", "": "npy"}
+SUFFIXES = {
+    "": "npy",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".jsonl": "jsonl",
+    ".npz": "npz",
+    ".safetensors": "safetensors",
+    ".tar": "tar",
+}
 """What an output's suffix means; a name without one is a folder of `.npy` files."""
 
 ENGINES = {

@@ -158,7 +158,7 @@ ROWS = (
 )
 
 
-@pytest.mark.parametrize("output", ["out.h5", "out.npz", "out", "out.jsonl", "out.tar"])
+@pytest.mark.parametrize("output", ["out.h5", "out.npz", "out", "out.jsonl", "out.tar", "out.safetensors"])
 @pytest.mark.parametrize("how", ["LP - < rows", "LP --from-file rows", "LP --from-file <(cat rows)"])
 def test_json_lines_are_a_list_whose_fields_are_kept(shell: Shell, output: str, how: str) -> None:
     (shell.folder / "rows").write_bytes(ROWS)
@@ -270,7 +270,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(shell: Shell, file_format: str)
     assert done.stderr == b""
 
 
-@pytest.mark.parametrize("file_format", ["jsonl", "npy", "npz", "tar"])
+@pytest.mark.parametrize("file_format", ["jsonl", "npy", "npz", "safetensors", "tar"])
 def test_a_full_standard_output_is_told(shell: Shell, file_format: str) -> None:
     done = shell.run(f"LP images -o - --format {file_format} > /dev/full")
     assert done.returncode == 74

@@ -42,12 +42,12 @@ def _read_batch_size(ctx: click.Context, option: click.Parameter, text: str | No
     "-o",
     "--output",
     type=click.Path(),
-    help="x.npz, x.h5, x.jsonl, x.tar, a folder, or - for stdout. [default: after the input]",
+    help="x.npz, x.h5, x.safetensors, x.jsonl, x.tar, a folder, or - for stdout. [default: after the input]",
 )
 @click.option(
     "--format",
     "pipe_format",
-    type=click.Choice(["npz", "npy", "jsonl", "tar", "hdf5"]),
+    type=click.Choice(["npz", "npy", "jsonl", "tar", "safetensors", "hdf5"]),
     help="What -o - writes. [default: npz]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")

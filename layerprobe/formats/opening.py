@@ -16,6 +16,7 @@ _SIGNATURES = {
     "hdf5": (0, b"\x89HDF\r\n\x1a\n"),
     "jsonl": (0, b'{"path": '),
     "npz": (0, b"PK\x03\x04"),
+    "safetensors": (8, b'{"__metadata__":'),
     "tar": (257, b"ustar"),
 }
 """Format -> the bytes that tell it, and where they stand."""
@@ -25,7 +26,7 @@ def open_output(path: str | os.PathLike[str]) -> Reader:
     """Open what `extract` wrote, lazily and in the same way for every format.
 
     Args:
-        path: Of an HDF5, `.npz`, `.jsonl` or `.tar` file, whatever its name, or of a folder of `.npy` files.
+        path: Of a file of any format, whatever its name, or of a folder of `.npy` files.
 
     Returns:
         A mapping from layer name to an (N, ...) array of which only what is used is read, with `paths`,
@@ -62,6 +63,6 @@ def format_of(path: str) -> str:
     for file_format, (place, signature) in _SIGNATURES.items():
         if start.startswith(signature, place):
             return file_format
-    expected = "HDF5, .npz, .jsonl, .tar or a folder of .npy files"
+    expected = "HDF5, .npz, .safetensors, .jsonl, .tar or a folder of .npy files"
     found = "it is empty" if not start else f"expected {expected}, it begins {start[:8]!r}"
     raise OutputFormatError(f"{path!r} is no output of layerprobe: {found}.")

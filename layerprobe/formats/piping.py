@@ -1,17 +1,17 @@
-"""`.npz` and `.npy` for what reads a pipe, where nothing can be written before what came already."""
+"""Whole files, and `.npy`, for what reads a pipe, where nothing can be written before what came already."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from layerprobe import registry
 from layerprobe.errors import UsageError
 from layerprobe.formats.disk import reported
 from layerprobe.formats.growing import RowsInPlace
 from layerprobe.formats.npydata import npy_header
-from layerprobe.formats.npz import NpzWriter
 from layerprobe.formats.rows import checked, stored_layers
 from layerprobe.formats.schema import FOLDER_NAMES
 
@@ -25,8 +25,8 @@ STANDARD_OUTPUT = "standard output"
 """What an output is called that has no name."""
 
 
-class NpzPipe(RowsInPlace):
-    """Writes an `.npz` file under a name of its own, and passes it on when it is complete.
+class FilePipe(RowsInPlace):
+    """Writes a file under a name of its own, and passes it on when it is complete.
 
     Args:
         sink: What takes the file.
@@ -34,12 +34,17 @@ class NpzPipe(RowsInPlace):
         keys: What the N rows are called.
     """
 
+    file_format: ClassVar[str]
+    """A name in `registry.WRITERS`."""
+
     def __init__(self, sink: Sink, layers: Sequence[TensorSpec], keys: Sequence[str]) -> None:
         self._sink = sink
         with reported(STANDARD_OUTPUT):
             self._folder = tempfile.TemporaryDirectory(prefix="layerprobe-", ignore_cleanup_errors=True)
-        self._path = os.path.join(self._folder.name, "out.npz")
-        super().__init__(NpzWriter(self._path, layers, keys))
+        self._path = os.path.join(self._folder.name, "out")
+        super().__init__(
+            registry.find(registry.WRITERS, self.file_format, "format")(self._path, layers, keys)
+        )
 
     def commit(self, provenance: Provenance) -> None:
         """Pass the file on."""
@@ -53,6 +58,18 @@ class NpzPipe(RowsInPlace):
         """Remove the file."""
         super().abort()
         self._folder.cleanup()
+
+
+class NpzPipe(FilePipe):
+    """Passes on an `.npz` file."""
+
+    file_format = "npz"
+
+
+class SafetensorsPipe(FilePipe):
+    """Passes on a safetensors file."""
+
+    file_format = "safetensors"
 
 
 class NpyPipe:

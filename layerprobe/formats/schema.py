@@ -50,6 +50,8 @@ class NameRules:
 NPZ_NAMES = NameRules(
     re.compile(rf"{_NEVER}|{_RESERVED}|\\|\A/|/(?=/|\Z)|(?<![^/])\.(?=\.?(?![^/]))|\.(?=npy\Z)"), 4000
 )
+# A JSON text holds any name but one that the format keeps for itself.
+SAFETENSORS_NAMES = NameRules(re.compile(rf"{_NEVER}|{_RESERVED}|\A_(?=_metadata__\Z)"), 4000)
 # Flat: "encoder" and "encoder/conv1" cannot both be datasets.
 HDF5_NAMES = NameRules(re.compile(rf"{_NEVER}|{_RESERVED}|/|\A\."), 4000)
 # File systems fold case and Unicode forms; Windows keeps characters and device names for itself.
