@@ -126,3 +126,22 @@ def test_signals_that_the_caller_ignores_are_ignored(tmp_path: Path, inputs: lis
         os.kill(int(child), signal.SIGINT)
         assert process.wait(timeout=60) == 3
     assert (tmp_path / "out.h5").exists()
+
+
+def test_a_signal_that_a_library_loses_in_a_callback_ends_the_command_as_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from layerprobe import cli
+    from layerprobe.cli import signals
+
+    def losing(**_: object) -> None:
+        with pytest.raises(SystemExit):
+            signals._handle(signal.SIGTERM, None)
+        raise AttributeError("no such callback")
+
+    monkeypatch.setattr(signals, "_received", [])
+    monkeypatch.setattr(signals, "_ending", False)
+    monkeypatch.setattr(cli.cli, "main", losing)
+    with pytest.raises(SystemExit) as ended:
+        cli.run()
+    assert ended.value.code == 143

@@ -116,16 +116,33 @@ def run() -> int:
 
 
 def _called() -> int:
-    """Run the command; a signal that C code has wrapped in an error of its own comes out as what it was."""
+    """Run the command; a signal that C code has made an error of its own of comes out as what it was."""
     try:
         result: Any = cli.main(prog_name="layerprobe", standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except (ImportError, SystemError) as error:
-        if isinstance(error.__cause__, KeyboardInterrupt | SystemExit):
-            raise error.__cause__ from None
+    except (LayerprobeError, click.ClickException, OSError):
+        raise
+    except Exception as error:
+        end = _ended_by_signal(error)
+        if end is not None:
+            raise end from None
         if "failed to map" in str(error):  # The dynamic loader's word for memory that it cannot have.
             raise MemoryError from error
         raise
+
+
+def _ended_by_signal(error: Exception) -> BaseException | None:
+    """Say how the program was told to end, where library code has made something else of that.
+
+    Imports wrap it. HDF5, which a signal may find in one of its callbacks, loses it: what comes then is an
+    error about the callback.
+    """
+    if isinstance(error, ImportError | SystemError) and isinstance(
+        error.__cause__, KeyboardInterrupt | SystemExit
+    ):
+        return error.__cause__
+    number = signals.ending()
+    return None if number is None else SystemExit(128 + number)
 
 
 def _tell_how_to_resume(error: BaseException) -> None:

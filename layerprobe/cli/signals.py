@@ -19,6 +19,8 @@ SECONDS_FOR_THE_REST = 4
 """So much has everything else, such as a model that computes without end."""
 
 _received: list[int] = []
+_ending = False
+"""Whether the program was told to exit, wherever it was."""
 _stoppable = False
 _working = False
 """Whether the run in hand has finished a batch."""
@@ -42,6 +44,11 @@ def received() -> int | None:
     return _received[0] if _received else None
 
 
+def ending() -> int | None:
+    """Tell for which signal the program was told to exit, be it that library code has lost the exception."""
+    return _received[-1] if _ending else None
+
+
 @contextmanager
 def stoppable() -> Iterator[Callable[[], bool]]:
     """Give what a run asks after each batch, whether it shall end; meanwhile a first signal does no more."""
@@ -60,9 +67,11 @@ def stoppable() -> Iterator[Callable[[], bool]]:
 
 
 def _handle(number: int, _: FrameType | None) -> None:
+    global _ending
     first = not _received
     _received.append(number)
     if not first or not (_stoppable and _working):
+        _ending = True
         sys.exit(128 + number)
     say(f"{signal.Signals(number).name}: ends after the batch in hand; at once with another")
 
