@@ -3,9 +3,9 @@
     python benchmarks/all.py
     python benchmarks/all.py --short
 
-It takes about 25 minutes; measure on a machine that does nothing else. The short form, one round of a few
-photos, shows in a minute or three that the scripts work. It leaves out the README, and keract, whose
-environment takes longer than that.
+It takes about 25 minutes, and kill.py half an hour more; measure on a machine that does nothing else. The
+short form, one round of a few photos, shows in minutes that the scripts work. It leaves out the README, and
+keract, whose environment takes longer than that.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import table
 from measure import HERE, arguments
 
 LONG = ("against_keract",)
+WITHOUT_ROUNDS = ("kill",)
+"""What measures nothing and has options of its own."""
 
 
 def main() -> None:
@@ -27,7 +29,8 @@ def main() -> None:
             continue
         print(f"\n== {script}.py", flush=True)
         started = time.perf_counter()
-        subprocess.run([sys.executable, HERE / f"{script}.py", *sys.argv[1:]], check=True)
+        given = sys.argv[1:] if script not in WITHOUT_ROUNDS else ["--short"] * options.short
+        subprocess.run([sys.executable, HERE / f"{script}.py", *given], check=True)
         print(f"({time.perf_counter() - started:.0f} s)", flush=True)
     if not options.short:
         table.main()

@@ -1,101 +1,299 @@
-"""Kill runs of `layerprobe extract` at random times, resume each until it is done, and compare the outputs.
+"""Interrupt runs of `layerprobe extract` at random moments, resume each until it is done, and compare.
 
-    python benchmarks/kill.py [--runs 200] [--signal KILL] [--seed 0]
+    python benchmarks/kill.py [--runs 200] [--mode KILL]... [--format NAME]... [--seed 0]
 
-Every output must equal that of an uninterrupted run, every row of every layer bit for bit. The command is the
-real one, in a process of its own; it is killed while it starts, computes, writes, commits and tidies up.
+Every output must equal that of an uninterrupted run, every row of every layer bit for bit, with nothing left
+beside it; whatever the format, and whatever the run was doing: starting, computing, writing, committing,
+tidying up. The command is the real one, in a process of its own. `--runs` outputs are made under SIGKILL, and
+a fifth as many in each of the other modes: SIGTERM; SIGTERM with SIGKILL after it, as SLURM does; SIGKILL of
+a run with two worker processes, and of one of its workers; a disk that is full for a while (root only).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+import measure
+from interrupting import (
+    DONE,
+    PATIENCE,
+    SECONDS,
+    Kind,
+    Place,
+    Sample,
+    Wrong,
+    children,
+    ended,
+    expect,
+    finish,
+    gone,
+    kinds,
+    random_moment,
+    sample_of,
+    wait,
+    write_images,
+)
 
-import layerprobe
-
-MODEL = Path(__file__).parent.parent / "sample_models" / "vgg_shapes.h5"
-OUTPUTS = ("out.h5", "out.npz", "out", "out.safetensors")
-LAYERS = ("conv3_2", "output")
+FULL = 74
 
 
-def write_images(folder: Path, count: int) -> None:
-    random_numbers = np.random.default_rng(0)
+@dataclass
+class Tally:
+    """What was seen in one mode with one format."""
+
+    outputs: int = 0
+    equal: int = 0
+    interrupted: int = 0
+    states: Counter[str] = field(default_factory=Counter)
+    """What was there after an interruption."""
+    wrong: list[str] = field(default_factory=list)
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.outputs + other.outputs,
+            self.equal + other.equal,
+            self.interrupted + other.interrupted,
+            self.states + other.states,
+            [*self.wrong, *other.wrong],
+        )
+
+    def note(self, place: Place) -> None:
+        """Count an interruption."""
+        self.interrupted += 1
+        self.states[place.state()] += 1
+
+
+Mode = Callable[[Place, random.Random, Tally], None]
+
+
+def by_signal(*numbers: signal.Signals, options: tuple[str, ...] = ()) -> Mode:
+    """One to three times the process gets the signals, the second soon after the first."""
+
+    def interrupt(place: Place, chance: random.Random, tally: Tally) -> None:
+        for _ in range(chance.randint(1, 3)):
+            process = place.start(*options)
+            random_moment(place, process, chance)
+            workers, running = children(process), process.poll() is None
+            for number in numbers:
+                process.send_signal(number)
+                if number is not numbers[-1]:
+                    wait(process, chance.uniform(0, 0.3))
+            code, told = ended(process, PATIENCE)
+            # Before its handlers are there, a signal ends Python itself.
+            expect(
+                code, told, [DONE, *(-number for number in numbers), *(128 + number for number in numbers)]
+            )
+            if not gone(workers, PATIENCE):
+                raise Wrong("worker processes are left")
+            if code == DONE or not running:
+                break
+            tally.note(place)
+            if place.output.exists() and not place.sample.resumable:
+                break
+        finish(place, *options)
+
+    return interrupt
+
+
+def worker_killed(place: Place, chance: random.Random, tally: Tally) -> None:
+    """Once or twice one of two worker processes is killed: the run goes on."""
+    process = place.start("--processes", "2")
+    workers: list[int] = []
+    for _ in range(chance.randint(1, 2)):
+        wait(process, SECONDS, lambda: bool(children(process)))
+        wait(process, chance.uniform(0, place.sample.spans.whole))
+        if workers := children(process):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(chance.choice(workers), signal.SIGKILL)
+            tally.note(place)
+    workers += children(process)
+    code, told = ended(process, SECONDS)
+    expect(code, told, [DONE])
+    if not gone(workers, PATIENCE):
+        raise Wrong("worker processes are left")
+    finish(place)
+
+
+def full_disk(place: Place, chance: random.Random, tally: Tally) -> None:
+    """At a random moment something else takes all that is free of the disk."""
+    process, filler = place.start(), place.folder / "filler"
+    random_moment(place, process, chance)
+    with open(filler, "wb", buffering=0) as file:
+        while process.poll() is None:
+            with contextlib.suppress(OSError):
+                for size in (1 << 20, 1 << 14, 1 << 10, 1):
+                    while file.write(bytes(size)) == size:
+                        pass
+            wait(process, 0.01)
+    code, told = ended(process, PATIENCE)
+    expect(code, told, [DONE, FULL])
+    filler.unlink()
+    if code == FULL:
+        if "space" not in told:
+            raise Wrong(f"it does not say that the disk is full: {told}")
+        tally.note(place)
+    finish(place)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to interrupt a run, and where it can be tried."""
+
+    claim: str
+    interrupt: Mode
+    processes: bool = False
+    disk: bool = False
+
+
+MODES = {
+    "KILL": Way("killed by SIGKILL", by_signal(signal.SIGKILL)),
+    "TERM": Way("ended by SIGTERM", by_signal(signal.SIGTERM)),
+    "TERM+KILL": Way("ended by SIGTERM, then SIGKILL", by_signal(signal.SIGTERM, signal.SIGKILL)),
+    "parent": Way(
+        "of two worker processes, killed by SIGKILL",
+        by_signal(signal.SIGKILL, options=("--processes", "2")),
+        processes=True,
+    ),
+    "worker": Way("that lost one of two worker processes", worker_killed, processes=True),
+    "disk": Way("stopped by a full disk", full_disk, disk=True),
+}
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[None]:
+    """Have a folder be a file system of so many bytes, in memory. Raises OSError where only root may."""
     folder.mkdir()
-    for number in range(count):
-        noise = random_numbers.integers(0, 256, (28, 28, 3), "uint8")
-        Image.fromarray(noise).save(folder / f"{number:05}.png")
-    (folder / "00013.png").write_bytes(b"no image")
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True)
+    if done.returncode:
+        raise OSError(done.stderr.strip())
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
-def command(images: Path, output: Path) -> list[str]:
-    layers = [word for layer in LAYERS for word in ("-l", layer)]
-    options = ["--batch-size", "4", "--resume", "-q", "-o", str(output)]
-    return [sys.executable, "-m", "layerprobe", "extract", str(MODEL), str(images), *layers, *options]
+@contextlib.contextmanager
+def place_for(folder: Path, sample: Sample, way: Way) -> Iterator[Place]:
+    """A fresh folder for one output; it stays where something was wrong."""
+    if way.disk:
+        with small_disk(folder, 4 * sample.bytes + (1 << 20)):
+            yield Place(folder, sample)
+        folder.rmdir()
+    else:
+        folder.mkdir()
+        yield Place(folder, sample)
+        shutil.rmtree(folder)
 
 
-def contents(output: Path) -> dict[str, bytes]:
-    with layerprobe.open(output) as reader:
-        found = {layer: np.asarray(reader[layer]).tobytes() for layer in reader}
-        return found | {"texts": repr((reader.paths, reader.status, reader.error)).encode()}
+def try_one(folder: Path, sample: Sample, way: Way, seed: str) -> Tally:
+    """Make one output, interrupted on its way."""
+    tally = Tally(outputs=1)
+    try:
+        with place_for(folder, sample, way) as place:
+            way.interrupt(place, random.Random(seed), tally)
+        tally.equal = 1
+    except Wrong as wrong:
+        tally.wrong.append(f"{sample.kind.name}, seed {seed!r}, in {folder}: {wrong}")
+        print(tally.wrong[-1], file=sys.stderr, flush=True)
+    return tally
 
 
-def run_until_done(images: Path, output: Path, number: int, longest: float, chance: random.Random) -> int:
-    """Start, kill and start again; gives how often it was killed."""
-    kills = 0
-    while True:
-        process = subprocess.Popen(command(images, output), stderr=subprocess.PIPE)
-        try:
-            _, told = process.communicate(timeout=chance.uniform(longest / 5, longest))
-        except subprocess.TimeoutExpired:
-            process.send_signal(number)
-            _, told = process.communicate()
-        if process.returncode == 3:  # done, and one image is broken
-            return kills
-        if process.returncode not in (-number, 128 + number):
-            raise SystemExit(f"exit code {process.returncode}: {told.decode()}")
-        kills += 1
+def try_mode(name: str, runs: int, samples: list[Sample], scratch: Path, seed: int) -> dict[str, Tally]:
+    """Make so many outputs, of each format in turn; gives what was seen by format."""
+    way = MODES[name]
+    able = [sample for sample in samples if sample.processes or not way.processes]
+    found: dict[str, Tally] = {}
+    for run in range(runs if able else 0):
+        sample = able[run % len(able)]
+        tally = try_one(scratch / f"{name}-{run}", sample, way, f"{seed} {name} {run}")
+        found[sample.kind.name] = found.get(sample.kind.name, Tally()) + tally
+        if (run + 1) % 10 == 0:
+            print(f"{name}: {run + 1} outputs", file=sys.stderr, flush=True)
+    return found
+
+
+def tell(found: dict[str, dict[str, Tally]]) -> None:
+    """Print one line for each mode and format, and what was there after interruptions."""
+    for mode, formats in found.items():
+        print(f"{MODES[mode].claim}:")
+        for kind, tally in formats.items():
+            states = ", ".join(f"{count} {state}" for state, count in tally.states.most_common())
+            counts = f"{tally.equal} of {tally.outputs} equal, {tally.interrupted} interruptions"
+            print(f"  {kind:12} {counts} ({states})")
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    names = [kind.name for kind in kinds()]
+    parser.add_argument("--runs", type=int, default=200, help="Outputs under SIGKILL. [default: 200]")
+    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--mode", action="append", choices=list(MODES), help="Only this one; repeats.")
+    parser.add_argument("--format", action="append", choices=names, help="Only this one; repeats.")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--short", action="store_true", help="A few runs; not for the README.")
+    options = parser.parse_args()
+    options.rounds = None
+    return options
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--images", type=int, default=4000)
-    parser.add_argument("--signal", default="KILL")
-    parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    chance, number = random.Random(asked.seed), getattr(signal, f"SIG{asked.signal}")
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        write_images(folder / "images", asked.images)
-        seconds = []
-        for name in ("warm_up.npz", "reference.npz"):
-            started = time.monotonic()
-            uninterrupted = command(folder / "images", folder / name)
-            assert subprocess.run(uninterrupted, stderr=subprocess.DEVNULL).returncode == 3
-            seconds.append(time.monotonic() - started)
-        longest = min(seconds)
-        reference, kills = contents(folder / "reference.npz"), 0
-        for run in range(asked.runs):
-            (folder / str(run)).mkdir()
-            output = folder / str(run) / OUTPUTS[run % len(OUTPUTS)]
-            kills += run_until_done(folder / "images", output, number, longest, chance)
-            assert contents(output) == reference, f"run {run}: {output.name} differs"
-            assert [path.name for path in output.parent.iterdir()] == [output.name]
-            subprocess.run(["rm", "-r", str(output.parent)], check=True)
-            if (run + 1) % 10 == 0:
-                print(
-                    f"{run + 1} outputs equal the reference, after {kills} times SIG{asked.signal}",
-                    flush=True,
-                )
+    options, started = parsed(), time.monotonic()
+    chosen: list[Kind] = [kind for kind in kinds() if not options.format or kind.name in options.format]
+    modes = options.mode or list(MODES)
+    runs = {mode: options.runs if mode == "KILL" else options.runs // 5 for mode in modes}
+    if options.short:
+        runs = {mode: len(chosen) if mode == "KILL" else 1 for mode in modes}
+    scratch = Path(tempfile.mkdtemp(prefix="layerprobe-kill-"))
+    write_images(scratch / "images", 100 if options.short else options.images)
+    samples = [sample_of(kind, scratch / "images", scratch / kind.name) for kind in chosen]
+    for sample in samples:
+        how = "resumed" if sample.resumable else "begun anew"
+        print(f"{sample.kind.name}: {how} after interruptions, {sample.spans.whole:.1f} s uninterrupted")
+    found: dict[str, dict[str, Tally]] = {}
+    for mode in modes:
+        if MODES[mode].disk:
+            try:
+                with small_disk(scratch / "mounted", 1 << 20):
+                    pass
+                (scratch / "mounted").rmdir()
+            except OSError as error:
+                print(f"left out: {MODES[mode].claim}, for no file system can be mounted here ({error})")
+                continue
+        found[mode] = try_mode(mode, runs[mode], samples, scratch, options.seed)
+    tell(found)
+    print(f"{time.monotonic() - started:.0f} s")
+    sums = {mode: sum(formats.values(), Tally()) for mode, formats in found.items()}
+    rows = [
+        measure.Row(
+            f"runs {MODES[mode].claim}: equal in the end ({tally.interrupted} interruptions)",
+            "outputs",
+            [tally.equal],
+            [tally.outputs],
+            f"in {len(found[mode])} formats",
+        )
+        for mode, tally in sums.items()
+        if tally.outputs
+    ]
+    if options.mode or options.format:
+        options.short = True  # A part of it is not for the README either.
+    measure.report("kill.py", rows, options)
+    if wrong := [text for tally in sums.values() for text in tally.wrong]:
+        raise SystemExit("\n".join([f"{len(wrong)} outputs went wrong:", *wrong]))
+    shutil.rmtree(scratch)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from layerprobe.probe import Probe
     from layerprobe.similarity import compare
     from layerprobe.statistics import output_statistics
+    from layerprobe.verification import verify
 
 __all__ = [
     "LayerprobeError",
@@ -36,6 +37,7 @@ __all__ = [
     "open",
     "output_statistics",
     "symbolic_gradients",
+    "verify",
 ]
 
 _PUBLIC = {
@@ -52,6 +54,7 @@ _PUBLIC = {
     "open": "layerprobe.formats.opening:open_output",
     "output_statistics": "layerprobe.statistics:output_statistics",
     "symbolic_gradients": "layerprobe.backend_function:symbolic_gradients",
+    "verify": "layerprobe.verification:verify",
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -13,33 +12,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layerprobe import registry
-from layerprobe.engines.cache import user_cache
-from layerprobe.errors import OutputError, OutputFormatError, ResumeError, UsageError
+from layerprobe.errors import OutputError, UsageError
 from layerprobe.formats.opening import open_output
-from layerprobe.records import ExtractOptions, ModelOptions
+from layerprobe.records import ModelOptions
 from layerprobe.run.feeds import Clock
-from layerprobe.run.journal import difference
 from layerprobe.run.plan import choose_output
 from layerprobe.run.preparing import prepare_run
-from layerprobe.run.probed_model import ProbedModel
-from layerprobe.run.request import open_sources, read_options
+from layerprobe.run.recorded import WITHOUT_MEANING, Given, open_recorded
 from layerprobe.run.resume import claim
-from layerprobe.sources.file_source import FileSource
-from layerprobe.sources.files import Readable
-from layerprobe.sources.jsonlines import Listed
-from layerprobe.sources.tar import is_tar, members_of
-from layerprobe.sources.tar_stream import is_compressed_tar
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Reader, Source, Writer
+    from layerprobe.protocols import Reader, Writer
     from layerprobe.records import Provenance
     from layerprobe.run.loop import Run
     from layerprobe.run.report import RunReport
     from layerprobe.run.request import Inputs
-
-WITHOUT_MEANING = ("resume", "restart", "on_error", "max_errors", "stats")
-OF_ONE_RUN = (*WITHOUT_MEANING, "overwrite", "lock", "errors_to")
-"""Options that say nothing of what the rows hold, and are not taken from the earlier run."""
 
 
 def retry_failed(
@@ -77,18 +64,9 @@ def retry_failed(
         if name in options:
             raise UsageError(f"to try failed rows again takes no {name}: leave that out.")
     with open_output(path) as reader:
-        try:
-            earlier = reader.provenance["run"]["signature"]
-            how = _options(reader, options)
-            model = model or reader.provenance["model"]["path"]
-            layers = layers or [layer["name"] for layer in reader.provenance["layers"]]
-        except (LookupError, TypeError) as error:
-            raise OutputFormatError(f"{path!r} does not say how it was made: run extract again.") from error
-        if how.training or not model:
-            raise UsageError(f"{path!r} is of training, or of a model in no file: run extract again.")
-        sources = {"": _recorded(reader)} if inputs is None else open_sources(inputs, how.limit)
-        cache = user_cache() if how.cache else None
-        probed = ProbedModel(model, layers, needs or ModelOptions(), how.engine, how.device, cache)
+        given = Given(model, inputs, layers, needs or ModelOptions(), {**options, "overwrite": True})
+        recorded = open_recorded(reader, given, whole=True)
+        probed, sources, how = recorded.request.probed, recorded.request.sources, recorded.request.how
         file_format = choose_output(path, [])[1]
         if file_format not in registry.WRITERS:
             raise UsageError(f"rows of a .{file_format} file have no places to try again: run extract again.")
@@ -98,12 +76,7 @@ def retry_failed(
             now = clock.add("list", started)
             run = prepare_run(probed, sources, how, clock)
             clock.add("load", now)
-            if (found := difference(earlier, run.signature)) is not None:
-                what, before, after = found
-                raise ResumeError(
-                    f"{path!r} is of another run, for its {what} was {before}, now it is {after}: "
-                    "give the same model, layers, inputs and options."
-                )
+            recorded.check_same(run.signature)
             if "failed" not in reader.status:
                 clock.add("total", started)
                 return run.nothing_to_do(reader)
@@ -115,38 +88,6 @@ def retry_failed(
                 run.failures.close()
         clock.add("total", started)
         return run.report(path)
-
-
-def _options(reader: Reader, given: Mapping[str, Any]) -> ExtractOptions:
-    known = {field.name for field in dataclasses.fields(ExtractOptions)} - set(OF_ONE_RUN)
-    recorded = {name: value for name, value in reader.provenance["options"].items() if name in known}
-    if isinstance(recorded.get("size"), list):
-        recorded["size"] = tuple(recorded["size"])
-    recorded["batch_size"] = reader.provenance["run"]["signature"]["batch_size"]
-    return read_options({**recorded, **given, "overwrite": True})
-
-
-def _recorded(reader: Reader) -> Source:
-    """The images that the output names."""
-    if reader.provenance["preprocessing"] is None or reader.provenance["options"].get("shard") is not None:
-        raise UsageError(f"{reader.path!r} is of arrays, or a part of a list: give all its inputs again.")
-    members: dict[str, dict[str, Readable]] = {}
-    files: list[str | Readable] = []
-    for key in reader.paths:
-        archive, inside, _ = key.partition("::")
-        if inside and (archive == "-" or is_compressed_tar(archive)):
-            raise UsageError(f"{reader.path!r} is of a tar stream, which has no places: run extract again.")
-        if inside and is_tar(archive):
-            if archive not in members:
-                members[archive] = {member.key: member for member in members_of(archive)}
-            files.append(members[archive].get(key, key))
-        else:
-            files.append(key)
-    fields = reader.fields
-    if fields is None:
-        return FileSource(files)
-    texts = [json.dumps(said) if said else "" for said in fields]
-    return FileSource([Listed(file, text) for file, text in zip(files, texts, strict=True)])
 
 
 def _write(run: Run, writer: Writer, reader: Reader) -> None:

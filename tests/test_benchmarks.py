@@ -65,6 +65,10 @@ def test_what_is_reported_becomes_a_line_of_the_table(
     assert first.startswith("Medians of 3 rounds, 20")
     assert compared == "| a claim | 20 images/s | 10 images/s: Keras | 3.00 |"
     assert alone == "| a claim | 0.123 s |  |  |"
+    unmeasured = {**written, "rounds": None}
+    assert table.rendered([written, unmeasured]).startswith("Medians of 3 rounds")
+    with pytest.raises(SystemExit, match="several machines"):
+        table.rendered([written, {**written, "rounds": 4}])
     with pytest.raises(SystemExit, match="several machines"):
         table.rendered([written, {**written, "machine": {**written["machine"], "cores": 1000}}])
 

@@ -11,19 +11,16 @@ import pytest
 from made_up_model import BROKEN, FORMATS, MadeUpModel, contents, extract, use_made_up_model, write_inputs
 from PIL import Image
 
-from layerprobe import retrying
 from layerprobe.cli import cli
 from layerprobe.errors import AllInputsFailedError, OutputError, ResumeError, StoppedError, UsageError
 from layerprobe.formats.opening import open_output
 from layerprobe.retrying import retry_failed
-from layerprobe.run import request
 from layerprobe.verification import verify
 
 
 @pytest.fixture(autouse=True)
 def made_up_model(monkeypatch: pytest.MonkeyPatch) -> None:
     use_made_up_model(monkeypatch)
-    monkeypatch.setattr(retrying, "ProbedModel", request.ProbedModel)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from layerprobe.cli.console import emit, escape, only_data_on_stdout, only_our_own_lines, say
 from layerprobe.cli.dry_run import tell_plan
 from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
+from layerprobe.cli.named_inputs import read_named_inputs
 from layerprobe.cli.progress import progress
 from layerprobe.cli.signals import stoppable
 from layerprobe.errors import UsageError
@@ -263,7 +264,7 @@ def _inputs(
     if named:
         if inputs or lists:
             raise UsageError("give every input of the model with --input, or all of them without it.")
-        files = _by_name(named)
+        files = read_named_inputs(named)
         if any("-" in given for given in files.values()):
             raise UsageError(
                 "a list on stdin is for models with one input: use --input NAME=FILE without `-`."
@@ -279,17 +280,6 @@ def _inputs(
 
     stdin = sys.stdin.buffer if "-" in inputs else None
     return open_source(inputs, lists=lists, nul=nul, stdin=stdin, limit=limit)
-
-
-def _by_name(named: Sequence[str]) -> dict[str, list[str]]:
-    """NAME=FILE, where a name may repeat."""
-    files: dict[str, list[str]] = {}
-    for text in named:
-        name, equals, file = text.partition("=")
-        if not (name and equals and file):
-            raise UsageError(f"--input wants NAME=FILE, as in --input image=photos. Received: {text!r}")
-        files.setdefault(name, []).append(file)
-    return files
 
 
 def _as_json(report: RunReport) -> dict[str, Any]:

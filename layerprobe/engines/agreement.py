@@ -61,8 +61,13 @@ def limit(layers: int) -> float:
     return 1e-5 if layers <= DEEP else 1e-4
 
 
-def relative_difference(found: Array, wanted: Array) -> float:
+def relative_difference(found: Array, wanted: Array, largest: float | None = None) -> float:
     """The largest absolute difference over the largest absolute value that is wanted.
+
+    Args:
+        found: What is compared.
+        wanted: The reference.
+        largest: That value, where `wanted` is a part of what it belongs to; see `largest_value`.
 
     Returns:
         0 or more; infinite where shape or type differ, where NaN or infinities are not in the same
@@ -79,11 +84,17 @@ def relative_difference(found: Array, wanted: Array) -> float:
     ours, theirs = ours[finite], theirs[finite]
     if not np.isfinite(ours).all():
         return math.inf
-    largest = float(np.abs(theirs).max(initial=0.0))
+    largest = largest_value(wanted) if largest is None else largest
     difference = float(np.abs(ours - theirs).max(initial=0.0))
     if largest == 0.0:
         return 0.0 if difference == 0.0 else math.inf
     return difference / largest
+
+
+def largest_value(values: Array) -> float:
+    """The largest absolute value that is finite; 0 where there is none."""
+    exact = _exact(values)
+    return float(np.abs(exact[np.isfinite(exact)]).max(initial=0.0))
 
 
 def _exact(values: Array) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -36,4 +36,6 @@ def versions(engine: Mapping[str, object]) -> dict[str, str]:
 def _version(package: str) -> str:
     """As the loaded module says it: what pip says takes as long to find as a batch to compute."""
     module = sys.modules.get(_MODULES.get(package, package))
-    return metadata.version(package) if module is None else str(module.__version__)
+    if module is None:  # as in the process of a run whose workers compute
+        return metadata.version(package)
+    return str(module.__version__).partition("-")[0]  # OpenVINO says its build, too

@@ -1,20 +1,14 @@
-"""Whether an output is what it says: its structure, its checksums, and the rows that failed."""
+"""An output compared with what it says of itself, part by part."""
 
 from __future__ import annotations
 
-import os
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from layerprobe.errors import LayerprobeError, NoInputError, OutputFormatError
-from layerprobe.formats.opening import open_output
-from layerprobe.formats.placement import journal_name
+from layerprobe.errors import LayerprobeError
 from layerprobe.formats.schema import stored_dtype, text_checksums
-from layerprobe.run.journal import written_rows
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader
@@ -26,84 +20,7 @@ LISTED = 5
 """So many rows or ranges are named."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """What was found."""
-
-    path: str
-    rows: int
-    failed: int
-    checksums: int
-    """How many checksums of rows were compared."""
-    problems: tuple[str, ...]
-    """Why it is not what it says; empty: it is."""
-    notes: tuple[str, ...]
-    """What else to know, such as values that are not finite."""
-
-
-def verify(path: str | os.PathLike[str]) -> Verification:
-    """Read a whole output and compare it with what it says of itself.
-
-    Raises:
-        NoInputError: There is no output, finished or not.
-        AccessError: Reading it is denied.
-    """
-    path = os.fspath(path)
-    unfinished = _unfinished(path)
-    try:
-        reader = open_output(path)
-    except NoInputError:
-        if unfinished is None:
-            raise
-        return Verification(path, 0, 0, 0, (unfinished,), ())
-    except OutputFormatError as error:
-        return Verification(path, 0, 0, 0, (str(error),), ())
-    with reader:
-        checking = _Checking(reader)
-        checking.check()
-        notes = checking.notes if unfinished is None else [*checking.notes, f"beside it, {unfinished}"]
-        return Verification(
-            path,
-            checking.rows,
-            checking.failed,
-            checking.compared,
-            tuple(dict.fromkeys(checking.problems)),
-            tuple(notes),
-        )
-
-
-def _unfinished(path: str) -> str | None:
-    """Which rows an unfinished output lacks; None: there is none."""
-    try:
-        found = written_rows(journal_name(path))
-    except LayerprobeError:
-        return None
-    if found is None:
-        return None
-    head, ranges = found
-    first, last = head.signature.get("rows", (0, None))
-    rows = None if last is None else last - first
-    told = f"an output is unfinished: {_covered(ranges)} rows are on disk"
-    if not isinstance(rows, int):
-        return f"{told}; go on with --resume"
-    gaps = list(_gaps(ranges, rows))
-    listed = ", ".join(gaps[:LISTED]) + (", ..." if len(gaps) > LISTED else "")
-    return f"{told}, of {rows}; missing: {listed or 'none'}; go on with --resume"
-
-
-def _covered(ranges: list[tuple[int, int]]) -> int:
-    return sum(stop - start for start, stop in ranges)
-
-
-def _gaps(ranges: list[tuple[int, int]], rows: int) -> Iterator[str]:
-    end = 0
-    for start, stop in [*ranges, (rows, rows)]:
-        if start > end:
-            yield f"{end} to {start - 1}"
-        end = max(end, stop)
-
-
-class _Checking:
+class Checking:
     """One output, checked part by part; what is damaged in one place is no reason not to look at others."""
 
     def __init__(self, reader: Reader) -> None:
@@ -167,8 +84,8 @@ class _Checking:
             if (status == "failed") != bool(error)
         ]
         if odd:
-            listed = _listed(np.array(sorted(set(odd))))
-            self.problems.append(f"status and error do not fit each other in {listed}")
+            where = listed(np.array(sorted(set(odd))))
+            self.problems.append(f"status and error do not fit each other in {where}")
         if reader.checksums is not None:
             for name, found in text_checksums(columns).items():
                 if found != reader.checksums["texts"][name]:
@@ -203,10 +120,10 @@ class _Checking:
 
     def _tell(self, name: str, filled: list[Array], nan: list[Array], infinite: list[Array]) -> None:
         if len(rows := np.concatenate([*filled, np.zeros(0, int)])):
-            self.problems.append(f"layer {name!r}: {_listed(rows)} failed, and yet there are values")
+            self.problems.append(f"layer {name!r}: {listed(rows)} failed, and yet there are values")
         for what, found in (("NaN", nan), ("infinite values", infinite)):
             if len(rows := np.concatenate([*found, np.zeros(0, int)])):
-                self.notes.append(f"layer {name!r}: {what} in {_listed(rows)}")
+                self.notes.append(f"layer {name!r}: {what} in {listed(rows)}")
 
 
 def _holds_values(chunk: Array, bad: Array) -> Array:
@@ -225,19 +142,7 @@ def _any(flags: Array) -> Array:
     return np.asarray(flags.reshape(len(flags), -1).any(1))
 
 
-def _listed(rows: Array) -> str:
+def listed(rows: Array) -> str:
+    """Name rows, the first few of many."""
     told = ", ".join(map(str, rows[:LISTED].tolist())) + (", ..." if len(rows) > LISTED else "")
     return f"row {told}" if len(rows) == 1 else f"{len(rows):,} rows ({told})"
-
-
-def as_plain(found: Verification) -> Mapping[str, Any]:
-    """As JSON has it."""
-    return {
-        "path": found.path,
-        "ok": not found.problems,
-        "rows": found.rows,
-        "failed": found.failed,
-        "checksums": found.checksums,
-        "problems": list(found.problems),
-        "notes": list(found.notes),
-    }
