@@ -195,7 +195,7 @@ class _Planner:
         """Of this process as it is, and of what a run has beside: weights, activations, batches of inputs."""
         inputs = sum(math.prod(cast(tuple[int, ...], spec.shape)) * 4 for spec in self._feeds.specs)
         batch_size = self._outline.batch_size
-        ahead = batches_ahead(batch_size, worker_threads(self._how))
+        ahead = batches_ahead(batch_size, worker_threads(self._how, self._feeds))
         results = 2 * computed_bytes(self._outline.outputs)
         engine = self._outline.memory if isinstance(self._outline, Planned) else 0
         return _resident() + engine + batch_size * (ahead * inputs + results)

@@ -126,8 +126,8 @@ class Sample:
     """What the user calls it: a path (undecodable bytes as lone surrogates), "file.npy[3]"."""
     read: Callable[[], bytes | Array]
     """Gives the file's bytes, or one row of an array. Raises SampleError, and nothing else, when broken."""
-    file: str = ""
-    """The path that `read` reads; "" where it is not known."""
+    state: Callable[[], bytes] | None = None
+    """Says which version of its file that is: another text when it was changed; None where nothing tells."""
     fields: str = ""
     """What its list says of it beside the path, as the JSON text of an object; "" where it says nothing."""
 

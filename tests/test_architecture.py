@@ -19,7 +19,7 @@ FLOORS = [
     {"engines", "backend_function", "similarity", "statistics", "views"},
     {"loading"},
     {"modelfile", "taps", "sources", "reductions", "formats"},
-    {"images"},
+    {"images", "stores"},
     {"protocols", "registry"},
     {"errors", "records", "version"},
 ]
@@ -29,6 +29,9 @@ THIRD_PARTIES = {
     "click": {"cli"},
     "rich": {"cli"},
     "PIL": {"bench", "images", "views"},
+    "aiohttp": {"stores"},
+    "fsspec": {"stores"},
+    "pyarrow": {"sources"},
     "h5py": {"modelfile", "formats", "sources", "loading"},
     "keras": {"engines", "loading", "taps", "backend_function"},
     "tensorflow": {"engines", "loading", "taps", "backend_function"},

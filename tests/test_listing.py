@@ -12,7 +12,8 @@ import pytest
 from image_samples import every_format
 
 from layerprobe.errors import AccessError, NoInputError, SampleError, UsageError
-from layerprobe.sources.listing import MAX_ENTRY, image_source
+from layerprobe.sources.listing import image_source
+from layerprobe.sources.lists import MAX_ENTRY
 
 JPEG = every_format()["JPEG"]
 

@@ -39,6 +39,13 @@ def test_layers_never_imports_a_framework(model: str) -> None:
     assert not imported_by("layers", str(SAMPLES / model)) & (FRAMEWORKS - {"openvino"} | {"rich", "PIL"})
 
 
+def test_files_of_this_machine_need_nothing_that_reads_stores(tmp_path: Path) -> None:
+    image = str(SAMPLES / "images" / "star_09.png")
+    out = str(tmp_path / "out.npz")
+    loaded = imported_by("extract", str(SAMPLES / "vgg_shapes.h5"), "-l", "predictions", image, "-o", out)
+    assert not loaded & {"fsspec", "aiohttp", "s3fs", "pyarrow", "huggingface_hub"}
+
+
 def test_openvino_reports_nothing_and_converts_nothing_unless_it_is_asked_to() -> None:
     code = (
         "import sys\n"

@@ -106,7 +106,7 @@ class _Bench:
         self._clock = Clock()
         self._run = self._prepared(how)
         self._load_seconds = time.perf_counter() - started
-        self._workers = worker_threads(how)
+        self._workers = worker_threads(how, self._run.feeds)
         if self._run.feeds.rows is None:
             raise UsageError("bench goes through its inputs again and again: give images, not a stream.")
         self._rows = self._run.feeds.rows

@@ -18,6 +18,9 @@ from layerprobe.run.prefetch import ordered_map
 if TYPE_CHECKING:
     from layerprobe.records import Array, Sample
 
+FAR_THREADS = 16
+"""Threads that read through a network, where each waits most of the time."""
+
 
 def batches(feeds: Feeds, size: int, workers: int, done: Container[int] = ()) -> Generator[Batch, None, None]:
     """Read, decode and preprocess every row; give them `size` at a time, in order.
@@ -65,9 +68,9 @@ def batches_ahead(size: int, workers: int) -> int:
     return 2 + -(-max(size, workers) // size)
 
 
-def worker_threads(how: ExtractOptions) -> int:
-    """How many threads read, decode and preprocess."""
-    return how.workers or len(os.sched_getaffinity(0))
+def worker_threads(how: ExtractOptions, feeds: Feeds) -> int:
+    """How many threads read, decode and preprocess; what comes through a network is waited for in more."""
+    return how.workers or max(len(os.sched_getaffinity(0)), FAR_THREADS if feeds.far else 1)
 
 
 def changed_batches(feeds: Feeds, size: int, earlier: Mapping[int, str]) -> set[int]:
@@ -82,9 +85,15 @@ def changed_batches(feeds: Feeds, size: int, earlier: Mapping[int, str]) -> set[
         First rows.
     """
     states: dict[int, list[bytes]] = {start: [] for start in earlier}
-    for row, samples in enumerate(feeds.samples()):
-        if (start := row - row % size) in states:
-            states[start].append(feeds.file_states(samples))
+    rows = ((row - row % size, samples) for row, samples in enumerate(feeds.samples()))
+    known = ((start, samples) for start, samples in rows if start in states)
+
+    def state(of: tuple[int, tuple[Sample, ...]]) -> tuple[int, bytes]:
+        return of[0], feeds.file_states(of[1])
+
+    found = ordered_map(state, known, workers=FAR_THREADS, window=4 * FAR_THREADS) if feeds.far else None
+    for start, told in map(state, known) if found is None else found:
+        states[start].append(told)
     return {start for start, files in earlier.items() if _digest(states[start]) != files}
 
 

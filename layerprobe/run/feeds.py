@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -185,6 +184,11 @@ class Feeds:
         return len(self.place)
 
     @property
+    def far(self) -> bool:
+        """Whether any of them are read through a network."""
+        return any(getattr(feed.source, "far", False) for feed in self._feeds)
+
+    @property
     def rows(self) -> int | None:
         """N, before the first sample is read; None for a stream, where only its end tells."""
         return None if self._rows is None else len(self)
@@ -259,8 +263,8 @@ class Feeds:
         return [np.empty((size, *cast(tuple[int, ...], spec.shape)), spec.dtype) for spec in self.specs]
 
     def file_states(self, samples: tuple[Sample, ...]) -> bytes:
-        """Say which version of its files one row is made of: their sizes and times, as they are now."""
-        return b" ".join(map(_file_state, samples))
+        """Say which version of its files one row is made of, as they are now."""
+        return b" ".join(b"" if sample.state is None else sample.state() for sample in samples)
 
     def fill(self, samples: tuple[Sample, ...], places: Sequence[Array]) -> Failure | None:
         """Put one row of each input in its place, or say why there is none. Runs in worker threads."""
@@ -298,16 +302,6 @@ def length(source: Source) -> int | None:
 def again(source: Source) -> Iterable[Sample]:
     """The samples, of a source that can be gone through again; none of a stream."""
     return () if length(source) is None else source
-
-
-def _file_state(sample: Sample) -> bytes:
-    if not sample.file:
-        return b""
-    try:
-        found = os.stat(sample.file)
-    except (OSError, ValueError):
-        return b"-"
-    return b"%d:%d" % (found.st_size, found.st_mtime_ns)
 
 
 class _Failed(Exception):

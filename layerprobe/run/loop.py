@@ -35,6 +35,7 @@ from layerprobe.run.refusals import without_refused
 from layerprobe.run.report import RunReport
 from layerprobe.run.resume import failures_of
 from layerprobe.run.storing import Storing
+from layerprobe.stores.attempts import repeated_requests
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Collect, Engine, LoadedModel, Reader, RowStream, Writer
@@ -238,7 +239,7 @@ class Run:
 
     def _batches(self) -> Generator[Batch, None, None]:
         """Every batch that is not there yet; the time that is spent waiting for them counts as "input"."""
-        workers = worker_threads(self._how)
+        workers = worker_threads(self._how, self.feeds)
         with closing(batches(self.feeds, self.engine.batch_size, workers, self._done)) as taken:
             now = time.perf_counter()
             for batch in taken:
@@ -322,6 +323,7 @@ class Run:
             yield f"preprocess {how.preset}: {how.reason}"
         if self.feeds.animated:
             yield f"{self.feeds.animated} of the images have several frames: the first was taken"
+        yield from repeated_requests()
         for name, count in self.storing.overflows.items():
             yield f"{name}: {count} values are too large for float16 and became infinite: use --dtype float32"
 

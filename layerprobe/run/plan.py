@@ -13,6 +13,7 @@ from layerprobe.images.presets import guess_preset
 from layerprobe.records import ExtractOptions, LayerInfo, Preprocessing, TensorSpec
 from layerprobe.registry import PIPES, REDUCTIONS, STREAMS, SUFFIXES
 from layerprobe.run.shards import Shard
+from layerprobe.stores.urls import is_url, name_of
 
 BATCH_BYTES = 128 * 2**20
 """Activations of one batch, before reduction, stay below this unless a batch size is asked for."""
@@ -43,8 +44,8 @@ def choose_output(output: str | None, keys: Sequence[str], shard: Shard | None =
         UsageError: The suffix means no format.
     """
     if output is None:
-        one_file = len(keys) == 1 and os.path.isfile(keys[0])
-        stem = os.path.splitext(os.path.basename(keys[0]))[0] if one_file else "activations"
+        one_file = len(keys) == 1 and "::" not in keys[0] and (os.path.isfile(keys[0]) or is_url(keys[0]))
+        stem = os.path.splitext(name_of(keys[0]))[0] if one_file else "activations"
         return f"{stem}{'' if shard is None else shard.suffix}.npz", "npz"
     suffix = "" if output.endswith(("/", os.sep)) else os.path.splitext(output)[1].lower()
     if suffix not in SUFFIXES:

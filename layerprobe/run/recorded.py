@@ -16,8 +16,10 @@ from layerprobe.run.request import Request, open_request
 from layerprobe.sources.file_source import FileSource
 from layerprobe.sources.files import Readable
 from layerprobe.sources.jsonlines import Listed
+from layerprobe.sources.remote import container_of, remote_file
 from layerprobe.sources.tar import is_tar, members_of
 from layerprobe.sources.tar_stream import is_compressed_tar
+from layerprobe.stores.urls import HIDDEN, is_url
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader, Source
@@ -144,10 +146,12 @@ def _recorded(reader: Reader, again: str) -> Source:
             raise UsageError(f"{reader.path!r} is of a tar stream, which has no places: {again}.")
         if inside and is_tar(archive):
             if archive not in members:
-                members[archive] = {member.key: member for member in members_of(archive)}
+                members[archive] = {member.key: member for member in members_of(container_of(archive))}
             files.append(members[archive].get(key, key))
+        elif HIDDEN in key and is_url(key):
+            raise UsageError(f"{reader.path!r} does not hold the passwords in its URLs: {again}.")
         else:
-            files.append(key)
+            files.append(remote_file(key) if is_url(key) else key)
     fields = reader.fields
     if fields is None:
         return FileSource(files)

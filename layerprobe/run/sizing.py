@@ -93,7 +93,7 @@ def _measured(
     engine: Engine, feeds: Feeds, how: ExtractOptions, build: Build, most: int
 ) -> tuple[Engine, str]:
     """The engine with as many rows at once as measuring finds best; see `fitted_engine`."""
-    with closing(batches(feeds, min(most, max(SIZES)), worker_threads(how))) as taken:
+    with closing(batches(feeds, min(most, max(SIZES)), worker_threads(how, feeds))) as taken:
         first = next(taken)
     best, rates = measured(first.inputs, build, most) if first.rows else (None, {})
     if best is None:

@@ -17,9 +17,11 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 import h5py
 import numpy as np
 
-from layerprobe.errors import AccessError, NoInputError, SampleError, UsageError
+from layerprobe.errors import AccessError, LayerprobeError, NoInputError, SampleError, UsageError
 from layerprobe.records import Sample
-from layerprobe.sources.files import file_errors, open_regular, reason
+from layerprobe.sources.files import Container, LocalFile, open_regular, reason
+from layerprobe.sources.remote import container_of
+from layerprobe.stores.urls import is_url, path_of, shown
 
 if TYPE_CHECKING:
     from layerprobe.records import Array
@@ -30,6 +32,7 @@ MAX_UNPACKED = 4 * 2**30
 CHUNK_CACHE = 64 * 2**20
 """Bytes that HDF5 keeps unpacked, so that neighbouring rows of one chunk cost one decompression."""
 
+SUFFIXES = (".npy", ".npz", ".h5", ".hdf5")
 _NPY, _ZIP, _HDF5 = b"\x93NUMPY", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
 _USER_BLOCKS = (0, 512, 1024, 2048)
 """Where HDF5's signature may stand; MATLAB puts it at 512."""
@@ -46,6 +49,12 @@ class _Stored:
     dtype: np.dtype[Any]
     read: Callable[[int], Array]
     """Row number -> (*row_shape). Raises SampleError."""
+    place: Container
+
+    @property
+    def far(self) -> bool:
+        """Whether it is read through a network."""
+        return self.place.far
 
 
 class ArraySource:
@@ -61,6 +70,8 @@ class ArraySource:
 
     def __init__(self, arrays: Sequence[_Stored]) -> None:
         self._arrays = arrays
+        self.far = any(array.far for array in arrays)
+        """Whether any of them are read through a network."""
         self.row_shape = arrays[0].row_shape
         self.dtype = np.result_type(*(array.dtype for array in arrays))
 
@@ -70,17 +81,18 @@ class ArraySource:
     def __iter__(self) -> Iterator[Sample]:
         index = 0
         for array in self._arrays:
-            path = _split(array.label)[0]
             for row in range(array.rows):
-                yield Sample(index, f"{array.label}[{row}]", partial(array.read, row), path)
+                yield Sample(index, f"{array.label}[{row}]", partial(array.read, row), array.place.state)
                 index += 1
 
 
 def is_array(text: str) -> bool:
-    """Whether an input names an array file: by its content, or by the "::" of a name inside it."""
+    """Whether an input names an array file by content, of a URL by suffix, or the "::" of a name in it."""
     path, inner = _split(text)
     if inner is not None:
         return True
+    if is_url(path):  # A request for each of a thousand images would be too much.
+        return path_of(path).lower().endswith(SUFFIXES)
     try:
         with open_regular(path) as file:
             return _kind(file) is not None
@@ -136,37 +148,45 @@ def _kind(file: BinaryIO) -> str | None:
 
 def _open(text: str) -> _Stored:
     path, inner = _split(text)
+    label, place = shown(text), container_of(path)
     try:
-        with open_regular(path) as file:
+        with place.open() as file:
             kind = _kind(file)
             if kind == "hdf5":
-                return _open_hdf5(text, path, inner)
+                return _open_hdf5(label, place, inner)
             if kind == "npz":
-                return _open_npz(text, path, file, inner)
+                return _open_npz(label, place, file, inner)
             if kind == "npy" and inner is None:
+                end = file.seek(0, os.SEEK_END)
                 file.seek(0)
-                return _stored(text, path, file, os.fstat(file.fileno()).st_size)
+                return _stored(label, place, file, end)
     except FileNotFoundError as error:
         raise NoInputError(f"no such file: {path!r}.") from error
     except PermissionError as error:
         raise AccessError(f"{path!r} cannot be read: {reason(error)}.") from error
-    except (UsageError, MemoryError):
-        raise
+    except (LayerprobeError, MemoryError) as error:
+        if not isinstance(error, SampleError):
+            raise
+        raise UsageError(f"{label!r} is not an array that can be read: {error}.") from error
     except Exception as error:  # three parsers, fed with strangers' bytes
         words = " ".join(str(error).split())
-        raise UsageError(f"{text!r} is not an array that can be read: {words[:200]}.") from error
-    raise UsageError(f"{text!r} is no array file: expected .npy, .npz::name or .h5::dataset.")
+        raise UsageError(f"{label!r} is not an array that can be read: {words[:200]}.") from error
+    raise UsageError(f"{label!r} is no array file: expected .npy, .npz::name or .h5::dataset.")
 
 
-def _stored(label: str, path: str, file: BinaryIO, end: int) -> _Stored:
+def _stored(label: str, place: Container, file: BinaryIO, end: int) -> _Stored:
     """The array whose `.npy` header begins where `file` stands and whose values reach to `end` at most."""
     shape, fortran, dtype = _header(label, file, end)
     read: Callable[[int], Array]
     if fortran and len(shape) > 1 and shape[0]:  # rows lie scattered over the file
-        read = partial(_copy_row, np.memmap(path, dtype, "r", file.tell(), shape, "F"))
+        if not isinstance(place, LocalFile):
+            raise UsageError(
+                f"{label!r} is in Fortran's order, in which rows lie scattered: fetch it, or save it in C's."
+            )
+        read = partial(_copy_row, np.memmap(place.name, dtype, "r", file.tell(), shape, "F"))
     else:
-        read = partial(_read_row, path, file.tell(), shape[1:], dtype)
-    return _Stored(label, shape[0], shape[1:], dtype, read)
+        read = partial(_read_row, place, file.tell(), shape[1:], dtype)
+    return _Stored(label, shape[0], shape[1:], dtype, read, place)
 
 
 def _header(label: str, file: IO[bytes], end: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -185,13 +205,11 @@ def _header(label: str, file: IO[bytes], end: int) -> tuple[tuple[int, ...], boo
     return shape, fortran, dtype
 
 
-def _read_row(path: str, start: int, shape: tuple[int, ...], dtype: np.dtype[Any], row: int) -> Array:
+def _read_row(place: Container, start: int, shape: tuple[int, ...], dtype: np.dtype[Any], row: int) -> Array:
     # Not through a memory map: its pages would count as this process's memory, and a file that shrinks
     # meanwhile would end the process.
     size = dtype.itemsize * math.prod(shape)
-    with file_errors(), open_regular(path) as file:
-        file.seek(start + row * size)
-        values = file.read(size)
+    values = place.read_at(start + row * size, size)
     if len(values) < size:
         raise SampleError("the file has become shorter")
     return np.frombuffer(values, dtype).reshape(shape)
@@ -208,7 +226,7 @@ def _check(label: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         raise UsageError(f"{label!r} has shape {shape}: expected (rows, ...) and something in each row.")
 
 
-def _open_npz(label: str, path: str, file: BinaryIO, inner: str | None) -> _Stored:
+def _open_npz(label: str, place: Container, file: BinaryIO, inner: str | None) -> _Stored:
     with zipfile.ZipFile(file) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         member = archive.getinfo(_choose(label, inner, names) + ".npy")
@@ -216,7 +234,7 @@ def _open_npz(label: str, path: str, file: BinaryIO, inner: str | None) -> _Stor
             file.seek(member.header_offset + 26)  # local header, APPNOTE.TXT 4.3.7: 30 bytes, of which the
             name, extra = struct.unpack("<HH", file.read(4))  # last are the lengths of two fields behind it
             start = file.seek(member.header_offset + 30 + name + extra)
-            return _stored(label, path, file, start + member.file_size)
+            return _stored(label, place, file, start + member.file_size)
         if member.file_size > MAX_UNPACKED:
             raise UsageError(
                 f"{label!r} is compressed and has {member.file_size} bytes: save it with numpy.savez or as "
@@ -226,11 +244,13 @@ def _open_npz(label: str, path: str, file: BinaryIO, inner: str | None) -> _Stor
             shape, fortran, dtype = _header(label, unpacked, member.file_size)
             array = np.frombuffer(unpacked.read(), dtype, math.prod(shape))
     array = array.reshape(shape, order="F" if fortran else "C")
-    return _Stored(label, shape[0], shape[1:], dtype, partial(_copy_row, array))
+    return _Stored(label, shape[0], shape[1:], dtype, partial(_copy_row, array), place)
 
 
-def _open_hdf5(label: str, path: str, inner: str | None) -> _Stored:
-    file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE)  # stays open as long as its rows may be asked for
+def _open_hdf5(label: str, place: Container, inner: str | None) -> _Stored:
+    # It stays open as long as its rows may be asked for.
+    of = place.name if isinstance(place, LocalFile) else place.open()
+    file = h5py.File(of, "r", rdcc_nbytes=CHUNK_CACHE)
     names: list[str] = []
     file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
     dataset = file[_choose(label, None if inner is None else inner.strip("/"), names)]
@@ -239,7 +259,8 @@ def _open_hdf5(label: str, path: str, inner: str | None) -> _Stored:
     if dataset.shape is None:
         raise UsageError(f"{label!r} is empty: expected an array whose first axis counts the rows.")
     _check(label, dataset.shape, dataset.dtype)
-    return _Stored(label, dataset.shape[0], dataset.shape[1:], dataset.dtype, partial(_dataset_row, dataset))
+    read = partial(_dataset_row, dataset)
+    return _Stored(label, dataset.shape[0], dataset.shape[1:], dataset.dtype, read, place)
 
 
 def _dataset_row(dataset: h5py.Dataset, row: int) -> Array:

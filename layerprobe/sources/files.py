@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from layerprobe.errors import ResourceError, SampleError
@@ -19,11 +20,11 @@ _SYSTEM_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class Readable(Protocol):
-    """An image within a file, such as a member of a tar file."""
+    """An image that is no file of its own here: a member of a tar file, an object in a store."""
 
     @property
-    def archive(self) -> str:
-        """Path of the file."""
+    def far(self) -> bool:
+        """Whether it is read through a network."""
         ...
 
     @property
@@ -34,6 +35,71 @@ class Readable(Protocol):
     def read(self) -> bytes:
         """Its bytes; raises SampleError."""
         ...
+
+    def state(self) -> bytes:
+        """Which version of it that is."""
+        ...
+
+
+class Container(Protocol):
+    """A file that holds samples, wherever it is."""
+
+    @property
+    def far(self) -> bool:
+        """Whether it is read through a network."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages and keys."""
+        ...
+
+    def open(self) -> BinaryIO:
+        """Give it as a file that can be sought in; raises OSError or SampleError."""
+        ...
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """At most so many bytes from a place; raises SampleError."""
+        ...
+
+    def state(self) -> bytes:
+        """Which version of it that is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file of this machine that holds samples; see `Container`."""
+
+    name: str
+
+    @property
+    def far(self) -> bool:
+        """No."""
+        return False
+
+    def open(self) -> BinaryIO:
+        """Open it; see `open_regular`."""
+        return open_regular(self.name)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Read from a place."""
+        with file_errors(), open_regular(self.name) as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def state(self) -> bytes:
+        """Say its size and time, as they are now."""
+        return file_state(self.name)
+
+
+def file_state(path: str) -> bytes:
+    """Say which version of a file is there: its size and time; b"-" where there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return b"-"
+    return b"%d:%d" % (found.st_size, found.st_mtime_ns)
 
 
 def read_file(path: str) -> bytes:

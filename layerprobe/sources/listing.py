@@ -11,10 +11,13 @@ from typing import IO
 
 from layerprobe.errors import AccessError, NoInputError, UsageError
 from layerprobe.images.signatures import HEAD
+from layerprobe.sources.braces import has_braces, names_of
 from layerprobe.sources.file_source import FileSource
-from layerprobe.sources.files import Readable, reason
+from layerprobe.sources.files import Container, LocalFile, Readable, reason
 from layerprobe.sources.folder import images_in
-from layerprobe.sources.jsonlines import MAX_OBJECT, Listed, begins_json_lines, read_object
+from layerprobe.sources.jsonlines import Listed
+from layerprobe.sources.lists import entries_of, listed_in
+from layerprobe.sources.remote import RemoteFile, images_below, named_at, remote_file
 from layerprobe.sources.tar import is_tar, members_of
 from layerprobe.sources.tar_stream import (
     Rejoined,
@@ -24,9 +27,7 @@ from layerprobe.sources.tar_stream import (
     is_compressed_tar,
     piped_tar,
 )
-
-MAX_ENTRY = 2**16
-"""Bytes of one path in a list; a longer one means that the file is no list."""
+from layerprobe.stores.urls import is_url, path_of, shown, without_file
 
 Name = str | bytes | os.PathLike[str]
 _File = str | Readable | TarStream
@@ -60,7 +61,8 @@ def image_source(
         AccessError: A folder or list that was named cannot be read.
         UsageError: A list is none, or there is no `stdin` for `-`.
     """
-    given = [os.fsdecode(name) for name in inputs]
+    given = [without_file(os.fsdecode(name)) for name in inputs]
+    listed = [without_file(os.fsdecode(name)) for name in lists]
     if given.count("-") > (stdin is not None):
         raise UsageError("`-` reads a list from standard input, once.")
     files: list[_File | Listed] = []
@@ -75,15 +77,15 @@ def image_source(
     for name in given:
         if name == "-" and stdin is not None:
             take(_piped(stdin, nul))
-        elif not os.path.isdir(name):
-            take(_named(name))
+        elif (named := _named(name)) is not None:
+            take(named)
         elif not take(_folder(name)) and len(files) != limit:
             empty.append(name)
-            files.append(name)
-    for name in map(os.fsdecode, lists):
-        take(_list(name, nul))
+            files.append(remote_file(name) if is_url(name) else name)
+    for name in listed:
+        take(entries_of(name, nul))
     if len(files) == len(empty):
-        places = ", ".join(repr(name) for name in [*given, *map(os.fsdecode, lists)][:5])
+        places = ", ".join(repr(shown(name)) for name in [*given, *listed][:5])
         raise NoInputError(f"no images found in {places or 'an empty list of inputs'}.")
     return FileSource(files)
 
@@ -95,28 +97,43 @@ def _files_of(given: _File | Listed) -> Iterable[_File | Listed]:
     return _within(given)
 
 
-def _within(file: _File) -> Iterable[_File]:
-    if isinstance(file, str) and is_tar(file):
-        return members_of(file)
-    return (compressed_tar(file),) if isinstance(file, str) and is_compressed_tar(file) else (file,)
+def _within(given: _File) -> Iterable[_File]:
+    file = remote_file(given) if isinstance(given, str) and is_url(given) else given
+    container: Container
+    if isinstance(file, str):
+        name, container = file, LocalFile(file)
+    elif isinstance(file, RemoteFile):
+        name, container = path_of(file.url), file
+    else:
+        return (file,)
+    if is_tar(name):
+        return members_of(container)
+    return (compressed_tar(container),) if is_compressed_tar(name) else (file,)
 
 
 def _piped(stdin: IO[bytes], nul: bool) -> Iterable[_File | Listed]:
     head = stdin.read(HEAD)
     if begins_tar(head):
         return (piped_tar(head, stdin),)
-    return _entries(Rejoined(head, stdin), nul, "standard input")
+    return listed_in(Rejoined(head, stdin), nul, "standard input")
 
 
-def _folder(name: str) -> Iterator[str]:
+def _folder(name: str) -> Iterator[_File]:
+    if is_url(name):
+        yield from images_below(name)
+        return
     try:
         yield from images_in(name)
     except PermissionError as error:
         raise AccessError(f"folder {name!r} cannot be listed: {reason(error)}.") from error
 
 
-def _named(name: str) -> list[str]:
-    """The file of that name, or the files that match it."""
+def _named(name: str) -> Iterable[_File] | None:
+    """The file of that name, or the files that it stands for; None for a folder."""
+    if is_url(name):
+        return named_at(name)
+    if os.path.isdir(name):
+        return None
     try:
         os.lstat(name)
     except (FileNotFoundError, NotADirectoryError):
@@ -128,75 +145,25 @@ def _named(name: str) -> list[str]:
         raise UsageError(f"a path cannot hold a NUL byte. Received: {name!r}") from None
     else:
         return [name]
+    if has_braces(name):
+        return chain.from_iterable(_named(each) or _folder(each) for each in names_of(name))
     if not glob.has_magic(name):
         raise NoInputError(f"no such file: {name!r}.")
-    matches = sorted(filter(_is_no_loop, glob.iglob(name, recursive=True)), key=os.fsencode)
-    files: list[str] = []
+    return _matching(name)
+
+
+def _matching(pattern: str) -> list[_File]:
+    """The files that match a pattern, and what is in the folders that do."""
+    matches = sorted(filter(_is_no_loop, glob.iglob(pattern, recursive=True)), key=os.fsencode)
+    files: list[_File] = []
     for match in matches:
         if not os.path.isdir(match):
             files.append(match)
-        elif "**" not in name:  # where it is, what the folder holds matches by itself
+        elif "**" not in pattern:  # where it is, what the folder holds matches by itself
             files.extend(_folder(match))
     if not files:
-        raise NoInputError(f"no file matches {name!r}.")
+        raise NoInputError(f"no file matches {pattern!r}.")
     return files
-
-
-def _list(name: str, nul: bool) -> Iterator[str | Listed]:
-    try:
-        with open(name, "rb") as file:  # may be a pipe, as in `--from-file <(find ...)`
-            yield from _entries(file, nul, f"list {name!r}")
-    except PermissionError as error:
-        raise AccessError(f"list {name!r} cannot be read: {reason(error)}.") from error
-    except OSError as error:
-        raise NoInputError(f"list {name!r} cannot be read: {reason(error)}.") from error
-
-
-def _entries(stream: IO[bytes] | Rejoined, nul: bool, where: str) -> Iterator[str | Listed]:
-    """The paths of a list, read as they are asked for; of JSON lines with what they say."""
-    blocks = _blocks(stream, where)
-    first = next(blocks, b"")
-    if nul:
-        yield from _decoded(_split(chain([first], blocks), b"\0", MAX_ENTRY, where), nul)
-        return
-    first = first.removeprefix(b"\xef\xbb\xbf")
-    if begins_json_lines(first):
-        for number, line in enumerate(_split(chain([first], blocks), b"\n", MAX_OBJECT, where), 1):
-            if line.strip():
-                path, fields = read_object(os.fsdecode(line), number, where)
-                yield Listed(path, fields) if fields else path
-        return
-    for entry in _decoded(_split(chain([first], blocks), b"\n", MAX_ENTRY, where), nul):
-        if "\0" in entry:
-            raise UsageError(f"{where} holds NUL bytes: add --null if NUL ends its paths.")
-        yield entry
-
-
-def _split(blocks: Iterable[bytes], end: bytes, longest: int, where: str) -> Iterator[bytes]:
-    """What stands before, between and after the ends."""
-    rest = b""
-    for block in blocks:
-        *whole, rest = (rest + block).split(end)
-        yield from whole
-        if len(rest) > longest:
-            raise UsageError(f"{where} is no list of paths: one of them has over {longest} bytes.")
-    yield rest
-
-
-def _blocks(stream: IO[bytes] | Rejoined, where: str) -> Iterator[bytes]:
-    try:
-        while block := stream.read(MAX_ENTRY):
-            yield block
-    except OSError as error:
-        raise NoInputError(f"{where} cannot be read: {reason(error)}.") from error
-
-
-def _decoded(entries: Iterable[bytes], nul: bool) -> Iterator[str]:
-    for entry in entries:
-        if not nul:
-            entry = entry.removesuffix(b"\r")  # a list from Windows
-        if entry:
-            yield os.fsdecode(entry)
 
 
 def _is_no_loop(path: str) -> bool:

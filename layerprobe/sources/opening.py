@@ -9,6 +9,7 @@ from layerprobe.errors import UsageError
 from layerprobe.protocols import Source
 from layerprobe.sources.arrays import array_source, is_array
 from layerprobe.sources.listing import image_source
+from layerprobe.stores.urls import without_file
 
 
 def open_source(
@@ -32,6 +33,7 @@ def open_source(
         NoInputError: A named file does not exist, or there is not one image.
         UsageError: Images and arrays are mixed.
     """
+    inputs = [without_file(name) for name in inputs]
     arrays = [name for name in inputs if name != "-" and is_array(name)]
     if not arrays:
         return image_source(inputs, lists=lists, nul=nul, stdin=stdin, limit=limit)

@@ -11,7 +11,7 @@ from typing import IO
 
 from layerprobe.errors import NoInputError, SampleError, UsageError
 from layerprobe.images.signatures import HEAD, image_format
-from layerprobe.sources.files import MAX_BYTES, open_regular, reason
+from layerprobe.sources.files import MAX_BYTES, Container, reason
 from layerprobe.sources.tar import called_like_an_image, hidden
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -33,14 +33,18 @@ class StreamedMember:
     data: bytes
     fault: str = ""
     """Why nothing could be read."""
-    archive: str = ""
-    """It cannot be read again."""
+
+    far = False
 
     def read(self) -> bytes:
         """Give the member's bytes; raises SampleError."""
         if self.fault:
             raise SampleError(self.fault)
         return self.data
+
+    def state(self) -> bytes:
+        """Nothing tells: it cannot be read again."""
+        return b""
 
 
 class TarStream:
@@ -147,9 +151,9 @@ def begins_tar(head: bytes) -> bool:
     return head[_MAGIC] == b"ustar" or head.startswith(_COMPRESSED)
 
 
-def compressed_tar(path: str) -> TarStream:
+def compressed_tar(file: Container) -> TarStream:
     """Give the images of a compressed tar file, which is opened when they are asked for."""
-    return TarStream(path, lambda: open_regular(path))
+    return TarStream(file.name, file.open)
 
 
 def piped_tar(head: bytes, rest: IO[bytes]) -> TarStream:

@@ -1,0 +1,154 @@
+"""What is tried again when a store fails, how often, and what its failures mean."""
+
+from __future__ import annotations
+
+import errno
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+TRIES = 6
+"""A request is made so often at most."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+"""Seconds between two tries; each pause has twice the length of the one before."""
+PATIENCE, FIRST_PATIENCE = 60.0, 4.0
+"""After so many seconds nothing is tried again; the second of a store that never answered."""
+
+_AGAIN = frozenset((408, 425, 429, 500, 502, 503, 504))
+"""HTTP's codes for what may be otherwise a moment later."""
+_DENIED = frozenset((401, 403, 407))
+_MISSING = frozenset((404, 410))
+_FINAL = frozenset((errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.ENAMETOOLONG))
+
+
+class StoreError(Exception):
+    """A store did not give what it was asked for; the message is the reason, in a few words."""
+
+
+class MissingError(StoreError):
+    """There is no such object."""
+
+
+class DeniedError(StoreError):
+    """The store does not let us."""
+
+
+class NoRangesError(StoreError):
+    """The store gives whole objects only."""
+
+
+class UnreachableError(StoreError):
+    """There was no answer at all, also not after several tries."""
+
+
+_repeated: Counter[str] = Counter()
+"""How many requests had to be made again, by the name of the store, since that was last told."""
+_last: dict[str, str] = {}
+"""Why the last of them had to."""
+
+
+def repeated_requests() -> list[str]:
+    """Say which stores had to be asked again since this was last called, and why."""
+    told = [
+        f"{count} request{'s' * (count != 1)} to {name} had to be made again, last because {_last[name]}"
+        for name, count in _repeated.items()
+    ]
+    _repeated.clear()
+    return told
+
+
+class Attempts:
+    """Repeats what fails for reasons that pass. Threads may share one.
+
+    Args:
+        name: Of the store, for messages.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._answered = False
+        self._lock = threading.Lock()
+
+    def __call__(self, function: Callable[[], Result]) -> Result:
+        """Call a function until it does not fail, or what it raises will not pass.
+
+        Raises:
+            StoreError: A kind of it, by what was raised last.
+        """
+        began, pause = time.monotonic(), FIRST_PAUSE
+        for number in range(1, TRIES + 1):
+            try:
+                result = function()
+            except Exception as error:
+                found = meaning(error)
+                if isinstance(found, MissingError | DeniedError | NoRangesError) or not _passes(error):
+                    self._answered = True
+                    raise found from error
+                self._answered |= not isinstance(found, UnreachableError)
+                patience = PATIENCE if self._answered else FIRST_PATIENCE
+                if number == TRIES or time.monotonic() - began + pause > patience:
+                    raise type(found)(f"{found} (tried {number} times)") from error
+                with self._lock:
+                    _repeated[self._name] += 1
+                    _last[self._name] = str(found)
+                time.sleep(pause * random.uniform(0.5, 1))
+                pause = min(2 * pause, LONGEST_PAUSE)
+            else:
+                self._answered = True
+                return result
+        raise AssertionError
+
+
+def meaning(error: Exception) -> StoreError:
+    """Say in words what one of the many exceptions of fsspec's file systems means."""
+    if isinstance(error, StoreError):
+        return error
+    error = _cause(error)
+    status = getattr(error, "status", None)
+    if isinstance(error, FileNotFoundError) or status in _MISSING:
+        return MissingError("no such object")
+    if isinstance(error, PermissionError) or status in _DENIED or "Credentials" in type(error).__name__:
+        return DeniedError(f"access is denied ({_words(error)})")
+    if isinstance(status, int):
+        return StoreError(f"the store answers {status} {getattr(error, 'message', '')}".rstrip())
+    if _has_no_answer(error):
+        return UnreachableError(f"the store does not answer ({_words(error)})")
+    return StoreError(_words(error))
+
+
+def _cause(error: Exception) -> Exception:
+    """What is behind "not found": fsspec calls every failure of a web server so."""
+    behind = error.__cause__
+    if not isinstance(error, FileNotFoundError) or not isinstance(behind, Exception):
+        return error
+    return error if hasattr(behind, "response") else behind  # S3's own answer, which was understood
+
+
+def _passes(error: Exception) -> bool:
+    error = _cause(error)
+    status = getattr(error, "status", None)
+    if isinstance(status, int):
+        return status in _AGAIN
+    if isinstance(error, NotImplementedError | IsADirectoryError | NotADirectoryError | TypeError):
+        return False
+    return not (isinstance(error, OSError) and error.errno in _FINAL)
+
+
+def _has_no_answer(error: Exception) -> bool:
+    """Whether it is about the connection, and not about what came through it."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    no_answer = {"ClientConnectorError", "EndpointConnectionError", "ConnectTimeoutError", "ConnectTimeout"}
+    timeouts = {"FSTimeoutError", "TimeoutError", "ReadTimeoutError"}
+    return isinstance(error, ConnectionRefusedError) or bool(names & (no_answer | timeouts))
+
+
+def _words(error: Exception) -> str:
+    from layerprobe.stores.urls import shown
+
+    text = " ".join(str(error).split()) or type(error).__name__
+    return " ".join(shown(word) for word in text.split())[:200]
