@@ -69,7 +69,7 @@ def faults(s3: Served) -> Iterator[Served]:
     s3.requests.clear()
     s3.faulty.clear()
     s3._seen.clear()
-    s3.faults = at_random(2)
+    s3.faults = at_random(1)
     yield s3
     s3.faults = store_servers.no_faults
 
