@@ -1,13 +1,7 @@
-"""The worker processes of a run, as its own process sees them: what each does, and what when one dies.
+"""A crew of processes on this machine: what each does, and what when one dies.
 
-    with Team(job, processes, clock) as team:   # the first one has loaded the model
-        run = prepare_run(team.model, ...)      # which is not loaded here
-        ...
-        team.fill(run, writer, ...)             # the others load it too; rows come in any order
-
-Each worker has its share of the batches, every P-th, so that slow ones are shared out too. It puts rows at
-their places in the output by itself; here they are brought to disk and noted in the journal. Workers have
-no shared state: one that dies is replaced, and what it had not reported is done again.
+Each has its share of the batches, every P-th, so that slow ones are shared out too. Where one dies another takes
+its place.
 """
 
 from __future__ import annotations
@@ -18,24 +12,20 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 from layerprobe.engines.device import visible_gpus
-from layerprobe.errors import ResourceError, StoppedError, UnavailableError, UsageError
-from layerprobe.run.journal import difference
-from layerprobe.workers.remote import Counts, Described, Job, RemoteModel, Task, Written
+from layerprobe.errors import ResourceError, UsageError
+from layerprobe.workers.crew import Crew
+from layerprobe.workers.remote import Described, Job, Task, Written
 
 if TYPE_CHECKING:
     from layerprobe.formats.places import RowPlaces
-    from layerprobe.protocols import Writer
     from layerprobe.run.feeds import Clock
-    from layerprobe.run.journal import Journal
-    from layerprobe.run.loop import Progress, Run, Stop
 
 DEATHS = 3
 """So often in a row a worker may die without a batch in between."""
@@ -56,13 +46,13 @@ class _Worker:
     """Since the last batch."""
 
 
-class Team:
-    """The workers of one run; see the module.
+class Team(Crew):
+    """The worker processes of one run; see the module and `Crew`.
 
     Args:
         job: What they are to compute.
         processes: How many there may be.
-        clock: Counts the seconds of each stage; those of workers as if one had done what each did.
+        clock: Counts the seconds of each stage.
 
     Raises:
         LayerprobeError: The first worker cannot load the model.
@@ -71,59 +61,32 @@ class Team:
     """
 
     def __init__(self, job: Job, processes: int, clock: Clock) -> None:
-        self._job, self._processes, self._clock = job, processes, clock
+        super().__init__(clock)
+        self._job, self._processes = job, processes
         self._cores = sorted(os.sched_getaffinity(0))
         self._gpus = [] if job.how.device == "cpu" else visible_gpus()
         self._workers: dict[Connection, _Worker] = {}
-        self._counts: dict[int, Counts] = {}
-        """By process, for one that died has counted too."""
         try:
             self._start(0)
             # One at first: so what is wrong with the model is told once, and what is converted is kept.
             _, first = next(self._messages())
             assert isinstance(first, Described)
-            self._described = first
+            self.meet(first)
             # Where that was measured, it is for all.
             self._job = replace(job, how=replace(job.how, batch_size=first.batch_size))
         except BaseException:
             self.close()
             raise
-        self.model = RemoteModel(first)
-        """The model, as far as this process has to know it."""
 
-    def fill(
-        self,
-        run: Run,
-        writer: Writer,
-        progress: Progress | None = None,
-        journal: Journal | None = None,
-        stop: Stop | None = None,
-    ) -> None:
-        """Have the workers compute every row that is not there yet, as `Run.fill` does in this process."""
-        run.failures.begin()
-        total, left = len(run.feeds), run.left
-        done = total - sum(min(run.engine.batch_size, total - start) for start in left)
-        if progress is not None:
-            progress(done, total, len(run.failures))
-        try:
-            for entry in self._entries(left, writer.places):
-                run.failures.add(entry.failures)
-                run.take(entry.block, writer)
-                if journal is not None:
-                    journal.add(entry)
-                    if journal.due:
-                        run.checkpoint(writer, journal)
-                done += entry.block.stop - entry.block.start
-                if progress is not None:
-                    progress(done, total, len(run.failures))
-                if stop is not None and done < total and stop():
-                    raise StoppedError(f"stopped after {done} of {total} rows.")
-        finally:
-            self.close()
-            self._sum_up(run)
+    @property
+    def size(self) -> int:
+        """How many work at the same time, at most."""
+        return self._processes
 
-    def _entries(self, starts: Sequence[int], places: RowPlaces) -> Iterator[Any]:
-        """Share out batches; give what was written, as it is reported."""
+    def work(
+        self, starts: Sequence[int], places: RowPlaces
+    ) -> Generator[tuple[object, Written] | None, None, None]:
+        """Have batches computed; see `Crew.work`."""
         (first,) = self._workers.values()
         count = min(self._processes, len(starts))
         first.left = list(starts[::count]) if count else []
@@ -134,14 +97,12 @@ class Team:
         self._send(first, Task(places, first.left))
         for worker, message in self._messages():
             if isinstance(message, Described):
-                self._check_alike(message)
+                self.meet(message)
                 self._send(worker, Task(places, worker.left))
             elif isinstance(message, Written):
-                self._check_engine(message.counts.engine)
-                self._counts[worker.process.pid] = message.counts
                 worker.left.remove(message.entry.block.start)
                 worker.deaths = 0
-                yield message.entry
+                yield worker.process.pid, message
 
     def _messages(self) -> Iterator[tuple[_Worker, object]]:
         """What workers tell, until every one has done its share; those that die are replaced."""
@@ -200,7 +161,7 @@ class Team:
     def _replace(self, dead: _Worker) -> None:
         """Have another process do what one that died has not reported."""
         self._end(dead)
-        if not dead.left and hasattr(self, "_described"):
+        if not dead.left and self._described is not None:
             return
         deaths = dead.deaths + 1
         if deaths >= DEATHS:
@@ -210,35 +171,6 @@ class Team:
             )
         worker = self._start(dead.number)
         worker.left, worker.deaths = dead.left, deaths
-
-    def _check_alike(self, found: Described) -> None:
-        """See to it that every worker computes the same."""
-        different = difference(self._described.signature, found.signature)
-        if different is not None:
-            what, one, other = different
-            raise UnavailableError(
-                f"worker processes would not compute alike, for the {what} is {one} in one and {other} in "
-                "another: say which --engine and --device."
-            )
-
-    def _check_engine(self, engine: Any) -> None:
-        """See to it that the engine of a worker is the one that was described, also after its first batch."""
-        if engine != self._described.engine:
-            raise UnavailableError(
-                f"the {self._described.engine['name']} engine turned out not to compute this model as Keras "
-                f"does: give --engine {engine['name']}."
-            )
-
-    def _sum_up(self, run: Run) -> None:
-        """Count what the workers counted."""
-        for counts in self._counts.values():
-            run.feeds.animated_elsewhere += counts.animated
-            for layer, count in counts.overflows.items():
-                run.storing.overflows[layer] = run.storing.overflows.get(layer, 0) + count
-            self.model.built.batch_size = min(self.model.built.batch_size, counts.at_once)
-            for stage, seconds in counts.seconds.items():
-                share = seconds / min(self._processes, len(self._counts))
-                self._clock.seconds[stage] = self._clock.seconds.get(stage, 0.0) + share
 
     def _end(self, worker: _Worker) -> None:
         """End a process, if it has not ended; what it wrote is sound at any moment."""
@@ -252,14 +184,6 @@ class Team:
         """End all of them."""
         for worker in list(self._workers.values()):
             self._end(worker)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _share(cores: Sequence[int], number: int, processes: int) -> Sequence[int]:
