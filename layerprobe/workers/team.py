@@ -1,7 +1,7 @@
 """A crew of processes on this machine: what each does, and what when one dies.
 
-Each has its share of the batches, every P-th, so that slow ones are shared out too. Where one dies another takes
-its place.
+Each has its share of the batches, every P-th, so that slow ones are shared out too. Where one dies another
+takes its place.
 """
 
 from __future__ import annotations
