@@ -18,7 +18,13 @@ from models import made
 
 MODEL = ROOT / "sample_models" / "vgg_shapes.h5"
 FEW, MANY = 100, 2500
-FORMATS = {"npz": "out.npz", "hdf5": "out.h5", "npy": "out", "safetensors": "out.safetensors"}
+FORMATS = {
+    "npz": "out.npz",
+    "hdf5": "out.h5",
+    "npy": "out",
+    "safetensors": "out.safetensors",
+    "parquet": "out.parquet",
+}
 MOBILENET = 400 / 1.048576
 """MiB in 400 MB."""
 

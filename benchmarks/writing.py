@@ -29,7 +29,13 @@ ROWS_PER_IMAGE = 4
 """So that the default of 512 images makes 820 MB."""
 BATCH = 32
 TARGET = 0.8
-OUTPUTS = {"npz": "out.npz", "hdf5": "out.h5", "npy": "out", "safetensors": "out.safetensors"}
+OUTPUTS = {
+    "npz": "out.npz",
+    "hdf5": "out.h5",
+    "npy": "out",
+    "safetensors": "out.safetensors",
+    "parquet": "out.parquet",
+}
 PIECE = 2**23
 """Bytes that plain writing hands over at a time."""
 PLAIN = "plain `pwrite` and `fsync`"

@@ -63,8 +63,9 @@ def extract(
         inputs: Image files, folders and globs, or array files (`.npy`, `.npz`, `file.h5::dataset`), or a
             `Source`; for a model of several inputs, a mapping from each input's name to such.
         layers: Addresses and patterns; see `modelfile/select.py`.
-        output: `.npz`, `.h5`, `.hdf5`, `.safetensors`, `.jsonl`, `.tar`, or a folder; None: named after the
-            input. Or a binary file whose `write` takes everything that it is given, such as standard output.
+        output: `.npz`, `.h5`, `.hdf5`, `.parquet`, `.safetensors`, `.jsonl`, `.tar`, or a folder; None: named
+            after the input. Or a binary file whose `write` takes everything that it is given, such as
+            standard output.
         custom_objects: Classes and functions that the model needs and Keras does not have, by name.
         weights: Of an HDF5 file with the weights, for a model that came without them.
         lambdas: Expressions such as "x / 127.5 - 1" for Lambda layers, by address or bare name.

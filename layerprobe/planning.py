@@ -155,7 +155,7 @@ class _Planner:
         )
 
     def _needed(self, left: int) -> int:
-        return space_needed(self._path, len(self._feeds), self._stored) if left else 0
+        return space_needed(self._path, self._format, len(self._feeds), self._stored) if left else 0
 
     def _try(self, check: Callable[[], object]) -> None:
         """Note what a run would end with here, unless it ends before."""

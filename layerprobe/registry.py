@@ -6,6 +6,7 @@ A new format, source, engine or reduction is one file and one line here.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from layerprobe.errors import UnavailableError, UsageError
@@ -14,6 +15,7 @@ WRITERS = {
     "hdf5": "layerprobe.formats.hdf5:HDF5Writer",
     "npy": "layerprobe.formats.npy:NpyWriter",
     "npz": "layerprobe.formats.npz:NpzWriter",
+    "parquet": "layerprobe.formats.parquet:ParquetWriter",
     "safetensors": "layerprobe.formats.safetensors:SafetensorsWriter",
 }
 STREAMS = {
@@ -24,6 +26,7 @@ STREAMS = {
 PIPES = {
     "npy": "layerprobe.formats.piping:NpyPipe",
     "npz": "layerprobe.formats.piping:NpzPipe",
+    "parquet": "layerprobe.formats.piping:ParquetPipe",
     "safetensors": "layerprobe.formats.piping:SafetensorsPipe",
 }
 """Formats that a pipe takes beside those."""
@@ -32,6 +35,7 @@ READERS = {
     "jsonl": "layerprobe.formats.jsonl:JsonlReader",
     "npy": "layerprobe.formats.npy:NpyReader",
     "npz": "layerprobe.formats.npz:NpzReader",
+    "parquet": "layerprobe.formats.parquet:ParquetReader",
     "safetensors": "layerprobe.formats.safetensors:SafetensorsReader",
     "tar": "layerprobe.formats.tar:TarReader",
 }
@@ -41,6 +45,7 @@ SUFFIXES = {
     ".hdf5": "hdf5",
     ".jsonl": "jsonl",
     ".npz": "npz",
+    ".parquet": "parquet",
     ".safetensors": "safetensors",
     ".tar": "tar",
 }
@@ -62,8 +67,21 @@ REDUCTIONS = {
     "none": "layerprobe.reductions:keep",
 }
 
-PACKAGES: dict[str, str] = {}
+PACKAGES = {"pyarrow": "'layerprobe[parquet]'"}
 """Optional package -> what to install for it, where the two names differ."""
+NEEDED = {"parquet": "pyarrow"}
+"""Format -> the optional package that it needs."""
+
+
+def check_installed(file_format: str) -> None:
+    """Look whether the package that a format needs is there, without importing it.
+
+    Raises:
+        UnavailableError: It is not.
+    """
+    package = NEEDED.get(file_format)
+    if package is not None and find_spec(package) is None:
+        raise _missing("format", file_format, package)
 
 
 def find(table: dict[str, str], name: str, what: str) -> Any:
@@ -82,7 +100,11 @@ def find(table: dict[str, str], name: str, what: str) -> Any:
         missing = (error.name or "").split(".")[0]
         if missing in ("", "layerprobe"):
             raise
-        package = PACKAGES.get(missing, missing)
-        raise UnavailableError(
-            f"{what} {name!r} needs the package {package}, which is missing: run `pip install {package}`."
-        ) from error
+        raise _missing(what, name, missing) from error
+
+
+def _missing(what: str, name: str, package: str) -> UnavailableError:
+    return UnavailableError(
+        f"{what} {name!r} needs the package {package}, which is missing: "
+        f"run `pip install {PACKAGES.get(package, package)}`."
+    )

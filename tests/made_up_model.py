@@ -17,7 +17,13 @@ from layerprobe.records import LayerInfo, TensorSpec
 from layerprobe.run import request
 
 ROWS = 50
-FORMATS = {"hdf5": "out.h5", "npz": "out.npz", "npy": "out", "safetensors": "out.safetensors"}
+FORMATS = {
+    "hdf5": "out.h5",
+    "npz": "out.npz",
+    "npy": "out",
+    "safetensors": "out.safetensors",
+    "parquet": "out.parquet",
+}
 BROKEN = (7, 8, 31)
 """Rows of `write_inputs` that cannot be decoded."""
 

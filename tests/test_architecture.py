@@ -38,6 +38,7 @@ THIRD_PARTIES = {
     "openvino": {"engines"},
     "xdis": {"modelfile"},
     "zlib_ng": {"formats", "modelfile"},
+    "pyarrow": {"formats"},
     "scipy": {"backend_function"},
 }
 """Who may import what, type checking aside."""

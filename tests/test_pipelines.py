@@ -158,7 +158,9 @@ ROWS = (
 )
 
 
-@pytest.mark.parametrize("output", ["out.h5", "out.npz", "out", "out.jsonl", "out.tar", "out.safetensors"])
+@pytest.mark.parametrize(
+    "output", ["out.h5", "out.npz", "out", "out.jsonl", "out.tar", "out.safetensors", "out.parquet"]
+)
 @pytest.mark.parametrize("how", ["LP - < rows", "LP --from-file rows", "LP --from-file <(cat rows)"])
 def test_json_lines_are_a_list_whose_fields_are_kept(shell: Shell, output: str, how: str) -> None:
     (shell.folder / "rows").write_bytes(ROWS)

@@ -43,12 +43,13 @@ def _read_batch_size(ctx: click.Context, option: click.Parameter, text: str | No
     "-o",
     "--output",
     type=click.Path(),
-    help="x.npz, x.h5, x.safetensors, x.jsonl, x.tar, a folder, or - for stdout. [default: after the input]",
+    help="x.npz, x.h5, x.parquet, x.safetensors, x.jsonl, x.tar, a folder, or - for stdout. "
+    "[default: after the input]",
 )
 @click.option(
     "--format",
     "pipe_format",
-    type=click.Choice(["npz", "npy", "jsonl", "tar", "safetensors", "hdf5"]),
+    type=click.Choice(["npz", "npy", "jsonl", "tar", "parquet", "safetensors", "hdf5"]),
     help="What -o - writes. [default: npz]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")

@@ -16,6 +16,7 @@ _SIGNATURES = {
     "hdf5": (0, b"\x89HDF\r\n\x1a\n"),
     "jsonl": (0, b'{"path": '),
     "npz": (0, b"PK\x03\x04"),
+    "parquet": (0, b"PAR1"),
     "safetensors": (8, b'{"__metadata__":'),
     "tar": (257, b"ustar"),
 }
@@ -63,6 +64,6 @@ def format_of(path: str) -> str:
     for file_format, (place, signature) in _SIGNATURES.items():
         if start.startswith(signature, place):
             return file_format
-    expected = "HDF5, .npz, .safetensors, .jsonl, .tar or a folder of .npy files"
+    expected = "HDF5, .npz, .safetensors, .parquet, .jsonl, .tar or a folder of .npy files"
     found = "it is empty" if not start else f"expected {expected}, it begins {start[:8]!r}"
     raise OutputFormatError(f"{path!r} is no output of layerprobe: {found}.")

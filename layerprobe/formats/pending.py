@@ -34,16 +34,17 @@ class PendingFile:
         path: The name it shall have. What stands there, if it is a regular file, is replaced by `commit`.
         file_format: A name from `registry.WRITERS`.
         resume: Go on with the unfinished file that is there; otherwise it is discarded.
+        name: What it is called until then; None: as all unfinished outputs.
 
     Raises:
         OutputError: It cannot be created there.
     """
 
-    def __init__(self, path: str, file_format: str, *, resume: bool = False) -> None:
+    def __init__(self, path: str, file_format: str, *, resume: bool = False, name: str | None = None) -> None:
         check_target(path, file_format, overwrite=True)
         self.path = path
         self._target = resolved(path)
-        self._unfinished = unfinished_name(path)
+        self._unfinished = unfinished_name(path) if name is None else name
         try:
             if not resume:
                 discard(self._unfinished)

@@ -66,6 +66,12 @@ class NpzPipe(FilePipe):
     file_format = "npz"
 
 
+class ParquetPipe(FilePipe):
+    """Passes on a Parquet file."""
+
+    file_format = "parquet"
+
+
 class SafetensorsPipe(FilePipe):
     """Passes on a safetensors file."""
 

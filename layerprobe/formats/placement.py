@@ -86,6 +86,11 @@ def unfinished_name(path: str) -> str:
     return _beside(resolved(path), "unfinished")
 
 
+def composed_name(path: str) -> str:
+    """Say under which name the output `path` is made of rows that wait; see `waiting.py`."""
+    return _beside(resolved(path), "composed")
+
+
 def spool_name(path: str) -> str:
     """Say what the spool of the output `path` is called; see `spool.py`. Raises OutputError."""
     return _beside(resolved(path), "blocks")

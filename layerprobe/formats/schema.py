@@ -52,6 +52,8 @@ NPZ_NAMES = NameRules(
 )
 # A JSON text holds any name but one that the format keeps for itself.
 SAFETENSORS_NAMES = NameRules(re.compile(rf"{_NEVER}|{_RESERVED}|\A_(?=_metadata__\Z)"), 4000)
+# Columns are called alike that differ in case, for DuckDB and Spark; "." leads into a column.
+PARQUET_NAMES = NameRules(re.compile(rf"{_NEVER}|\.|(?i:{_RESERVED}|\Ap(?=ath\Z))"), 1000, folds_case=True)
 # Flat: "encoder" and "encoder/conv1" cannot both be datasets.
 HDF5_NAMES = NameRules(re.compile(rf"{_NEVER}|{_RESERVED}|/|\A\."), 4000)
 # File systems fold case and Unicode forms; Windows keeps characters and device names for itself.

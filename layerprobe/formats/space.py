@@ -12,15 +12,19 @@ from layerprobe.formats.placement import resolved, unfinished_name
 from layerprobe.formats.schema import stored_dtype
 from layerprobe.records import TensorSpec
 
+MADE_OF_WAITING_ROWS = ("parquet",)
+"""Formats that take the space twice until they are complete; see `waiting.py`."""
+
 
 def row_bytes(spec: TensorSpec) -> int:
     """Bytes of one row, as it is stored."""
     return math.prod(cast(tuple[int, ...], spec.shape)) * stored_dtype(spec.dtype, spec.name).itemsize
 
 
-def space_needed(path: str, rows: int, specs: Sequence[TensorSpec]) -> int:
+def space_needed(path: str, file_format: str, rows: int, specs: Sequence[TensorSpec]) -> int:
     """Bytes that the arrays of an output need beyond those that an unfinished one has already."""
-    return max(0, rows * sum(map(row_bytes, specs)) - _taken(unfinished_name(path)))
+    times = 2 if file_format in MADE_OF_WAITING_ROWS else 1
+    return max(0, times * rows * sum(map(row_bytes, specs)) - _taken(unfinished_name(path)))
 
 
 def space_free(path: str) -> int:
@@ -42,7 +46,7 @@ def check_space(path: str, file_format: str, rows: int, specs: Sequence[TensorSp
     """
     sizes = [rows * row_bytes(spec) for spec in specs]
     require_file_size(max(sizes, default=0) if file_format == "npy" else sum(sizes), path)
-    require_space(os.path.dirname(resolved(path)), space_needed(path, rows, specs), path)
+    require_space(os.path.dirname(resolved(path)), space_needed(path, file_format, rows, specs), path)
 
 
 def _taken(unfinished: str) -> int:

@@ -11,7 +11,7 @@ from layerprobe.errors import OutputError, UsageError
 from layerprobe.images.preprocess import check_preprocessing, parse_background, parse_preprocess, parse_size
 from layerprobe.images.presets import guess_preset
 from layerprobe.records import ExtractOptions, LayerInfo, Preprocessing, TensorSpec
-from layerprobe.registry import PIPES, REDUCTIONS, STREAMS, SUFFIXES
+from layerprobe.registry import PIPES, REDUCTIONS, STREAMS, SUFFIXES, check_installed
 from layerprobe.run.shards import Shard
 from layerprobe.stores.urls import is_url, name_of
 
@@ -42,6 +42,7 @@ def choose_output(output: str | None, keys: Sequence[str], shard: Shard | None =
 
     Raises:
         UsageError: The suffix means no format.
+        UnavailableError: The format needs a package that is missing.
     """
     if output is None:
         one_file = len(keys) == 1 and "::" not in keys[0] and (os.path.isfile(keys[0]) or is_url(keys[0]))
@@ -54,6 +55,7 @@ def choose_output(output: str | None, keys: Sequence[str], shard: Shard | None =
             f"{output!r}: {suffix!r} is not a format that extract writes: expected {known}, "
             "or a name without a suffix for a folder of .npy files."
         )
+    check_installed(SUFFIXES[suffix])
     return output.rstrip("/" + os.sep) or output, SUFFIXES[suffix]
 
 
@@ -66,6 +68,7 @@ def check_pipe(file_format: str, how: ExtractOptions) -> None:
     if file_format not in STREAMS | PIPES:
         known = ", ".join(sorted(STREAMS | PIPES))
         raise UsageError(f"no format for a pipe is called {file_format!r}: expected one of {known}.")
+    check_installed(file_format)
     for name in ("overwrite", "resume", "restart"):
         if getattr(how, name):
             raise UsageError(f"{name} is about files: leave it out, or give -o NAME.")

@@ -49,7 +49,7 @@ def check_stream(file_format: str, how: ExtractOptions) -> None:
         if asked:
             raise UsageError(
                 f"{name} is not for {what}: rows have places where the inputs are files and the output is "
-                "HDF5, .npz, .safetensors or a folder."
+                "HDF5, .npz, .parquet, .safetensors or a folder."
             )
 
 

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 from layerprobe.errors import LayerprobeError, OutputError, ResumeError
 from layerprobe.formats.disk import discard, reported
 from layerprobe.formats.opening import open_output
-from layerprobe.formats.placement import check_target, journal_name, spool_name, unfinished_name
+from layerprobe.formats.placement import (
+    check_target,
+    composed_name,
+    journal_name,
+    spool_name,
+    unfinished_name,
+)
 from layerprobe.records import ExtractOptions, Failure
 from layerprobe.run.journal import Head, Journal, check_free, difference, written_rows
 
@@ -102,7 +108,7 @@ def _tidy(path: str, journal: Journal) -> None:
 
 def _left_over(path: str) -> list[str]:
     """The names under which an unfinished output may stand."""
-    return [unfinished_name(path), spool_name(path)]
+    return [unfinished_name(path), spool_name(path), composed_name(path)]
 
 
 def _discard_left_over(path: str) -> None:
