@@ -31,14 +31,13 @@ THIRD_PARTIES = {
     "PIL": {"bench", "images", "views"},
     "aiohttp": {"stores"},
     "fsspec": {"stores"},
-    "pyarrow": {"sources"},
+    "pyarrow": {"formats", "sources"},
     "h5py": {"modelfile", "formats", "sources", "loading"},
     "keras": {"engines", "loading", "taps", "backend_function"},
     "tensorflow": {"engines", "loading", "taps", "backend_function"},
     "openvino": {"engines"},
     "xdis": {"modelfile"},
     "zlib_ng": {"formats", "modelfile"},
-    "pyarrow": {"formats"},
     "scipy": {"backend_function"},
 }
 """Who may import what, type checking aside."""
