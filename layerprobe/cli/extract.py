@@ -77,8 +77,13 @@ def _read_batch_size(ctx: click.Context, option: click.Parameter, text: str | No
     "--errors-to", type=click.Path(), metavar="FILE", help="Write failed rows there, a JSON line each."
 )
 @click.option(
-    "--from-file", "lists", multiple=True, metavar="LIST", help="A file that lists images; repeats."
+    "--from-file",
+    "lists",
+    multiple=True,
+    metavar="LIST",
+    help="Lists images: text, JSON lines, .csv, .parquet.",
 )
+@click.option("--column", metavar="NAME", help="Of lists that are tables: what names the images.")
 @click.option("-0", "--null", "nul", is_flag=True, help="Lists, from stdin too, are separated by NUL.")
 @click.option("--input", "named", multiple=True, metavar="NAME=FILE", help="For one of several model inputs.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many inputs.")
@@ -166,6 +171,7 @@ def extract(
     output: str | None,
     pipe_format: str | None,
     lists: tuple[str, ...],
+    column: str | None,
     nul: bool,
     named: tuple[str, ...],
     custom: tuple[str, ...],
@@ -201,7 +207,7 @@ def extract(
         raise UsageError("--dry-run is about a new file: leave -o - or --retry-failed out.")
     _check_output(output, pipe_format, as_json)
     given = inputs or lists or named or retry_failed is None
-    opened = _inputs(inputs, lists, nul, named, options["limit"]) if given else None
+    opened = _inputs(inputs, lists, named, nul, column, options["limit"]) if given else None
     with only_our_own_lines(verbose), only_data_on_stdout() if output == "-" else nullcontext() as pipe:
         needs = ModelOptions(read_custom(custom), weights, read_lambdas(lambdas), max_memory)
         if dry_run:
@@ -260,7 +266,12 @@ def _check_output(output: str | None, pipe_format: str | None, as_json: bool) ->
 
 
 def _inputs(
-    inputs: Sequence[str], lists: Sequence[str], nul: bool, named: Sequence[str], limit: int | None
+    inputs: Sequence[str],
+    lists: Sequence[str],
+    named: Sequence[str],
+    nul: bool,
+    column: str | None,
+    limit: int | None,
 ) -> Source | Sequence[str] | Mapping[str, Sequence[str]]:
     if named:
         if inputs or lists:
@@ -273,6 +284,8 @@ def _inputs(
         return files
     if nul and "-" not in inputs and not lists:
         raise UsageError("--null is about lists: give `-` or --from-file too.")
+    if column is not None and not lists:
+        raise UsageError("--column is about tables: give --from-file LIST.csv or LIST.parquet too.")
     if not lists and "-" not in inputs:
         if not inputs:
             raise UsageError("give at least one image, folder or array, or `-` for a list on stdin.")
@@ -280,7 +293,7 @@ def _inputs(
     from layerprobe.sources.opening import open_source
 
     stdin = sys.stdin.buffer if "-" in inputs else None
-    return open_source(inputs, lists=lists, nul=nul, stdin=stdin, limit=limit)
+    return open_source(inputs, lists=lists, nul=nul, column=column, stdin=stdin, limit=limit)
 
 
 def _as_json(report: RunReport) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def image_source(
     *,
     lists: Sequence[Name] = (),
     nul: bool = False,
+    column: str | None = None,
     stdin: IO[bytes] | None = None,
     limit: int | None = None,
 ) -> FileSource:
@@ -50,9 +51,10 @@ def image_source(
     Args:
         inputs: Files; folders; patterns with `*`, `?`, `[...]` and `**` (only where no file has that very
             name); `-` for a list from `stdin`, or a tar file, which its content tells.
-        lists: Files that hold a path a line, from the working directory, or an object with a path; empty
-            lines are skipped.
+        lists: Files that hold a path a line, from the working directory, or an object with a path (empty
+            lines are skipped), or tables. Names with braces stand for several.
         nul: Paths in lists end with NUL instead, so that they may hold any other byte.
+        column: Of lists that are tables, which names the images.
         stdin: Where the list, or tar file, of `-` comes from.
         limit: Only this many rows, the first ones.
 
@@ -83,7 +85,9 @@ def image_source(
             empty.append(name)
             files.append(remote_file(name) if is_url(name) else name)
     for name in listed:
-        take(entries_of(name, nul))
+        many = has_braces(name) and (is_url(name) or not os.path.lexists(name))
+        for each in names_of(name) if many else [name]:
+            take(entries_of(each, nul, column))
     if len(files) == len(empty):
         places = ", ".join(repr(shown(name)) for name in [*given, *listed][:5])
         raise NoInputError(f"no images found in {places or 'an empty list of inputs'}.")

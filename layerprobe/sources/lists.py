@@ -1,4 +1,4 @@
-"""Lists of paths: text, a path a line, or JSON lines; read as they are asked for."""
+"""Lists of images: text, a path a line, JSON lines, or tables; read as they are asked for."""
 
 from __future__ import annotations
 
@@ -8,49 +8,65 @@ from itertools import chain
 from typing import IO
 
 from layerprobe.errors import AccessError, NoInputError, UsageError
-from layerprobe.sources.files import reason
+from layerprobe.sources.files import Container, LocalFile, reason
 from layerprobe.sources.jsonlines import MAX_OBJECT, Listed, begins_json_lines, read_object
-from layerprobe.sources.remote import remote_file
+from layerprobe.sources.parquet import SUFFIXES as PARQUET_SUFFIXES
+from layerprobe.sources.parquet import parquet_rows
+from layerprobe.sources.remote import container_of
+from layerprobe.sources.tables import CSV_SUFFIXES, csv_rows
 from layerprobe.sources.tar_stream import Rejoined
-from layerprobe.stores.urls import beside, is_url
+from layerprobe.stores.urls import beside, is_url, path_of, shown
 
 MAX_ENTRY = 2**16
 """Bytes of one path in a list; a longer one means that the file is no list."""
 
 
-def entries_of(name: str, nul: bool) -> Iterator[str | Listed]:
-    """Read a list.
+def entries_of(name: str, nul: bool, column: str | None = None) -> Iterator[str | Listed]:
+    """Read a list: text, JSON lines, or as its suffix says CSV or Parquet.
 
     Args:
         name: Of the list; of one in a store the URL, and what it names is named from its place.
         nul: Whether NUL ends its paths, rather than the end of a line.
+        column: Of a table, which names the images.
 
     Raises:
         NoInputError: It cannot be read.
         AccessError: The system or the store does not let us.
-        UnavailableError: The store fails.
-        UsageError: It is no list.
+        UnavailableError: The store fails, or a package is missing.
+        UsageError: It is no list, or of another kind than `nul` and `column` say.
     """
-    if is_url(name):
-        place = remote_file(name)
-        with place.open() as stream:
-            for entry in listed_in(stream, nul, f"list {place.name!r}"):
-                yield _beside(name, entry)
-        return
+    suffix = os.path.splitext(path_of(name))[1].lower()
+    is_table = suffix in (*CSV_SUFFIXES, *PARQUET_SUFFIXES)
+    if nul and is_table:
+        raise UsageError(f"--null is about lists of paths: {shown(name)!r} is a table.")
+    if column is not None and not is_table:
+        raise UsageError(f"--column is about tables, .csv and .parquet: {shown(name)!r} is none.")
+    entries = _entries(container_of(name), suffix, nul, column)
+    yield from (_beside(name, entry) for entry in entries) if is_url(name) else entries
+
+
+def _entries(place: Container, suffix: str, nul: bool, column: str | None) -> Iterator[str | Listed]:
+    where = f"list {place.name!r}"
     try:
-        with open(name, "rb") as file:  # may be a pipe, as in `--from-file <(find ...)`
-            yield from listed_in(file, nul, f"list {name!r}")
+        if suffix in PARQUET_SUFFIXES:
+            yield from parquet_rows(place, where, column)
+            return
+        # A list here may be a pipe, as in `--from-file <(find ...)`.
+        with open(place.name, "rb") if isinstance(place, LocalFile) else place.open() as stream:
+            if suffix in CSV_SUFFIXES:
+                yield from csv_rows(stream, place.name, where, column)
+            else:
+                yield from listed_in(stream, nul, where)
     except PermissionError as error:
-        raise AccessError(f"list {name!r} cannot be read: {reason(error)}.") from error
+        raise AccessError(f"{where} cannot be read: {reason(error)}.") from error
     except OSError as error:
-        raise NoInputError(f"list {name!r} cannot be read: {reason(error)}.") from error
+        raise NoInputError(f"{where} cannot be read: {reason(error)}.") from error
 
 
 def _beside(url: str, entry: str | Listed) -> str | Listed:
-    if isinstance(entry, Listed):
-        assert isinstance(entry.file, str)
-        return Listed(beside(url, entry.file), entry.fields)
-    return beside(url, entry)
+    if isinstance(entry, str):
+        return beside(url, entry)
+    return Listed(beside(url, entry.file), entry.fields) if isinstance(entry.file, str) else entry
 
 
 def listed_in(stream: IO[bytes] | Rejoined, nul: bool, where: str) -> Iterator[str | Listed]:

@@ -17,6 +17,7 @@ def open_source(
     *,
     lists: Sequence[str] = (),
     nul: bool = False,
+    column: str | None = None,
     stdin: IO[bytes] | None = None,
     limit: int | None = None,
 ) -> Source:
@@ -24,8 +25,9 @@ def open_source(
 
     Args:
         inputs: Image files, folders, globs and `-`, or array files; never both.
-        lists: Files that list images, a path a line.
+        lists: Files that list images, a path a line, or tables.
         nul: Lists are separated by NUL instead.
+        column: Of tables, which names the images.
         stdin: Where the list of `-` comes from.
         limit: So many images are enough: listing stops there.
 
@@ -36,7 +38,7 @@ def open_source(
     inputs = [without_file(name) for name in inputs]
     arrays = [name for name in inputs if name != "-" and is_array(name)]
     if not arrays:
-        return image_source(inputs, lists=lists, nul=nul, stdin=stdin, limit=limit)
+        return image_source(inputs, lists=lists, nul=nul, column=column, stdin=stdin, limit=limit)
     if len(arrays) < len(inputs) or lists:
         raise UsageError(f"give images or arrays, not both. Received: the array {arrays[0]!r} among images")
     return array_source(arrays)
