@@ -181,7 +181,7 @@ def _write(run: Run, writer: Writer, journal: Journal, fill: Callable[[], None])
         with suppress(LayerprobeError):
             if run.resumable:
                 run.checkpoint(writer, journal)
-        if journal.entries:
+        if journal.rows:
             writer.suspend()
             error.add_note(f"{journal.rows} of {len(run.keys)} rows are kept in an unfinished output")
         raise

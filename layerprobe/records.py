@@ -300,6 +300,8 @@ class Batch:
     """`Sample.key` of each of the B rows."""
     fields: Sequence[str] = ()
     """`Sample.fields` of each of the B rows."""
+    several_frames: int = 0
+    """How many of its images have several frames, of which the first was taken."""
 
 
 @dataclass(frozen=True, slots=True)

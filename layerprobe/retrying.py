@@ -20,6 +20,7 @@ from layerprobe.run.plan import choose_output
 from layerprobe.run.preparing import prepare_run
 from layerprobe.run.recorded import WITHOUT_MEANING, Given, open_recorded
 from layerprobe.run.resume import claim
+from layerprobe.run.tally import Tally
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader, Writer
@@ -109,6 +110,7 @@ def _write(run: Run, writer: Writer, reader: Reader) -> None:
             # A row that was right stays so, also where its image is gone by now.
             run.failures.adopt(failure for failure in batch.failures if bad[failure.index])
     run.failures.begin()
+    run.tally = Tally.of(reader.provenance)
     run.commit(writer, _joined(run, reader, int(bad.sum())))
 
 

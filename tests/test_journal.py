@@ -119,7 +119,7 @@ def test_a_line_that_cannot_be_understood_ends_the_journal(path: str, line: byte
 def test_lines_are_plain_json(path: str) -> None:
     holder, head, block, failed = map(json.loads, written(path).splitlines())
     assert holder["pid"] == os.getpid()
-    assert head["layerprobe_journal"] == 1
+    assert head["layerprobe_journal"] == 2
     assert head["signature"]["layers"] == ["x"]
     assert block == {"rows": [0, 32], "crc32": [2**32 - 1, 0], "at": 64, "files": "abc"}
     assert failed["failed"] == [[33, "bytes \udcff\n.jpg", "decode", "größer als erlaubt"]]

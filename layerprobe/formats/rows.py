@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from bisect import bisect_left, insort
-from collections.abc import Callable, Mapping, Sequence
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -106,8 +107,9 @@ class RowBlocks:
     def __init__(self, layers: Sequence[StoredLayer], rows: int) -> None:
         self.layers = layers
         self.rows = rows
-        self._blocks: list[WrittenBlock] = []
-        """In the order of their rows."""
+        # Numbers, for there may be a million blocks; all in the order of rows.
+        self._starts, self._stops = array("q"), array("q")
+        self._checksums = {layer.layer: array("L") for layer in layers}
 
     def write(
         self,
@@ -132,8 +134,8 @@ class RowBlocks:
         stop = start + max(counts, default=0)
         self._check_free(start, stop)
         checksums = {}
-        for layer, array in zip(self.layers, arrays, strict=True):
-            data = array.reshape(-1).view(np.uint8).data
+        for layer, values in zip(self.layers, arrays, strict=True):
+            data = values.reshape(-1).view(np.uint8).data
             put(layer, start * layer.row_bytes, data)
             checksums[layer.layer] = zlib_ng.crc32(data)  # four times as fast as zlib
         block = WrittenBlock(start, stop, checksums)
@@ -142,15 +144,20 @@ class RowBlocks:
 
     def adopt(self, block: WrittenBlock) -> None:
         """Take rows as written, for an earlier run wrote them. Raises ValueError."""
-        self._check_free(block.start, block.stop)
-        insort(self._blocks, block, key=_start)
+        place = self._check_free(block.start, block.stop)
+        self._starts.insert(place, block.start)
+        self._stops.insert(place, block.stop)
+        for layer, checksums in self._checksums.items():
+            checksums.insert(place, block.checksums[layer])
 
-    def _check_free(self, start: int, stop: int) -> None:
-        place = bisect_left(self._blocks, start, key=_start)
-        before = self._blocks[place - 1].stop if place else 0
-        after = self._blocks[place].start if place < len(self._blocks) else self.rows
+    def _check_free(self, start: int, stop: int) -> int:
+        """Where among the blocks these rows come. Raises ValueError."""
+        place = bisect_left(self._starts, start)
+        before = self._stops[place - 1] if place else 0
+        after = self._starts[place] if place < len(self._starts) else self.rows
         if not before <= start <= stop <= after:
             raise ValueError(f"rows {start} to {stop} came, rows {before} to {after} were announced")
+        return place
 
     def checksums(self) -> dict[str, Any]:
         """Give the CRC-32 of at most about `CHECKED_PARTS` parts of the output.
@@ -158,7 +165,7 @@ class RowBlocks:
         Returns:
             "rows": the first row of each part; "crc32": by layer, one number for each part.
         """
-        least = -(-self.rows // CHECKED_PARTS)
+        least = least_part(self.rows)
         starts: list[int] = []
         found: dict[str, list[int]] = {layer.layer: [] for layer in self.layers}
         for block in self.finish():
@@ -174,12 +181,17 @@ class RowBlocks:
                     parts[-1] = combined(parts[-1], checksum, size)
         return {"rows": starts, "crc32": found}
 
-    def finish(self) -> list[WrittenBlock]:
+    def finish(self) -> Iterator[WrittenBlock]:
         """Give all blocks, in the order of their rows. Raises ValueError when rows are missing."""
-        done = sum(block.stop - block.start for block in self._blocks)
+        done = sum(self._stops) - sum(self._starts)
         if self.layers and done != self.rows:
             raise ValueError(f"only {done} of {self.rows} rows were written")
-        return self._blocks
+        return self._all()
+
+    def _all(self) -> Iterator[WrittenBlock]:
+        for place, (start, stop) in enumerate(zip(self._starts, self._stops, strict=True)):
+            checksums = {layer: found[place] for layer, found in self._checksums.items()}
+            yield WrittenBlock(start, stop, checksums)
 
 
 class StreamedBlocks:
@@ -205,6 +217,11 @@ class StreamedBlocks:
         return {**self._blocks.checksums(), "texts": text_checksums(self._columns)}
 
 
+def least_part(rows: int) -> int:
+    """How many rows a part with a checksum has at least; so many that whole blocks make it up."""
+    return -(-rows // CHECKED_PARTS)
+
+
 def checksums_of(activations: Mapping[str, Array]) -> dict[str, int]:
     """Give the CRC-32 of each array's bytes, in C order."""
     data = {
@@ -216,10 +233,6 @@ def checksums_of(activations: Mapping[str, Array]) -> dict[str, int]:
 def combined(first: int, second: int, size: int) -> int:
     """Give the CRC-32 of two parts together from those of each, and the size of the second in bytes."""
     return zlib_ng.crc32_combine(first, second, size)
-
-
-def _start(block: WrittenBlock) -> int:
-    return block.start
 
 
 def checked(layer: StoredLayer, array: Array) -> Array:

@@ -21,6 +21,7 @@ from layerprobe.merging.parts import Part, check_whole, read_part, reopen
 from layerprobe.records import Provenance, TensorSpec, WrittenBlock
 from layerprobe.run.journal import Journal
 from layerprobe.run.plan import check_not_an_input, choose_output
+from layerprobe.run.tally import Tally
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader
@@ -218,13 +219,16 @@ def joined_provenance(parts: Sequence[Part], failed: int) -> Provenance:
     """Say of the whole what a run without shards would say, and where it comes from."""
     first = parts[0].provenance
     record = {field.name: first[field.name] for field in dataclasses.fields(Provenance)}
-    several = sum(part.provenance["inputs"]["several_frames"] for part in parts)
+    tally = Tally()
+    for told in (Tally.of(part.provenance) for part in parts):
+        tally.add(told.several_frames, told.overflows)
     listed = parts[0].listed
     record["inputs"] = first["inputs"] | {
         "rows": listed,
         "part": None,
         "failed": failed,
-        "several_frames": several,
+        "several_frames": tally.several_frames,
+        "overflows": tally.overflows,
     }
     record["options"] = first["options"] | {"shard": None}
     record["started"] = min(part.provenance["started"] for part in parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Container, Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,13 +17,18 @@ from layerprobe.run.prefetch import ordered_map
 
 if TYPE_CHECKING:
     from layerprobe.records import Array, Sample
+    from layerprobe.run.entries import Entry
 
+STATES_AT_ONCE = 100
+"""So many files a thread looks at in one step."""
 FAR_THREADS = 16
-"""Threads that read through a network, where each waits most of the time."""
+"""Threads that read through a network, where each waits most of the time, or look at files anywhere."""
 
 
-def batches(feeds: Feeds, size: int, workers: int, done: Container[int] = ()) -> Generator[Batch, None, None]:
-    """Read, decode and preprocess every row; give them `size` at a time, in order.
+def batches(
+    feeds: Feeds, size: int, workers: int, wanted: Sequence[int] | None = None
+) -> Generator[Batch, None, None]:
+    """Read, decode and preprocess rows; give them `size` at a time, in order.
 
     The threads write each row where the engine will read it. While the caller holds two batches (one being
     computed, one waiting for that), a third is filled; memory for more is never taken, because fresh pages
@@ -33,29 +38,31 @@ def batches(feeds: Feeds, size: int, workers: int, done: Container[int] = ()) ->
         feeds: The model's inputs, row by row.
         size: B.
         workers: How many threads.
-        done: First rows of batches that are left out.
+        wanted: First rows of the batches; None: all.
 
     Yields:
         Batches whose `inputs` stay as they are until the second batch after has been asked for.
     """
     window = max(size, workers)
     needed = batches_ahead(size, workers)
-    if feeds.rows is not None:
-        needed = min(needed, sum(start not in done for start in range(0, feeds.rows, size)))
+    if wanted is None and feeds.rows is not None:
+        wanted = range(0, feeds.rows, size)
+    if wanted is not None:
+        needed = min(needed, len(wanted))
     buffers = [feeds.empty(size) for _ in range(needed)]
-    starts = (start for start in itertools.count(0, size) if start not in done)
-    wanted = (samples for row, samples in enumerate(feeds.samples()) if row - row % size not in done)
+    starts = itertools.count(0, size) if wanted is None else iter(wanted)
 
     def fill(numbered: tuple[int, tuple[Sample, ...]]) -> _Filled:
         count, samples = numbered
         batch, place = divmod(count, size)
         # Before it is read: if it is changed in between, that shows later.
         states = feeds.file_states(samples)
-        failure = feeds.fill(samples, [array[place] for array in buffers[batch % len(buffers)]])
+        outcome = feeds.fill(samples, [array[place] for array in buffers[batch % len(buffers)]])
         named = feeds.named(samples)
-        return _Filled(failure, states, named.key, named.fields)
+        return _Filled(*outcome, states, named.key, named.fields)
 
-    outcomes = ordered_map(fill, enumerate(wanted), workers=workers, window=window)
+    rows = feeds.samples(None if wanted is None else _ranges(wanted, size, len(feeds)))
+    outcomes = ordered_map(fill, enumerate(rows), workers=workers, window=window)
     with closing(outcomes):
         number = 0
         while taken := list(itertools.islice(outcomes, size)):
@@ -73,38 +80,55 @@ def worker_threads(how: ExtractOptions, feeds: Feeds) -> int:
     return how.workers or max(len(os.sched_getaffinity(0)), FAR_THREADS if feeds.far else 1)
 
 
-def changed_batches(feeds: Feeds, size: int, earlier: Mapping[int, str]) -> set[int]:
-    """Find the batches of which a file was changed.
+def unchanged(feeds: Feeds, size: int, entries: Sequence[Entry]) -> list[Entry]:
+    """Leave out the blocks of which a file was changed.
 
     Args:
         feeds: The model's inputs.
         size: B.
-        earlier: First row -> what `Batch.files` was.
-
-    Returns:
-        First rows.
+        entries: Blocks of whole batches, in order, as an earlier run noted them.
     """
-    states: dict[int, list[bytes]] = {start: [] for start in earlier}
-    rows = ((row - row % size, samples) for row, samples in enumerate(feeds.samples()))
-    known = ((start, samples) for start, samples in rows if start in states)
+    ranges = [(entry.block.start, entry.block.stop) for entry in entries]
+    rows = feeds.samples(ranges)
+    some = iter(lambda: list(itertools.islice(rows, STATES_AT_ONCE)), [])
 
-    def state(of: tuple[int, tuple[Sample, ...]]) -> tuple[int, bytes]:
-        return of[0], feeds.file_states(of[1])
+    def look(samples: Sequence[tuple[Sample, ...]]) -> list[bytes]:
+        return [feeds.file_states(row) for row in samples]
 
-    found = ordered_map(state, known, workers=FAR_THREADS, window=4 * FAR_THREADS) if feeds.far else None
-    for start, told in map(state, known) if found is None else found:
-        states[start].append(told)
-    return {start for start, files in earlier.items() if _digest(states[start]) != files}
+    looked = ordered_map(look, some, workers=FAR_THREADS, window=4 * FAR_THREADS)
+    with closing(looked):
+        states = itertools.chain.from_iterable(looked)
+        return [
+            entry
+            for entry, (start, stop) in zip(entries, ranges, strict=True)
+            if joined_digest(_digests(states, stop - start, size)) == entry.files
+        ]
+
+
+def joined_digest(digests: Sequence[str]) -> str:
+    """Of the files of several batches, of each `Batch.files`; that of one is its own."""
+    return digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()[:16]
+
+
+def _digests(states: Iterator[bytes], rows: int, size: int) -> list[str]:
+    return [
+        _digest(list(itertools.islice(states, min(size, rows - start)))) for start in range(0, rows, size)
+    ]
 
 
 def _digest(states: Sequence[bytes]) -> str:
     return sha256(b"\n".join(states)).hexdigest()[:16]
 
 
+def _ranges(starts: Iterable[int], size: int, rows: int) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + size, rows)) for start in starts)
+
+
 class _Filled(NamedTuple):
     """One row that stands in its place."""
 
     failure: Failure | None
+    several_frames: int
     states: bytes
     key: str
     fields: str
@@ -123,4 +147,5 @@ def _batch(start: int, taken: Sequence[_Filled], arrays: Sequence[Array]) -> Bat
         files=_digest([filled.states for filled in taken]),
         keys=[filled.key for filled in taken],
         fields=[filled.fields for filled in taken],
+        several_frames=sum(filled.several_frames for filled in taken),
     )

@@ -9,7 +9,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import IO
 
-from layerprobe.errors import FailedRowsError, OutputError, UsageError
+from layerprobe.errors import (
+    AllInputsFailedError,
+    FailedRowsError,
+    NoInputError,
+    OutputError,
+    ResourceError,
+    UsageError,
+)
 from layerprobe.formats.disk import create, discard, reported
 from layerprobe.records import ExtractOptions, Failure
 
@@ -69,6 +76,21 @@ class Failures:
         return FailedRowsError(
             f"stopped, because {len(self._found)} rows failed, last {which}; mend those inputs, "
             "or allow more with --max-errors."
+        )
+
+    def check_not_all(self, rows: int, how: ExtractOptions) -> None:
+        """Raise AllInputsFailedError, or what fits better, when not one of so many rows could be computed."""
+        if not rows:
+            raise NoInputError("no images came: expected some in what is read as a stream.")
+        # But a part of a larger whole is needed there, be it broken rows.
+        if len(self) < rows or how.shard is not None:
+            return
+        first = next(iter(self))
+        if all(failure.stage == "memory" for failure in self):
+            raise ResourceError(f"no input could be used, the first {first.key!r}: {first.reason}.")
+        others = f"; {len(self) - 1} more failed too" if len(self) > 1 else ""
+        raise AllInputsFailedError(
+            f"no input could be used, so nothing was written: {first.key!r}: {first.reason}{others}."
         )
 
     def finish(self) -> None:

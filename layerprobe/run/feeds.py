@@ -68,14 +68,16 @@ class ImageFeed:
         self._max_pixels = max_pixels or MAX_PIXELS
         self._enough = partial(enough, spec=preprocessing) if preprocessing.fast_decode else None
         self._clock = clock
-        self.animated = 0
-        """Images of several frames, of which the first was taken."""
         (height, width), channels = preprocessing.size, preprocessing.channels
         shape = (channels, height, width) if self._first else (height, width, channels)
         self.spec = TensorSpec(spec.name, shape, spec.dtype)
 
-    def row(self, sample: Sample) -> Array:
-        """Read, decode and preprocess one image -> `spec.shape`, `spec.dtype`. Raises _Failed."""
+    def row(self, sample: Sample) -> tuple[Array, bool]:
+        """Read, decode and preprocess one image -> `spec.shape`, `spec.dtype`. Raises _Failed.
+
+        Returns:
+            The row, and whether the image has several frames, of which the first was taken.
+        """
         stage: Stage = "read"
         now = time.perf_counter()
         try:
@@ -90,12 +92,11 @@ class ImageFeed:
                 max_pixels=self._max_pixels,
                 enough=self._enough,
             )
-            self.animated += decoded.frames > 1
             now, stage = self._clock.add("decode", now), "preprocess"
             row = preprocess(decoded.image, how)
             if self._first:
                 row = np.moveaxis(row, 2, 0)
-            return row.astype(self.spec.dtype, copy=False)
+            return row.astype(self.spec.dtype, copy=False), decoded.frames > 1
         except SampleError as error:
             raise _Failed(stage, str(error)) from error
         finally:
@@ -115,7 +116,6 @@ class ArrayFeed:
     """
 
     preprocessing = None
-    animated = 0
 
     def __init__(self, spec: TensorSpec, source: Source, clock: Clock) -> None:
         self.source = source
@@ -131,11 +131,11 @@ class ArrayFeed:
             )
         self.spec = TensorSpec(spec.name, shape, spec.dtype)
 
-    def row(self, sample: Sample) -> Array:
-        """Read one row -> `spec.shape`, `spec.dtype`. Raises _Failed."""
+    def row(self, sample: Sample) -> tuple[Array, bool]:
+        """Read one row -> `spec.shape`, `spec.dtype`; it has no frames. Raises _Failed."""
         now = time.perf_counter()
         try:
-            return np.asarray(sample.read()).astype(self.spec.dtype, copy=False)
+            return np.asarray(sample.read()).astype(self.spec.dtype, copy=False), False
         except SampleError as error:
             raise _Failed("read", str(error)) from error
         finally:
@@ -166,8 +166,6 @@ class Feeds:
     def __init__(self, feeds: Sequence[Feed], limit: int | None = None) -> None:
         self._feeds = feeds
         self.specs = tuple(feed.spec for feed in feeds)
-        self.animated_elsewhere = 0
-        """Those that other processes came across."""
         images = [feed for feed in feeds if isinstance(feed, ImageFeed)]
         self.preprocessing = images[0].preprocessing if images else None
         self._naming = feeds.index(images[0]) if images else 0
@@ -207,13 +205,25 @@ class Feeds:
         """Keep only some rows of the list, one after the other; they are counted from 0 again."""
         self._place = place
 
-    def samples(self) -> Iterator[tuple[Sample, ...]]:
-        """One sample of every feed for each row, in order; nothing is opened."""
-        stop = self._limit if self._rows is None else self.place.stop
-        rows = itertools.islice(
-            zip(*(feed.source for feed in self._feeds), strict=True), self.place.start, stop
-        )
-        return rows if self._rows is not None else self._noted(rows)
+    def samples(self, ranges: Iterable[tuple[int, int]] | None = None) -> Iterator[tuple[Sample, ...]]:
+        """One sample of every feed for each row, in order; nothing is opened.
+
+        Args:
+            ranges: Only these rows, first and one after the last, in order; None: all.
+        """
+        if self._rows is None:
+            return self._noted(itertools.islice(self._side_by_side(), self._limit))
+        wanted = [(0, len(self))] if ranges is None else ranges
+        return self._placed((start + self.place.start, stop + self.place.start) for start, stop in wanted)
+
+    def _side_by_side(self) -> Iterator[tuple[Sample, ...]]:
+        return zip(*(feed.source for feed in self._feeds), strict=True)
+
+    def _placed(self, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[Sample, ...]]:
+        rows, at = self._side_by_side(), 0
+        for start, stop in ranges:
+            yield from itertools.islice(rows, start - at, stop - at)
+            at = stop
 
     def _noted(self, rows: Iterator[tuple[Sample, ...]]) -> Iterator[tuple[Sample, ...]]:
         """Keep what the rows of a stream are called: it cannot be asked again."""
@@ -266,19 +276,21 @@ class Feeds:
         """Say which version of its files one row is made of, as they are now."""
         return b" ".join(b"" if sample.state is None else sample.state() for sample in samples)
 
-    def fill(self, samples: tuple[Sample, ...], places: Sequence[Array]) -> Failure | None:
-        """Put one row of each input in its place, or say why there is none. Runs in worker threads."""
+    def fill(self, samples: tuple[Sample, ...], places: Sequence[Array]) -> tuple[Failure | None, int]:
+        """Put one row of each input in its place, or say why there is none. Runs in worker threads.
+
+        Returns:
+            What failed; and how many of its images have several frames, of which the first was taken.
+        """
+        several = 0
         for feed, sample, place in zip(self._feeds, samples, places, strict=True):
             try:
-                place[...] = feed.row(sample)
+                place[...], has_several = feed.row(sample)
             except _Failed as failed:
-                return Failure(sample.index - self.place.start, sample.key, failed.stage, failed.reason)
-        return None
-
-    @property
-    def animated(self) -> int:
-        """Images of several frames, of which the first was taken."""
-        return self.animated_elsewhere + sum(feed.animated for feed in self._feeds)
+                row = sample.index - self.place.start
+                return Failure(row, sample.key, failed.stage, failed.reason), several
+            several += has_several
+        return None, several
 
 
 def check_equal_lengths(sources: Mapping[str, Source]) -> None:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from layerprobe.records import Array, TensorSpec
     from layerprobe.statistics import LayerStatistics
 
+_BYTES_AT_ONCE = 8 << 20
+"""So much of a layer is read back at once, or one row."""
+
 
 class RunStatistics:
     """Statistics of what a run writes, block by block: those that `output_statistics` finds in its output.
@@ -45,8 +48,12 @@ class RunStatistics:
         """Count in rows that an earlier run wrote: from a first to before a last."""
         good = np.array([status == "ok" for status in reader.status], bool)
         for name, statistics in self._layers.items():
-            for start, stop in ranges:
-                statistics.add(np.asarray(reader[name][start:stop])[good[start:stop]])
+            rows = reader[name]
+            step = max(1, _BYTES_AT_ONCE // max(1, rows[:1].nbytes))
+            for first, last in ranges:
+                for start in range(first, last, step):
+                    stop = min(start + step, last)
+                    statistics.add(np.asarray(rows[start:stop])[good[start:stop]])
 
     @property
     def results(self) -> dict[str, LayerStatistics]:

@@ -2,6 +2,8 @@
 
 Beside an unfinished output stands its journal, one JSON object a line: who writes it ("pid"), what the run
 is ("layerprobe_journal"), and for each block of rows ("rows") a line, written when their bytes are on disk.
+Blocks that come to disk together and are neighbours may share a line; see `joining.py`. Blocks that are to be
+written over are taken back ("taken_back") first.
 A kill at any moment leaves whole lines and at most one torn one, the last, which is ignored. Who has the
 journal locked has the output; a dead process holds no lock.
 
@@ -20,46 +22,18 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from layerprobe.errors import BusyError, LayerprobeError, OutputError
 from layerprobe.formats.disk import reopen, reported, sync, sync_folder, write_all
-from layerprobe.records import Failure, WrittenBlock
-
-VERSION = 1
-_HEAD = "layerprobe_journal"
+from layerprobe.run.entries import Entry, Head, line_of, line_of_head, parsed, replace, rows_of
+from layerprobe.run.ranges import RowRanges
 
 SECONDS_BETWEEN_FLUSHES = 1.0
 """So much work is lost to a kill; bringing every batch to disk by itself would slow down fast models."""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What the run of a journal is."""
-
-    run: str
-    """Random; the finished output has it in its provenance."""
-    started: str
-    """UTC, ISO 8601."""
-    layout: dict[str, int]
-    """Of the writer."""
-    signature: dict[str, Any]
-    """All that decides what the rows hold, as plain JSON; a run of another one cannot go on with this one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One block of rows that is on disk."""
-
-    block: WrittenBlock
-    failures: tuple[Failure, ...] = ()
-    """Those of these rows."""
-    files: str = ""
-    """`Batch.files`: another digest later means that a file was changed."""
 
 
 class Journal:
@@ -81,12 +55,13 @@ class Journal:
         self.head: Head | None = None
         """Of the run to go on with; None: there is none."""
         self.entries: list[Entry] = []
-        """What is on disk, as it was written; of two for the same rows the later one counts."""
+        """What an earlier run left on disk, in the order of rows; of rows that came twice, what came last."""
         self._noted: list[Entry] = []
         """What `flush` will write."""
         self._is_new = False
         with open(self._descriptor, "rb", closefd=False) as file:
-            self.head, self.entries, self._end = _parsed(file.read())
+            self.head, self.entries, self._end = parsed(file)
+        self._on_disk = rows_of(self.entries)
         self._flushed = time.monotonic()
         try:
             self._append([_holder()])
@@ -97,6 +72,7 @@ class Journal:
     def clear(self) -> None:
         """Forget what an earlier run left; to be done before its rows are discarded. Raises WriteError."""
         self.head, self.entries, self._end = None, [], 0
+        self._on_disk = RowRanges()
         self._append([_holder()])
         with reported(self._output):
             sync(self._descriptor)
@@ -109,21 +85,38 @@ class Journal:
         """Note a block of rows; `flush` writes it."""
         self._noted.append(entry)
 
+    def take_back(self, entries: Sequence[Entry]) -> None:
+        """Say that blocks of an earlier run are to be written over, and count no more. Raises WriteError."""
+        if not entries:
+            return
+        ranges = [(entry.block.start, entry.block.stop) for entry in entries]
+        self._append([{"taken_back": ranges}])
+        with reported(self._output):
+            sync(self._descriptor)
+        for start, stop in ranges:
+            replace(self.entries, start, stop, [])
+        self._on_disk = rows_of(self.entries)
+
     @property
     def due(self) -> bool:
         """Whether it is time to bring rows to disk, and then to `flush`."""
         return time.monotonic() - self._flushed >= SECONDS_BETWEEN_FLUSHES
 
-    def flush(self) -> None:
-        """Bring what was noted to disk; the rows must be there already. Raises WriteError."""
+    def flush(self, join: Callable[[Sequence[Entry]], Sequence[Entry]] = list) -> None:
+        """Bring what was noted to disk; the rows must be there already. Raises WriteError.
+
+        Args:
+            join: Makes fewer blocks of those that were noted.
+        """
         assert self.head is not None
-        lines = [{_HEAD: VERSION, **asdict(self.head)}] if self._is_new else []
-        self._append([*lines, *map(_record, self._noted)])
+        lines = [line_of_head(self.head)] if self._is_new else []
+        self._append([*lines, *map(line_of, join(self._noted))])
         with reported(self._output):
             sync(self._descriptor)
             if self._is_new:
                 sync_folder(os.path.dirname(self._path))
-        self.entries += self._noted
+        for entry in self._noted:
+            self._on_disk.add(entry.block.start, entry.block.stop)
         self._noted, self._is_new = [], False
         self._flushed = time.monotonic()
 
@@ -138,13 +131,11 @@ class Journal:
     @property
     def rows(self) -> int:
         """How many rows are on disk, for a later run to go on with."""
-        return sum(
-            {entry.block.start: entry.block.stop - entry.block.start for entry in self.entries}.values()
-        )
+        return len(self._on_disk)
 
     def close(self) -> None:
         """Let other runs have the output; the journal stays for them if rows are on disk."""
-        if not self.entries:
+        if not self.rows:
             self.remove()
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor != -1:
@@ -178,30 +169,12 @@ def written_rows(path: str) -> tuple[Head, list[tuple[int, int]]] | None:
     """
     try:
         with open(path, "rb") as file:
-            head, entries, _ = _parsed(file.read())
+            head, entries, _ = parsed(file)
     except OSError:
         return None
     if head is None:
         return None
-    return head, sorted({(entry.block.start, entry.block.stop) for entry in entries})
-
-
-def _parsed(data: bytes) -> tuple[Head | None, list[Entry], int]:
-    """What the lines of a journal say, and where the whole ones end."""
-    head, entries, end = None, [], 0
-    while stop := data.find(b"\n", end) + 1:
-        try:
-            record = json.loads(data[end:stop])
-            if _HEAD in record:
-                head = _head(record)
-            elif head is not None and "rows" in record:
-                entries.append(_entry(record, list(head.layout)))
-            elif "pid" not in record:
-                break
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            break
-        end = stop
-    return head, entries, end
+    return head, list(rows_of(entries))
 
 
 def difference(
@@ -235,39 +208,6 @@ def _short(value: Any) -> str:
 
 def _holder() -> dict[str, Any]:
     return {"pid": os.getpid(), "host": platform.node()}
-
-
-def _head(record: Mapping[str, Any]) -> Head:
-    signature = dict(record["signature"])
-    if record[_HEAD] != VERSION:
-        signature["journal"] = record[_HEAD]
-    return Head(str(record["run"]), str(record["started"]), dict(record["layout"]), signature)
-
-
-def _record(entry: Entry) -> dict[str, Any]:
-    """The line of a block; checksums stand in the order of the head's layers."""
-    block = entry.block
-    record: dict[str, Any] = {"rows": [block.start, block.stop], "crc32": list(block.checksums.values())}
-    if block.place:
-        record["at"] = block.place
-    if entry.failures:
-        record["failed"] = [
-            [failure.index, failure.key, failure.stage, failure.reason] for failure in entry.failures
-        ]
-    if entry.files:
-        record["files"] = entry.files
-    return record
-
-
-def _entry(record: Mapping[str, Any], layers: list[str]) -> Entry:
-    start, stop = map(int, record["rows"])
-    checksums = dict(zip(layers, map(int, record["crc32"]), strict=True))
-    failures = tuple(
-        Failure(int(index), str(key), stage, str(reason))
-        for index, key, stage, reason in record.get("failed", [])
-    )
-    block = WrittenBlock(start, stop, checksums, int(record.get("at", 0)))
-    return Entry(block, failures, str(record.get("files", "")))
 
 
 def _claim(path: str, output: str, lock: bool) -> int:

@@ -8,33 +8,31 @@ import itertools
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from layerprobe.errors import (
-    AllInputsFailedError,
-    NoInputError,
-    ResourceError,
-    StoppedError,
-    UsageError,
-)
+from layerprobe.errors import ResourceError, StoppedError, UsageError
 from layerprobe.formats.opening import open_output
 from layerprobe.records import Batch, ExtractOptions, Finish, Provenance, TensorSpec
-from layerprobe.run.batches import batches, changed_batches, worker_threads
+from layerprobe.run.batches import batches, unchanged, worker_threads
 from layerprobe.run.bottleneck import bound_by
+from layerprobe.run.entries import Entry, Head
 from layerprobe.run.failures import Failures
 from layerprobe.run.feeds import Clock, Feeds
 from layerprobe.run.fitting import Build, FittingEngine
 from layerprobe.run.gathering import RunStatistics
 from layerprobe.run.identity import signature
-from layerprobe.run.journal import Entry, Head, Journal
+from layerprobe.run.joining import Joining
+from layerprobe.run.journal import Journal
 from layerprobe.run.provenance import describe_run
+from layerprobe.run.ranges import BatchStarts, RowRanges
 from layerprobe.run.refusals import without_refused
 from layerprobe.run.report import RunReport
 from layerprobe.run.resume import failures_of
 from layerprobe.run.storing import Storing
+from layerprobe.run.tally import Tally
 from layerprobe.stores.attempts import repeated_requests
 
 if TYPE_CHECKING:
@@ -81,8 +79,12 @@ class Run:
         self.storing = Storing(self.engine, Finish(how.pool, how.dtype))
         self.failures = Failures(how)
         self._statistics = RunStatistics(self.stored) if how.stats else None
-        self._done: set[int] = set()
-        """First rows of the batches that are in the output."""
+        self._done = RowRanges()
+        """What is in the output, and was not computed here."""
+        self._assigned: Sequence[int] | None = None
+        """First rows of the only batches to compute; None: those that are not in the output."""
+        self.tally = Tally()
+        """Of everything that is in the output."""
         self._id = secrets.token_hex(8)
         self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
@@ -98,31 +100,42 @@ class Run:
         """
         assert journal.head is not None
         self._id, self._started = journal.head.run, journal.head.started
-        entries = {entry.block.start: entry for entry in journal.entries}
-        changed = changed_batches(
-            self.feeds, self.engine.batch_size, {start: entry.files for start, entry in entries.items()}
-        )
-        kept = [entries[start] for start in sorted(entries.keys() - changed)]
+        kept = unchanged(self.feeds, self.engine.batch_size, journal.entries)
         if self.failures.too_many([failure for entry in kept for failure in entry.failures]):
             kept = [entry for entry in kept if not entry.failures]
+        starts = {entry.block.start for entry in kept}
+        journal.take_back([entry for entry in journal.entries if entry.block.start not in starts])
         for entry in kept:
             self.failures.adopt(entry.failures)
-            self.take(entry.block, writer)
+            self.take(entry, writer)
 
-    def take(self, block: WrittenBlock, writer: Writer) -> None:
-        """Take a batch as done, for it is at its place."""
-        writer.adopt(block)
-        self._done.add(block.start)
+    def take(self, entry: Entry, writer: Writer) -> None:
+        """Take a block as done, for it is at its place."""
+        writer.adopt(entry.block)
+        self._done.add(entry.block.start, entry.block.stop)
+        self.tally.add(entry.several_frames, entry.overflows)
 
     @property
-    def left(self) -> list[int]:
-        """First rows of the batches that are not in the output."""
-        starts = range(0, len(self.feeds), self.engine.batch_size)
-        return [start for start in starts if start not in self._done]
+    def left(self) -> Sequence[int]:
+        """First rows of the batches that are to be computed."""
+        if self._assigned is not None:
+            return self._assigned
+        return BatchStarts(self._done.gaps(len(self.feeds)), self.engine.batch_size)
+
+    @property
+    def rows_done(self) -> int:
+        """How many rows are in the output that were not computed here."""
+        return len(self._done)
+
+    def assign(self, starts: Sequence[int]) -> None:
+        """Compute only the batches that begin with these rows: others compute the rest."""
+        self._assigned = starts
 
     def leave_out(self, starts: Iterable[int]) -> None:
         """Compute no batches that begin with these rows."""
-        self._done.update(starts)
+        size, rows = self.engine.batch_size, len(self.feeds)
+        for start in starts:
+            self._done.add(start, min(start + size, rows))
 
     def fill(
         self,
@@ -150,7 +163,7 @@ class Run:
             for batch, block in blocks:
                 written = writer.write(batch.start, block)
                 if journal is not None:
-                    journal.add(Entry(written, batch.failures, batch.files))
+                    journal.add(self.entry(batch, written))
                     if journal.due:
                         self.checkpoint(writer, journal)
 
@@ -159,8 +172,8 @@ class Run:
     ) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
         """Give every batch that is not there yet, with what is stored of it; see `fill`."""
         self.failures.begin()
-        rows, size = self.feeds.rows, self.engine.batch_size
-        done = 0 if rows is None else min(len(self._done) * size, rows)
+        rows = self.feeds.rows
+        done = self.rows_done
         if progress is not None:
             progress(done, rows, len(self.failures))
         with closing(self.computed()) as computed:
@@ -168,6 +181,7 @@ class Run:
                 self.failures.add(batch.failures)
                 now = time.perf_counter()
                 block = self.storing.block(batch, results)
+                self.tally.add(batch.several_frames, self.storing.overflows)
                 if self._statistics is not None:
                     self._statistics.add(block, batch.rows)
                 now = self._clock.add("reduce", now)
@@ -184,7 +198,15 @@ class Run:
         if journal.head is None:
             journal.begin(Head(self._id, self._started, dict(writer.layout), self.signature))
         writer.sync()
-        journal.flush()
+        journal.flush(self._joining.joined)
+
+    def entry(self, batch: Batch, written: WrittenBlock) -> Entry:
+        """What the journal is to say of the block that was given last."""
+        return Entry(written, batch.failures, batch.files, batch.several_frames, self.storing.overflows)
+
+    @cached_property
+    def _joining(self) -> Joining:
+        return Joining(self.stored, len(self.feeds), self.engine.batch_size)
 
     @property
     def resumable(self) -> bool:
@@ -240,7 +262,8 @@ class Run:
     def _batches(self) -> Generator[Batch, None, None]:
         """Every batch that is not there yet; the time that is spent waiting for them counts as "input"."""
         workers = worker_threads(self._how, self.feeds)
-        with closing(batches(self.feeds, self.engine.batch_size, workers, self._done)) as taken:
+        wanted = None if self.feeds.rows is None else self.left
+        with closing(batches(self.feeds, self.engine.batch_size, workers, wanted)) as taken:
             now = time.perf_counter()
             for batch in taken:
                 self._clock.add("input", now)
@@ -249,7 +272,7 @@ class Run:
 
     def commit(self, writer: Writer, provenance: Provenance | None = None) -> None:
         """Give the output its name; raises AllInputsFailedError instead when there is nothing in it."""
-        self._check_not_empty()
+        self.failures.check_not_all(len(self.feeds), self._how)
         now = time.perf_counter()
         reasons = {failure.index: failure.reason for failure in self.failures}
         writer.commit(reasons, provenance or self.provenance(), self.feeds.fields())
@@ -257,23 +280,10 @@ class Run:
 
     def finish(self, stream: RowStream) -> None:
         """End the stream; raises AllInputsFailedError instead when there is nothing in it."""
-        self._check_not_empty()
+        self.failures.check_not_all(len(self.feeds), self._how)
         now = time.perf_counter()
         stream.commit(self.provenance())
         self._clock.add("write", now)
-
-    def _check_not_empty(self) -> None:
-        if not len(self.feeds):
-            raise NoInputError("no images came: expected some in what is read as a stream.")
-        # But a part of a larger whole is needed there, be it broken rows.
-        if len(self.failures) == len(self.feeds) and self._how.shard is None:
-            first = next(iter(self.failures))
-            if all(failure.stage == "memory" for failure in self.failures):
-                raise ResourceError(f"no input could be used, the first {first.key!r}: {first.reason}.")
-            others = f"; {len(self.failures) - 1} more failed too" if len(self.failures) > 1 else ""
-            raise AllInputsFailedError(
-                f"no input could be used, so nothing was written: {first.key!r}: {first.reason}{others}."
-            )
 
     def report(self, path: str) -> RunReport:
         """What was done, after `commit`."""
@@ -292,11 +302,8 @@ class Run:
     def _gathered(self, statistics: RunStatistics, path: str) -> dict[str, LayerStatistics]:
         """The statistics, with the rows of earlier runs, which are read back."""
         if self._done:
-            size, rows = self.engine.batch_size, len(self.feeds)
             with open_output(path) as reader:
-                statistics.add_written(
-                    reader, [(start, min(start + size, rows)) for start in sorted(self._done)]
-                )
+                statistics.add_written(reader, list(self._done))
         return statistics.results
 
     def nothing_to_do(self, finished: Reader) -> RunReport:
@@ -304,7 +311,7 @@ class Run:
         self.failures.adopt(failures_of(finished))
         self.failures.begin()
         self.failures.close()
-        self._done = set(range(0, len(self.feeds), self.engine.batch_size))
+        self._done.add(0, len(self.feeds))
         report = self.report(finished.path)
         return dataclasses.replace(report, notes=("it was finished already: there was nothing to do",))
 
@@ -321,10 +328,10 @@ class Run:
         how = self.feeds.preprocessing
         if how is not None and self._how.preprocess == "auto":
             yield f"preprocess {how.preset}: {how.reason}"
-        if self.feeds.animated:
-            yield f"{self.feeds.animated} of the images have several frames: the first was taken"
+        if self.tally.several_frames:
+            yield f"{self.tally.several_frames} of the images have several frames: the first was taken"
         yield from repeated_requests()
-        for name, count in self.storing.overflows.items():
+        for name, count in self.tally.overflows.items():
             yield f"{name}: {count} values are too large for float16 and became infinite: use --dtype float32"
 
     def provenance(self) -> Provenance:
@@ -336,6 +343,7 @@ class Run:
             self.stored,
             self._how,
             failed=len(self.failures),
+            tally=self.tally,
             started=self._started,
             run={"id": self._id, "signature": self.signature},
         )

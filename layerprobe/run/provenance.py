@@ -13,6 +13,7 @@ from layerprobe.run.package_versions import versions
 if TYPE_CHECKING:
     from layerprobe.protocols import LoadedModel
     from layerprobe.run.fitting import FittingEngine
+    from layerprobe.run.tally import Tally
 
 
 def describe_run(
@@ -23,6 +24,7 @@ def describe_run(
     how: ExtractOptions,
     *,
     failed: int,
+    tally: Tally,
     started: str,
     run: Mapping[str, Any],
 ) -> Provenance:
@@ -35,6 +37,7 @@ def describe_run(
         stored: What is stored of each layer.
         how: The user's options.
         failed: How many rows failed.
+        tally: What else was counted of them.
         started: UTC, ISO 8601.
         run: Its id and signature.
     """
@@ -57,7 +60,8 @@ def describe_run(
             "rows": len(feeds),
             "part": feeds.part(how.shard),
             "failed": failed,
-            "several_frames": feeds.animated,
+            "several_frames": tally.several_frames,
+            "overflows": dict(tally.overflows),
             "specs": [dataclasses.asdict(spec) for spec in feeds.specs],
         },
         preprocessing=None if preprocessing is None else dataclasses.asdict(preprocessing),

@@ -19,7 +19,8 @@ from layerprobe.formats.placement import (
     unfinished_name,
 )
 from layerprobe.records import ExtractOptions, Failure
-from layerprobe.run.journal import Head, Journal, check_free, difference, written_rows
+from layerprobe.run.entries import Head
+from layerprobe.run.journal import Journal, check_free, difference, written_rows
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader

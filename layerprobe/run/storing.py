@@ -28,8 +28,8 @@ class Storing:
 
     def __init__(self, engine: Outline, finish: Finish) -> None:
         self._engine, self._finish = engine, finish
-        self.overflows: dict[str, int] = {}
-        """Layer -> values that became infinite because float16 cannot hold them."""
+        self.overflows: Mapping[str, int] = {}
+        """Layer -> values of the last block that became infinite because float16 cannot hold them."""
         self.specs: tuple[TensorSpec, ...] = tuple(self._stored(spec) for spec in engine.outputs)
         """What is stored of the engine's outputs, in the same order."""
 
@@ -43,9 +43,13 @@ class Storing:
         Returns:
             (batch.size, ...) arrays by name. They may be `results` themselves.
         """
+        overflows: dict[str, int] = {}
         reduced = {
-            spec.name: self._kept(spec, results[spec.name]) for spec in self._engine.outputs if results
+            spec.name: self._kept(spec, results[spec.name], overflows)
+            for spec in self._engine.outputs
+            if results
         }
+        self.overflows = overflows
         if len(batch.rows) == batch.size:
             return reduced
         blocks = {}
@@ -56,14 +60,14 @@ class Storing:
                 blocks[spec.name][list(batch.rows)] = reduced[spec.name]
         return blocks
 
-    def _kept(self, spec: TensorSpec, values: Array) -> Array:
+    def _kept(self, spec: TensorSpec, values: Array, overflows: dict[str, int]) -> Array:
         if self._engine.finish is not None:
             stored, lost = values, self._engine.overflowed.get(spec.name, 0)
         else:
             stored, infinite = finished(values, spec.channel_axis, self._finish)
             stored, lost = np.ascontiguousarray(stored), 0 if infinite is None else int(infinite.sum())
         if lost:
-            self.overflows[spec.name] = self.overflows.get(spec.name, 0) + lost
+            overflows[spec.name] = lost
         return stored
 
     def _stored(self, spec: TensorSpec) -> TensorSpec:

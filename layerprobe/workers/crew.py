@@ -79,8 +79,7 @@ class Crew(ABC):
     ) -> None:
         """Have every row computed that is not there yet, as `Run.fill` does in this process."""
         run.failures.begin()
-        total, left = len(run.feeds), run.left
-        done = total - sum(min(run.engine.batch_size, total - start) for start in left)
+        total, left, done = len(run.feeds), run.left, run.rows_done
         if progress is not None:
             progress(done, total, len(run.failures))
         try:
@@ -92,7 +91,7 @@ class Crew(ABC):
                         self._counts[process] = written.counts
                         entry = written.entry
                         run.failures.add(entry.failures)
-                        run.take(entry.block, writer)
+                        run.take(entry, writer)
                         if journal is not None:
                             journal.add(entry)
                             if journal.due:
@@ -131,9 +130,6 @@ class Crew(ABC):
     def _sum_up(self, run: Run) -> None:
         """Count what the workers counted."""
         for counts in self._counts.values():
-            run.feeds.animated_elsewhere += counts.animated
-            for layer, count in counts.overflows.items():
-                run.storing.overflows[layer] = run.storing.overflows.get(layer, 0) + count
             self.model.built.batch_size = min(self.model.built.batch_size, counts.at_once)
             for stage, seconds in counts.seconds.items():
                 share = seconds / min(self.size, len(self._counts))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from layerprobe.records import INFERENCE, Computing, ExtractOptions, ModelInfo, ModelOptions, TensorSpec
-from layerprobe.run.journal import Entry
+from layerprobe.run.entries import Entry
 
 if TYPE_CHECKING:
     from layerprobe.formats.places import RowPlaces
@@ -56,8 +56,6 @@ class Task:
 class Counts:
     """What a worker has counted since it began."""
 
-    animated: int
-    overflows: Mapping[str, int]
     seconds: Mapping[str, float]
     """Of each stage."""
     engine: Mapping[str, Any]

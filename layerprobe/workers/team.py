@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,7 @@ class _Worker:
     number: int
     process: subprocess.Popen[bytes]
     connection: Connection
-    left: list[int] = field(default_factory=list)
+    left: Sequence[int] = ()
     """First rows of the batches that it is to do and has not reported."""
     deaths: int = 0
     """Since the last batch."""
@@ -89,18 +89,18 @@ class Team(Crew):
         """Have batches computed; see `Crew.work`."""
         (first,) = self._workers.values()
         count = min(self._processes, len(starts))
-        first.left = list(starts[::count]) if count else []
-        if not first.left:
+        if not count:
             return
+        first.left = starts[::count]
         for number in range(1, count):
-            self._start(number).left = list(starts[number::count])
+            self._start(number).left = starts[number::count]
         self._send(first, Task(places, first.left))
         for worker, message in self._messages():
             if isinstance(message, Described):
                 self.meet(message)
                 self._send(worker, Task(places, worker.left))
             elif isinstance(message, Written):
-                worker.left.remove(message.entry.block.start)
+                worker.left = worker.left[1:]  # it does them in their order
                 worker.deaths = 0
                 yield worker.process.pid, message
 

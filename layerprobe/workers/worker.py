@@ -57,7 +57,6 @@ def _work(connection: Connection, received: SimpleQueue[Any]) -> None:
     from layerprobe.engines.cache import user_cache
     from layerprobe.formats.places import PlacedRows
     from layerprobe.run.feeds import Clock
-    from layerprobe.run.journal import Entry
     from layerprobe.run.preparing import prepare_run
     from layerprobe.run.probed_model import ProbedModel
     from layerprobe.run.request import open_sources
@@ -70,12 +69,12 @@ def _work(connection: Connection, received: SimpleQueue[Any]) -> None:
         run = prepare_run(probed, open_sources(job.inputs, how.limit), how, clock)
         connection.send(describe(probed, run))
         task = _next(received)
-        run.leave_out(set(run.left).difference(task.starts))
+        run.assign(task.starts)
         rows = PlacedRows(task.places)
         with closing(run.blocks(None, None)) as blocks:
             for batch, block in blocks:
                 written = rows.write(batch.start, block)
-                connection.send(Written(Entry(written, batch.failures, batch.files), count(run, clock)))
+                connection.send(Written(run.entry(batch, written), count(run, clock)))
     connection.send(None)
 
 
@@ -110,8 +109,6 @@ def count(run: Run, clock: Clock) -> Counts:
     from layerprobe.workers.remote import Counts
 
     return Counts(
-        run.feeds.animated,
-        dict(run.storing.overflows),
         dict(clock.seconds),
         run.engine.describe(),
         run.engine.at_once,

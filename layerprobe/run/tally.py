@@ -1,0 +1,30 @@
+"""What is counted of the rows of a run, of earlier runs' too that it goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class Tally:
+    """Images with several frames, and values that float16 could not hold."""
+
+    def __init__(self) -> None:
+        self.several_frames = 0
+        """Of so many images the first of several frames was taken."""
+        self.overflows: dict[str, int] = {}
+        """Layer -> values that became infinite because float16 cannot hold them."""
+
+    def add(self, several_frames: int, overflows: Mapping[str, int]) -> None:
+        """Count in some rows."""
+        self.several_frames += several_frames
+        for layer, count in overflows.items():
+            self.overflows[layer] = self.overflows.get(layer, 0) + count
+
+    @classmethod
+    def of(cls, provenance: Mapping[str, Any]) -> Tally:
+        """What a finished output says; earlier versions did not count overflows."""
+        tally = cls()
+        inputs = provenance["inputs"]
+        tally.add(inputs.get("several_frames", 0), inputs.get("overflows", {}))
+        return tally
