@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from layerprobe.pipeline import extract
     from layerprobe.planning import dry_run
     from layerprobe.probe import Probe
+    from layerprobe.reporting.report import report
     from layerprobe.similarity import compare
     from layerprobe.statistics import output_statistics
     from layerprobe.verification import verify
@@ -36,6 +37,7 @@ __all__ = [
     "merge",
     "open",
     "output_statistics",
+    "report",
     "symbolic_gradients",
     "verify",
 ]
@@ -53,6 +55,7 @@ _PUBLIC = {
     "merge": "layerprobe.merging.merge:merge",
     "open": "layerprobe.formats.opening:open_output",
     "output_statistics": "layerprobe.statistics:output_statistics",
+    "report": "layerprobe.reporting.report:report",
     "symbolic_gradients": "layerprobe.backend_function:symbolic_gradients",
     "verify": "layerprobe.verification:verify",
 }

@@ -43,7 +43,7 @@ class ChannelStatistics:
 
     def add(self, activations: Array) -> None:
         """Count in (n, ...) rows; rows are of one shape throughout."""
-        values = _channels_last(activations, self._channel_axis)
+        values = by_position(activations, self._channel_axis)
         if self._channels is None:
             self._channels = _Channels(values.shape[2])
         self._rows += len(values)
@@ -93,6 +93,17 @@ class LayerStatistics:
     def dead(self) -> Array:
         """Whether a channel was 0 wherever it was finite."""
         return np.equal(self.zeros, self.count)
+
+    @property
+    def overall(self) -> tuple[float, float, float, float]:
+        """Mean, variance, minimum and maximum of all finite values; NaN where there is none."""
+        used = self.count > 0
+        if not used.any():
+            return (math.nan,) * 4
+        share = self.count[used] / self.count.sum()
+        mean = float((self.mean[used] * share).sum())
+        variance = float(((self.variance[used] + (self.mean[used] - mean) ** 2) * share).sum())
+        return mean, variance, float(np.nanmin(self.minimum)), float(np.nanmax(self.maximum))
 
 
 def bin_edges(number: int) -> tuple[float, float]:
@@ -242,8 +253,8 @@ def _variance(squares: _Sum, sums: _Sum, count: Array) -> Array:
     return found
 
 
-def _channels_last(activations: Array, channel_axis: int) -> Array:
-    """(n, ...) as (n, positions, C)."""
+def by_position(activations: Array, channel_axis: int) -> Array:
+    """Rows, (n, ...), as (n, positions, C)."""
     if activations.ndim == 1:
         return activations[:, np.newaxis, np.newaxis]
     if channel_axis == 0 and activations.ndim > 2:

@@ -25,6 +25,7 @@ COMMANDS = {
     "info": "layerprobe.cli.info:info",
     "layers": "layerprobe.cli.layers:layers",
     "merge": "layerprobe.cli.merge:merge",
+    "report": "layerprobe.cli.report:report",
     "show": "layerprobe.cli.show:show",
     "stats": "layerprobe.cli.stats:stats",
     "verify": "layerprobe.cli.verify:verify",
@@ -62,6 +63,7 @@ def cli() -> None:
     layerprobe info    photo.npz                                 what was written
     layerprobe stats   photo.npz                                 what its numbers are like
     layerprobe show    photo.npz -o maps.png                     its feature maps as a picture
+    layerprobe report  photo.npz -o report.html                  all of it as a page to look around in
     layerprobe merge   all.h5 part1.h5 part2.h5                  what shards wrote, as one output
     layerprobe bench   model.h5 photos                           how fast it is here, and what bounds it
 

@@ -13,18 +13,7 @@ from contextlib import contextmanager
 import click
 
 from layerprobe.errors import WriteError
-
-
-def escape(text: str) -> str:
-    r"""Show control characters, line ends and undecodable bytes as `\x1b`, `\n`, `\udc80`.
-
-    Names of files and layers come from strangers; a terminal must not obey them.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
-    )
+from layerprobe.escaping import escape as escape
 
 
 def say(text: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from layerprobe.cli.console import emit, say
-from layerprobe.cli.info import line, preprocessing_text
+from layerprobe.cli.info import line
 
 if TYPE_CHECKING:
     from layerprobe.planning import Plan
@@ -36,6 +36,7 @@ def _plain(plan: Plan) -> dict[str, Any]:
 def _lines(plan: Plan) -> Iterator[str]:
     from layerprobe.formats.disk import amount
     from layerprobe.formats.space import row_bytes
+    from layerprobe.run.provenance import preprocessing_text
 
     yield line("output", f"{plan.output} ({plan.file_format}); until it is complete {plan.unfinished}")
     yield line("inputs", _inputs(plan))

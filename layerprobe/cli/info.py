@@ -54,6 +54,8 @@ def _text(summary: dict[str, Any]) -> str:
 
 
 def _lines(summary: dict[str, Any]) -> Iterator[str]:
+    from layerprobe.run.provenance import preprocessing_text
+
     origin = summary["provenance"]
     fields = ", ".join(summary["fields"])
     status = ", ".join(f"{count} {name}" for name, count in sorted(summary["status"].items(), reverse=True))
@@ -87,15 +89,6 @@ def _origin(layer: dict[str, Any]) -> str:
     """The class behind a stored array, and its layer where the array is called otherwise."""
     told = str(layer["class_name"])
     return told if layer["layer"] in ("", layer["name"]) else f"{told} {layer['layer']}"
-
-
-def preprocessing_text(how: dict[str, Any] | None) -> str:
-    """A `Preprocessing`, as a dict, in words."""
-    if how is None:
-        return "none: arrays were fed as they are"
-    height, width = how["size"]
-    fast = ", fast decode" if how.get("fast_decode") else ""
-    return f"{height}x{width} {how['resize']}, crop {how['crop']}{fast}, {how['preset']} ({how['reason']})"
 
 
 def line(name: str, text: str) -> str:

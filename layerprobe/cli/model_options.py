@@ -28,7 +28,7 @@ def file_options(command: Command) -> Command:
             "--max-memory",
             default="2G",
             show_default=True,
-            callback=_read_size,
+            callback=read_size,
             metavar="SIZE",
             help="What one layer may ask for.",
         ),
@@ -63,7 +63,7 @@ def read_lambdas(lambdas: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _read_size(_: click.Context, __: click.Parameter, text: str) -> int:
+def read_size(_: click.Context, __: click.Parameter, text: str) -> int:
     """Bytes: a number, or one with K, M, G or T, each 1,024 of the one before, as in "512M" or "4GiB"."""
     match = re.fullmatch(r"(\d{1,18})\s*([KMGT]?)(?:I?B)?", text.strip().upper(), re.ASCII)
     if match is None or int(match[1]) == 0:

@@ -75,20 +75,15 @@ def _table(channels: str) -> Table:
 
 def _layer_row(layer: LayerStatistics) -> list[str]:
     """All channels as one: the variance is that of all values."""
-    import numpy as np
-
     from layerprobe.statistics import linear_histogram
 
     total = int(layer.count.sum())
     if not total:
         return [str(len(layer.count)), *["-"] * 6, ""]
-    used = layer.count > 0
-    share = layer.count[used] / total
-    mean = float((layer.mean[used] * share).sum())
-    variance = float(((layer.variance[used] + (layer.mean[used] - mean) ** 2) * share).sum())
-    numbers = (mean, variance**0.5, float(np.nanmin(layer.minimum)), float(np.nanmax(layer.maximum)))
+    mean, variance, low, high = layer.overall
+    numbers = (mean, variance**0.5, low, high)
     bars = _bars(linear_histogram(layer, WIDTH).tolist())
-    dead = int((layer.dead & used).sum())
+    dead = int((layer.dead & (layer.count > 0)).sum())
     return [str(len(layer.count)), *map(_number, numbers), _share(layer.zeros.sum() / total), str(dead), bars]
 
 

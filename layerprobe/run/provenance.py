@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from layerprobe.run.tally import Tally
 
 
+def preprocessing_text(how: Mapping[str, Any] | None) -> str:
+    """Say in words what a `Preprocessing`, as a dict, is."""
+    if how is None:
+        return "none: arrays were fed as they are"
+    height, width = how["size"]
+    fast = ", fast decode" if how.get("fast_decode") else ""
+    return f"{height}x{width} {how['resize']}, crop {how['crop']}{fast}, {how['preset']} ({how['reason']})"
+
+
 def describe_run(
     probed: LoadedModel,
     feeds: Feeds,

@@ -1,0 +1,79 @@
+"""Feature maps made small: one byte a value, on the scale of their channel."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from layerprobe.views.scale import Scale
+
+if TYPE_CHECKING:
+    from layerprobe.records import Array
+    from layerprobe.statistics import LayerStatistics
+
+STEPS = 254
+"""The byte of a channel's largest value; 0 is its least."""
+MISSING = 255
+"""The byte of NaN and infinite values, and of maps that are not there."""
+
+
+class Maps:
+    """The maps of the rows that excite each channel most.
+
+    Args:
+        statistics: Of the layer, for the scales.
+        channels: (n,) numbers of those that are shown.
+        size: (h, w) of one map.
+        top: K, so many for each channel.
+    """
+
+    def __init__(self, statistics: LayerStatistics, channels: Array, size: tuple[int, int], top: int) -> None:
+        self.scales = [channel_scale(statistics, int(channel)) for channel in channels]
+        self.size = size
+        self.values = np.full((len(channels), top, *size), MISSING, np.uint8)
+
+    def put(self, place: int, rank: int, values: Array) -> None:
+        """Keep one map, (H, W) of any real type, averaged down to the size."""
+        scale = self.scales[place]
+        height, width = self.size
+        small = Image.fromarray(values.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
+        extent = (scale.high - scale.low) or 1.0
+        with np.errstate(invalid="ignore"):
+            steps = np.rint((np.asarray(small) - scale.low) / extent * STEPS)
+        known = np.isfinite(steps)
+        steps = np.clip(np.where(known, steps, 0), 0, STEPS)
+        self.values[place, rank] = np.where(known, steps, MISSING).astype(np.uint8)
+
+    @property
+    def packed(self) -> str:
+        """(n, K, h, w) bytes in C order, deflated with zlib's header, in base64."""
+        return base64.b64encode(zlib.compress(self.values.tobytes(), 9)).decode("ascii")
+
+
+def channel_scale(statistics: LayerStatistics, channel: int) -> Scale:
+    """The scale on which all values of a channel can be seen, in whatever row."""
+    ends = np.array([statistics.minimum[channel], statistics.maximum[channel]])
+    return Scale.of(ends)
+
+
+def map_size(shape: tuple[int, ...], channel_axis: int, side: int) -> tuple[int, int] | None:
+    """(h, w) of maps that are no longer or wider than `side`; None where rows hold no maps.
+
+    A sequence, (T, C), is a map of height 1.
+    """
+    if len(shape) not in (2, 3) or not all(shape) or not side:
+        return None
+    sizes = shape[1:] if channel_axis == 0 else shape[:-1]
+    height, width = sizes if len(sizes) == 2 else (1, sizes[0])
+    factor = max(1.0, max(height, width) / side)
+    return max(1, round(height / factor)), max(1, round(width / factor))
+
+
+def as_map(row: Array, channel_axis: int) -> Array:
+    """One row as (H, W, C)."""
+    values = np.moveaxis(row, 0, -1) if channel_axis == 0 else row
+    return values if values.ndim == 3 else values[np.newaxis]

@@ -1,0 +1,98 @@
+"""The images behind the rows of an output, found again: where they were, or where they moved to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from functools import partial
+
+from layerprobe.errors import LayerprobeError, SampleError
+from layerprobe.sources.files import read_file
+from layerprobe.sources.tar import is_tar, members_of
+from layerprobe.sources.tar_stream import compressed_tar, is_compressed_tar
+
+Read = Callable[[], bytes]
+"""Gives the bytes of an image; raises SampleError."""
+
+
+class Originals:
+    """Finds and reads images by the names of their rows.
+
+    Args:
+        beside: The folder of the output, where relative names are looked for too.
+        folder: Where to look first; "" where they were.
+        started: When the run began, as ISO 8601; "" where that is not known.
+    """
+
+    def __init__(self, beside: str, folder: str, started: str) -> None:
+        self._beside, self._folder = beside, folder
+        try:
+            self._started = datetime.fromisoformat(started).timestamp()
+        except ValueError:
+            self._started = float("inf")
+
+    def read_all(self, keys: Mapping[int, str]) -> Iterator[tuple[int, Read]]:
+        """Find the images of some rows; nothing is read but what leads to them.
+
+        Args:
+            keys: Row -> its name.
+
+        Returns:
+            Each row once, in any order, with what reads it.
+        """
+        archives: dict[str, dict[str, list[int]]] = {}
+        for row, key in keys.items():
+            archive, inside, member = key.partition("::")
+            if inside and (archive == "-" or is_tar(archive) or is_compressed_tar(archive)):
+                archives.setdefault(archive, {}).setdefault(member, []).append(row)
+            else:
+                yield row, partial(read_file, self._located(key))
+        for archive, members in archives.items():
+            yield from self._within(archive, members)
+
+    def has_changed(self, key: str) -> bool:
+        """Whether the file of a row was written to after the run began; not known of files that moved."""
+        path = key.partition("::")[0] if is_tar(key.partition("::")[0]) else key
+        try:
+            return self._located(path) == path and os.stat(path).st_mtime > self._started
+        except (OSError, ValueError):
+            return False
+
+    def _located(self, path: str) -> str:
+        """Where a file is now, or was."""
+        parts = [part for part in path.split(os.sep) if part not in ("", ".", "..")]
+        candidates = [os.path.join(self._folder, *parts[first:]) for first in range(len(parts))]
+        if not self._folder:
+            candidates = [path, os.path.join(self._beside, path)]
+        return next(filter(_is_there, candidates), path)
+
+    def _within(self, archive: str, members: dict[str, list[int]]) -> Iterator[tuple[int, Read]]:
+        left = dict(members)
+        why = "came through a pipe" if archive == "-" else "no longer in the tar file"
+        try:
+            for name, read in _images_in(archive, self._located(archive)):
+                for row in left.pop(name, ()):
+                    yield row, read
+        except LayerprobeError as error:
+            why = str(error)
+        for rows in left.values():
+            yield from ((row, partial(_not_there, why)) for row in rows)
+
+
+def _images_in(archive: str, path: str) -> Iterator[tuple[str, Read]]:
+    if archive == "-":
+        return
+    if is_tar(archive):
+        yield from ((member.name, member.read) for member in members_of(path))
+    else:
+        length = len(path) + len("::")
+        yield from ((member.key[length:], member.read) for member in compressed_tar(path))
+
+
+def _not_there(why: str) -> bytes:
+    raise SampleError(why)
+
+
+def _is_there(path: str) -> bool:
+    return os.path.lexists(path) if "\0" not in path else False

@@ -1,0 +1,443 @@
+"""What a report says, against NumPy: numbers, the strongest images of every channel, maps, pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from report_samples import (
+    FAILED,
+    FIRST,
+    PREPROCESSING,
+    ROWS,
+    page_data,
+    page_maps,
+    sample_layers,
+    write_images,
+    write_output,
+)
+
+import layerprobe
+from layerprobe import statistics
+from layerprobe.errors import NoInputError, OutputError, OutputFormatError, UnknownLayerError, UsageError
+from layerprobe.reporting import survey
+from layerprobe.reporting.template import as_script_data, fill_page
+
+GOOD = [row for row in range(ROWS) if row not in FAILED]
+LAYERS = sample_layers()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An output and the report about it."""
+    folder = tmp_path_factory.mktemp("report")
+    output = write_output(folder / "out.h5", LAYERS, write_images(folder / "images"))
+    made = layerprobe.report(output, folder / "out.html", top=4)
+    assert (made.rows, made.failed, made.layers, made.pictures) == (ROWS, 2, len(LAYERS), ROWS - 2)
+    assert made.size == (folder / "out.html").stat().st_size
+    return output, folder / "out.html"
+
+
+def strength(name: str) -> Any:
+    """(good rows, C): the largest finite value of each channel, by hand."""
+    values = LAYERS[name][GOOD].astype(np.float64)
+    if name in FIRST:
+        values = np.moveaxis(values, 1, -1)
+    values = values.reshape(len(GOOD), -1, values.shape[-1] if values.ndim > 1 else 1)
+    return np.where(np.isfinite(values), values, -np.inf).max(1)
+
+
+def layer(data: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(found for found in data["layers"] if found["name"] == name)
+
+
+def test_the_numbers_of_layers_and_channels_are_numpys(written: tuple[Path, Path]) -> None:
+    data = page_data(written[1])
+    assert [found["name"] for found in data["layers"]] == list(LAYERS)
+    for name, values in LAYERS.items():
+        found, each = layer(data, name), layer(data, name)["each"]
+        rows = values[GOOD].astype(np.float64)
+        rows = np.moveaxis(rows, 1, -1) if name in FIRST else rows
+        flat = rows.reshape(-1, rows.shape[-1] if rows.ndim > 1 else 1)
+        kept = np.ma.masked_invalid(flat)
+        assert each["number"] == list(range(flat.shape[1]))
+        for key, wanted in (
+            ("mean", kept.mean(0)), ("std", kept.std(0)), ("min", kept.min(0)), ("max", kept.max(0)),
+            ("zeros", (kept == 0).mean(0)),
+        ):  # fmt: skip
+            np.testing.assert_allclose(each[key], wanted, rtol=1e-4, atol=1e-7, err_msg=f"{name} {key}")
+            if key not in ("mean", "std", "zeros"):
+                continue
+            whole = {"mean": kept.mean(), "std": kept.std(), "zeros": (kept == 0).mean()}[key]
+            assert found[key] == pytest.approx(whole, rel=1e-4, abs=1e-7), (name, key)
+        assert (found["min"], found["max"]) == pytest.approx((kept.min(), kept.max()), rel=1e-4)
+        assert (found["nan"], found["infinite"]) == (np.isnan(flat).sum(), np.isinf(flat).sum())
+        counted = sum(found["histogram"]["counts"]) + found["histogram"]["without_zeros"] * (flat == 0).sum()
+        assert counted == pytest.approx(np.isfinite(flat).sum(), rel=1e-3)
+    assert (layer(data, "relu")["dead"], layer(data, "relu")["each"]["dead"]) == (1, [2])
+
+
+def test_the_statistics_are_those_of_the_command_stats(written: tuple[Path, Path]) -> None:
+    data = page_data(written[1])
+    for name, found in statistics.output_statistics([written[0]]).items():
+        each = layer(data, name)["each"]
+        np.testing.assert_allclose(each["mean"], found.mean, rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(each["std"], found.variance**0.5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("chunk", [1, 1 << 20])
+def test_the_strongest_images_of_a_channel_are_numpys_in_blocks_of_any_size(
+    written: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(survey, "CHUNK_VALUES", chunk)
+    layerprobe.report(written[0], tmp_path / "x.html", top=4)
+    data = page_data(tmp_path / "x.html")
+    for name in LAYERS:
+        found, values = layer(data, name)["each"], strength(name)
+        for channel in range(values.shape[1]):
+            if name == "relu" and channel == 2:
+                assert found["rows"][channel] == found["values"][channel] == []
+                continue
+            order = np.lexsort((GOOD, -values[:, channel]))[:4]
+            assert found["rows"][channel] == [GOOD[place] for place in order], (name, channel)
+            np.testing.assert_allclose(found["values"][channel], values[order, channel], rtol=1e-4)
+
+
+def test_the_strongest_channels_and_classes_of_an_image_are_numpys(written: tuple[Path, Path]) -> None:
+    data = page_data(written[1])
+    assert data["classes"] == {"layer": len(LAYERS) - 1, "names": ["0", "1", "2", "3"]}
+    for place, row in enumerate(GOOD):
+        image = data["images"][row]
+        assert image["row"] == row
+        for number, name in enumerate(LAYERS):
+            values = strength(name)[place]
+            order = np.argsort(-values, kind="stable")[:5]
+            assert image["strong"][number][::2] == order.tolist(), (row, name)
+            np.testing.assert_allclose(image["strong"][number][1::2], values[order], rtol=1e-4)
+        classes = LAYERS["predictions"][row]
+        assert image["classes"][::2] == np.argsort(-classes).tolist()
+        np.testing.assert_allclose(image["classes"][1::2], np.sort(classes)[::-1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["relu", "maps", "first", "steps"])
+def test_maps_are_the_values_to_half_a_step_of_their_scale(written: tuple[Path, Path], name: str) -> None:
+    found = layer(page_data(written[1]), name)
+    values = np.moveaxis(LAYERS[name], 1, -1) if name in FIRST else LAYERS[name]
+    maps = page_maps(found)
+    for channel, rows in enumerate(found["each"]["rows"]):
+        low, high = found["maps"]["low"][channel], found["maps"]["high"][channel]
+        for rank, row in enumerate(rows):
+            wanted = values[row, ..., channel]
+            shown = np.where(
+                maps[channel, rank] == 255, np.nan, low + maps[channel, rank] * (high - low) / 254
+            )
+            finite = np.where(np.isfinite(wanted), wanted, np.nan)
+            np.testing.assert_allclose(
+                shown, np.broadcast_to(finite, shown.shape), atol=0.51 * (high - low) / 254 + 1e-4
+            )
+
+
+def test_large_maps_are_averaged_down(written: tuple[Path, Path]) -> None:
+    found = layer(page_data(written[1]), "large")
+    assert (found["maps"]["height"], found["maps"]["width"]) == (32, 24)
+    row = found["each"]["rows"][1][0]
+    wanted = LAYERS["large"][row, ..., 1].reshape(32, 2, 24, 2).mean((1, 3))
+    shown = page_maps(found)[1, 0] * found["maps"]["high"][1] / 254
+    np.testing.assert_allclose(shown, wanted, atol=0.51 * found["maps"]["high"][1] / 254 + 1e-4)
+
+
+def test_layers_without_maps_have_none(written: tuple[Path, Path]) -> None:
+    data = page_data(written[1])
+    without = {found["name"] for found in data["layers"] if found["maps"] is None}
+    assert without == {"vector", "ties", "number", "count", "volume", "predictions"}
+
+
+@pytest.mark.parametrize("name", ["out.npz", "out", "out.jsonl", "out.tar"])
+def test_every_format_gives_the_same_page(written: tuple[Path, Path], tmp_path: Path, name: str) -> None:
+    paths = page_data(written[1])["images"]
+    output = write_output(tmp_path / name, LAYERS, [image["name"] for image in paths])
+    layerprobe.report(output, tmp_path / "x.html", top=4)
+    one, other = page_data(tmp_path / "x.html"), page_data(written[1])
+    for data in (one, other):
+        del data["title"], data["provenance"]
+    assert one == other
+
+
+def thumbnail(image: dict[str, Any]) -> Image.Image:
+    url, width, height = image["picture"]
+    opened = Image.open(io.BytesIO(base64.b64decode(url.partition("base64,")[2])))
+    assert opened.size == (width, height)
+    return opened.convert("RGB")
+
+
+def test_pictures_are_those_of_their_rows_in_their_own_proportions(written: tuple[Path, Path]) -> None:
+    for image in page_data(written[1])["images"]:
+        if image["row"] in FAILED:
+            assert "picture" not in image
+            continue
+        original, shown = Image.open(image["name"]), thumbnail(image)
+        assert shown.size == original.size
+        difference = np.asarray(original, float).mean((0, 1)) - np.asarray(shown, float).mean((0, 1))
+        assert np.abs(difference).max() < 4
+
+
+@pytest.mark.parametrize(("crop", "size"), [("center", (200, 200)), ("pad", (400, 400))])
+def test_a_picture_shows_what_the_model_saw(tmp_path: Path, crop: str, size: tuple[int, int]) -> None:
+    pixels = np.zeros((200, 400, 3), "uint8")
+    pixels[:, :100], pixels[:, 100:300], pixels[:, 300:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    turned = Image.fromarray(pixels).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    turned.save(tmp_path / "a.png", exif=exif)
+    how = {**PREPROCESSING, "crop": crop, "background": [0, 0, 0]}
+    output = write_output(
+        tmp_path / "a.npz", {"x": np.ones((1, 2), "f4")}, [str(tmp_path / "a.png")], {}, how
+    )
+    layerprobe.report(output, tmp_path / "a.html")
+    shown = thumbnail(page_data(tmp_path / "a.html")["images"][0])
+    seen = np.asarray(shown, float)
+    assert shown.size == size or crop == "center"
+    assert shown.width == shown.height
+    middle = seen[shown.height // 2, :: shown.width - 1]
+    if crop == "center":
+        assert (seen.mean((0, 1)) > (-1, 200, -1)).all()
+        assert (seen.mean((0, 1)) < (20, 256, 20)).all(), "only the middle is left"
+    else:
+        np.testing.assert_allclose(middle, [(255, 0, 0), (0, 0, 255)], atol=30)
+        assert seen[: shown.height // 5].max() < 30, "padding"
+
+
+def test_the_most_important_pictures_come_first_and_the_size_is_kept(tmp_path: Path) -> None:
+    random, paths = np.random.default_rng(2), []
+    (tmp_path / "images").mkdir()
+    for row in range(80):
+        paths.append(str(tmp_path / "images" / f"{row}.jpg"))
+        Image.fromarray(random.integers(0, 256, (150, 150, 3), "uint8")).save(paths[-1])
+    values = np.zeros((80, 3), "f4")
+    values[[70, 71, 72], [0, 1, 2]] = 5
+    output = write_output(tmp_path / "a.h5", {"x": values + 1e-3}, paths, {})
+    made = layerprobe.report(output, tmp_path / "a.html", top=1, max_size=90_000)
+    assert 70_000 < made.size <= 90_000
+    images = {image["row"]: image for image in page_data(tmp_path / "a.html")["images"]}
+    assert 3 <= made.pictures < len(images)
+    assert all("picture" in images[row] for row in (70, 71, 72))
+    assert made.notes[-1] == f"{made.pictures} of {len(images)} images have a picture, for size."
+    with pytest.raises(UsageError, match="and 20 KiB are allowed: give --max-size"):
+        layerprobe.report(output, tmp_path / "b.html", max_size=20_480)
+    assert not (tmp_path / "b.html").exists()
+
+
+def test_of_many_images_and_channels_as_many_are_shown_as_fit(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    layers = {
+        "wide": random.normal(size=(900, 5000)).astype("f4"),
+        "maps": random.normal(size=(900, 9, 9, 40)),
+    }
+    output = write_output(
+        tmp_path / "a.npy", layers, [f"{row}.jpg" for row in range(900)], {5: "broken"}, None
+    )
+    made = layerprobe.report(output, tmp_path / "a.html", max_size=900_000)
+    data = page_data(tmp_path / "a.html")
+    assert made.size <= 900_000
+    notes = "\n".join(made.notes)
+    assert "of 900 images are listed" in notes
+    assert "wide: 4,096 of 5,000 channels are shown" in notes
+    assert "images are shown for each channel, for size" in notes
+    strongest = np.sort(np.argsort(-np.delete(layers["wide"], 5, 0).max(0), kind="stable")[:4096])
+    assert data["layers"][0]["each"]["number"] == strongest.tolist()
+    listed = {image["row"] for image in data["images"]}
+    assert 100 < len(listed) < 900
+    assert 5 in listed, "failed rows are listed"
+
+
+def test_images_are_found_where_they_moved_to_and_what_is_gone_or_changed_is_said(
+    tmp_path: Path, command: Any
+) -> None:
+    paths = write_images(tmp_path / "old", 6)
+    output = write_output(tmp_path / "a.h5", {"x": np.eye(6, dtype="f4")}, paths, {})
+    os.utime(paths[4], (5e9, 5e9))
+    os.remove(paths[1])
+    Path(paths[2]).write_bytes(b"no picture")
+    ended = command("report", output, "-o", tmp_path / "a.html")
+    assert ended.code == 0
+    assert ended.err.splitlines()[:2] == [
+        "layerprobe: 2 images cannot be read any more: --images DIR finds those that moved.",
+        "layerprobe: 1 image changed since: pictures are of what is there now.",
+    ]
+    images = page_data(tmp_path / "a.html")["images"]
+    assert images[1]["fault"] == "no such file"
+    assert "picture" in images[4]
+    assert images[4]["fault"] == "changed since it was computed"
+    assert "text" in images[2]["fault"]
+    (tmp_path / "new" / "old").mkdir(parents=True)
+    for path in (paths[0], paths[3], paths[5]):
+        shutil.move(path, tmp_path / "new" / "old")
+    made = layerprobe.report(output, tmp_path / "b.html", images=tmp_path / "new")
+    assert made.pictures == 4, "where the folder does not have one, it may still be where it was"
+    found = page_data(tmp_path / "b.html")["images"]
+    assert found[3]["picture"] == images[3]["picture"]
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
+def test_images_in_tar_files_are_shown(tmp_path: Path, suffix: str) -> None:
+    paths = write_images(tmp_path / "images", 4)
+    mode = "w:gz" if suffix == "tar.gz" else "w"
+    with tarfile.open(tmp_path / f"x.{suffix}", mode) as archive:
+        for path in paths[:3]:
+            archive.add(path, Path(path).name)
+    keys = [f"{tmp_path}/x.{suffix}::{Path(path).name}" for path in paths]
+    output = write_output(
+        tmp_path / "a.h5", {"x": np.eye(4, dtype="f4")}, [*keys[2:], keys[0], "-::a.png"], {}
+    )
+    made = layerprobe.report(output, tmp_path / "a.html")
+    images = page_data(tmp_path / "a.html")["images"]
+    assert made.pictures == 2
+    assert np.abs(np.asarray(thumbnail(images[2]), float) - np.asarray(Image.open(paths[0]))).mean() < 6
+    assert [image.get("fault") for image in images] == [
+        None, "no longer in the tar file", None, "came through a pipe",
+    ]  # fmt: skip
+
+
+def test_labels_are_read_as_text_and_as_json_and_must_fit(written: tuple[Path, Path], tmp_path: Path) -> None:
+    files = {
+        "a.txt": "cat\ndog\ncow\nhen\n",
+        "a.json": '["cat", "dog", "cow", "hen"]',
+        "index.json": json.dumps(
+            {str(i): [f"n{i}", name] for i, name in enumerate(("cat", "dog", "cow", "hen"))}
+        ),
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        layerprobe.report(written[0], tmp_path / "x.html", labels=tmp_path / name, overwrite=True)
+        assert page_data(tmp_path / "x.html")["classes"]["names"] == ["cat", "dog", "cow", "hen"]
+    (tmp_path / "b.txt").write_text("cat\n")
+    with pytest.raises(UsageError, match="has 1 names, and layer 'predictions' has 4 classes"):
+        layerprobe.report(written[0], tmp_path / "y.html", labels=tmp_path / "b.txt")
+    with pytest.raises(UsageError, match="need a layer of probabilities"):
+        layerprobe.report(written[0], tmp_path / "y.html", labels=tmp_path / "a.txt", layers=["relu"])
+    (tmp_path / "c.json").write_text("[1, 2")
+    with pytest.raises(UsageError, match="expected a JSON list of names"):
+        layerprobe.report(written[0], tmp_path / "y.html", labels=tmp_path / "c.json")
+    with pytest.raises(NoInputError, match="no such file|No such file"):
+        layerprobe.report(written[0], tmp_path / "y.html", labels=tmp_path / "none.txt")
+    assert not (tmp_path / "y.html").exists()
+
+
+def test_arrays_have_no_pictures_and_fields_are_told(tmp_path: Path) -> None:
+    fields = ['{"label": "cat \\u202e", "n": [1]}', ""]
+    output = write_output(
+        tmp_path / "a.h5", {"x": np.eye(2, dtype="f4")}, ["a.npy[0]", "a.npy[1]"], {}, None, fields
+    )
+    made = layerprobe.report(output, tmp_path / "a.html")
+    assert made.notes == ("The rows come from arrays, not from image files: there are no pictures.",)
+    images = page_data(tmp_path / "a.html")["images"]
+    assert images[0]["fields"] == [["label", "cat \\u202e"], ["n", "[1]"]]
+    assert "fields" not in images[1]
+
+
+def test_only_some_rows_and_layers_are_told_of(written: tuple[Path, Path], tmp_path: Path) -> None:
+    made = layerprobe.report(written[0], tmp_path / "a.html", limit=5, layers=["relu", "number"])
+    data = page_data(tmp_path / "a.html")
+    assert (made.rows, made.failed) == (5, 1)
+    assert made.notes == ("Only the first 5 of 20 rows are counted.",)
+    assert [found["name"] for found in data["layers"]] == ["relu", "number"]
+    assert len(data["images"]) == 5
+    assert data["images"][3]["failed"] == "truncated JPEG"
+    np.testing.assert_allclose(layer(data, "relu")["mean"], LAYERS["relu"][[0, 1, 2, 4]].mean(), rtol=1e-4)
+
+
+def test_a_report_of_failed_rows_alone_has_no_numbers(written: tuple[Path, Path], tmp_path: Path) -> None:
+    paths = write_images(tmp_path / "images", 2)
+    output = write_output(tmp_path / "a.h5", {"x": np.ones((2, 3, 3, 2), "f4")}, paths, {0: "broken"})
+    layerprobe.report(output, tmp_path / "a.html", limit=1)
+    found = page_data(tmp_path / "a.html")["layers"][0]
+    assert (found["mean"], found["dead"], found["each"]["rows"]) == (None, 0, [[], []])
+
+
+def test_layers_without_values_and_complex_ones_do_no_harm(tmp_path: Path) -> None:
+    layers = {"none": np.zeros((2, 0, 3), "f4"), "waves": np.ones((2, 3), "complex64"), "x": np.eye(2)}
+    output = write_output(tmp_path / "a.h5", layers, ["a", "b"], {}, None)
+    made = layerprobe.report(output, tmp_path / "a.html")
+    assert made.notes[0] == "waves is left out: its complex numbers have no order."
+    assert [found["mean"] for found in page_data(tmp_path / "a.html")["layers"]] == [None, 0.5]
+    with pytest.raises(UsageError, match="layer 'waves' holds complex numbers"):
+        layerprobe.report(output, tmp_path / "b.html", layers=["waves"])
+
+
+def test_what_cannot_be_meant_is_said_and_nothing_is_written(
+    written: tuple[Path, Path], tmp_path: Path, command: Any
+) -> None:
+    output, page = written
+    for options, error, message in (
+        ({"layers": ["relo"]}, UnknownLayerError, "no layer 'relo'; the closest that it holds: 'relu'"),
+        ({"top": 0}, UsageError, "--top is 1 to 64"),
+        ({"limit": 0}, UsageError, "--limit is 1 or more"),
+        ({"images": tmp_path / "none"}, NoInputError, "there is no folder"),
+        ({"colour": "red"}, UsageError, "has no option 'colour'"),
+    ):
+        with pytest.raises(error, match=message):
+            layerprobe.report(output, tmp_path / "a.html", **options)  # type: ignore[arg-type]
+    with pytest.raises(OutputError, match="exists: give --overwrite"):
+        layerprobe.report(output, page)
+    with pytest.raises(UsageError, match=r"ends with \.html"):
+        layerprobe.report(output, tmp_path / "a.h5")
+    (tmp_path / "no.h5").write_text("no output")
+    with pytest.raises(OutputFormatError):
+        layerprobe.report(tmp_path / "no.h5", tmp_path / "a.html")
+    for arguments, code in (
+        (["report", output, "-o", page], 73),
+        (["report", tmp_path / "none.h5", "-o", tmp_path / "a.html"], 66),
+        (["report", output, "-o", tmp_path / "none" / "a.html"], 73),
+        (["report", output, "-o", tmp_path / "a.html", "--max-size", "x"], 2),
+        (["report", output, "-o", tmp_path / "a.html", "-l", "x"], 2),
+    ):
+        ended = command(*arguments)
+        assert ended.code == code, ended.err
+        assert ended.err.splitlines()[-1].startswith("layerprobe: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["no.h5"]
+
+
+def test_the_command_names_the_page_after_the_output(
+    written: tuple[Path, Path], tmp_path: Path, command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = command("report", written[0], "-l", "relu")
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err.startswith("layerprobe: 20 rows, 1 layer, 18 pictures, ")
+    assert ended.err.endswith(" -> out.html\n")
+    assert (tmp_path / "out.html").exists()
+    assert command("report", written[0], "-l", "relu", "--overwrite", "-q").err == ""
+
+
+def test_data_cannot_leave_its_element_and_the_policy_forbids_all_else() -> None:
+    evil = "</script><!--<script>&\u2028\u2029\ud800"
+    text = as_script_data({"x": evil})
+    assert text.isascii()
+    assert not set("<>&") & set(text)
+    assert json.loads(text) == {"x": evil}
+    page = fill_page("<b>{{data}}", {"x": "{{script}}"}).decode()
+    assert "<title>&lt;b&gt;{{data}}</title>" in page
+    assert '{"x":"{{script}}"}' in page
+    assert "default-src 'none'" in page
+    assert "unsafe" not in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
+
+
+def test_the_package_has_all_files_of_the_page_and_none_sets_html() -> None:
+    folder = Path(layerprobe.__file__).parent / "reporting" / "page"
+    from layerprobe.reporting.template import SCRIPTS
+
+    assert {path.name for path in folder.iterdir()} == {*SCRIPTS, "page.html", "page.css"}
+    for path in folder.glob("*.js"):
+        assert len(path.read_text().splitlines()) <= 350
+        for risky in ("innerHTML", "outerHTML", "insertAdjacent", "eval(", "document.write", "Function("):
+            assert risky not in path.read_text(), path.name

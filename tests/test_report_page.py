@@ -1,0 +1,345 @@
+"""A report in a browser: what it shows, sorting, searching, keys; that nothing in it does anything else."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from chromium import Browser, chromium, find_chromium
+from report_samples import FAILED, page_data, sample_layers, write_images, write_output
+
+import layerprobe
+from layerprobe.views.colours import amounts, signed
+
+pytestmark = pytest.mark.skipif(find_chromium() is None, reason="there is no Chromium to open pages with")
+
+EVIL_LAYER = "\"><img src=x onerror='window.hacked=1'>\u2028</script>"
+EVIL_NAMES = [
+    '<img src=x onerror="window.hacked=1">.png',
+    'it\'s a "quote" & &lt;b&gt;.png',
+    "\u202egnp.exe\u200f.png",
+    "line\u2028paragraph\u2029end\n.png",
+    "bytes \udcff\udc80.png",
+    "</script><script>window.hacked=1</script><!--.png",
+    "שלום.png",
+]
+LABELS = ["cat", "</script><script>window.hacked=1</script>", "cow", "hen"]
+PLACES = ["", "#layer=0", "#layer=1", "#layer=2", "#images", "#images&image=6", "#images&image=3", "#about"]
+
+
+def make_page(folder: Path) -> Path:
+    names = write_images(folder / "images")
+    for number, evil in enumerate(EVIL_NAMES):
+        path = folder / "images" / evil
+        path.parent.mkdir(exist_ok=True, parents=True)
+        Path(names[5 + number]).rename(path)
+        names[5 + number] = str(path)
+    layers = sample_layers()
+    kept = {
+        "relu": layers["relu"], "maps": layers["maps"], EVIL_LAYER: layers["vector"],
+        "steps": layers["steps"], "predictions": layers["predictions"],
+    }  # fmt: skip
+    (folder / "labels.txt").write_text("\n".join(LABELS))
+    output = write_output(folder / "<b>out.h5", kept, names)
+    page = folder / "out.html"
+    layerprobe.report(output, page, top=4, labels=folder / "labels.txt")
+    return page
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_page(tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = find_chromium()
+    assert program is not None
+    with chromium(program, tmp_path_factory.mktemp("profile") / "fresh") as opened:
+        yield opened
+
+
+@pytest.fixture
+def browser(started: Browser) -> Iterator[Browser]:
+    """The browser; whatever a test does, nothing may go wrong in it, and nothing be asked of a network."""
+    started.resize(1280, 900)
+    started.problems.clear()
+    started.requests.clear()
+    yield started
+    assert started.problems == []
+    assert {url.partition(":")[0] for url in started.requests} <= {"file", "data", "about"}
+
+
+def shown_channels(browser: Browser) -> list[int]:
+    return [int(text.split()[0]) for text in browser.texts(".channel h3 .name")]
+
+
+def shown_rows(browser: Browser) -> list[int]:
+    rows: list[int] = browser.run(
+        "[...document.querySelectorAll('.card.image')].map((one) => +one.dataset.row)"
+    )
+    return rows
+
+
+def test_all_layers_are_shown_with_their_numbers(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    data = page_data(page)
+    assert browser.run("document.title") == "<b>out.h5 · layerprobe"
+    assert browser.texts(".card.layer h2") == [layer["name"] for layer in data["layers"]]
+    assert browser.texts(".summary dd") == ["20", "2", "5", "24", "1"]
+    assert browser.run("document.querySelectorAll('.card.layer .histogram rect').length") == 5 * 64
+    facts = browser.texts(".card.layer:first-child .facts dd")
+    relu = sample_layers()["relu"][[row for row in range(20) if row not in FAILED]]
+    assert float(facts[0]) == pytest.approx(relu.mean(), rel=5e-3)
+    assert facts[2] == f"{100 * (relu == 0).mean():.1f} %"
+    assert facts[3] == "1 of 6"
+
+
+def test_channels_are_sorted_searched_and_filtered(browser: Browser, page: Path) -> None:
+    browser.open(page, "#layer=0")
+    each = page_data(page)["layers"][0]["each"]
+    by_strength = np.argsort(-np.array(each["max"]), kind="stable").tolist()
+    assert shown_channels(browser) == by_strength
+    browser.choose("Order of channels", "number")
+    assert shown_channels(browser) == list(range(6))
+    browser.choose("Order of channels", "sparse")
+    assert shown_channels(browser)[0] == 2, "the dead one is 0 everywhere"
+    browser.choose("Which channels", "dead")
+    assert browser.texts(".channel h3") == ["2dead"]
+    assert browser.texts(".channel .empty") == ["0 in every image"]
+    browser.choose("Which channels", "alive")
+    browser.press("/")
+    browser.type("1, 3-4, 2")
+    assert sorted(shown_channels(browser)) == [1, 3, 4]
+    assert browser.texts(".found") == ["3 channels"]
+    browser.press("Escape")
+    assert len(shown_channels(browser)) == 5, "an empty search finds all"
+
+
+def test_each_channel_has_its_strongest_images(browser: Browser, page: Path) -> None:
+    browser.open(page, "#layer=2&channel=5")
+    data = page_data(page)
+    each = data["layers"][2]["each"]
+    assert shown_channels(browser) == [5]
+    values = [float(text.replace("\u2212", "-")) for text in browser.texts(".channel .value")]
+    assert values == pytest.approx(each["values"][5], rel=5e-3)
+    shown = browser.run("[...document.querySelectorAll('.channel img')].map((one) => one.src)")
+    images = {image["row"]: image for image in data["images"]}
+    assert shown == [images[row]["picture"][0] for row in each["rows"][5]]
+
+
+@pytest.mark.parametrize(("number", "name", "colours"), [(0, "relu", amounts), (1, "maps", signed)])
+def test_maps_have_the_colours_of_the_other_pictures(
+    browser: Browser, page: Path, number: int, name: str, colours: Any
+) -> None:
+    browser.open(page, f"#layer={number}&channel=1")
+    each = page_data(page)["layers"][number]["each"]
+    values = sample_layers()[name][each["rows"][1][0], ..., 1].astype(float)
+    drawn = browser.run(
+        "(() => { const map = document.querySelector('.channel canvas.map');"
+        "return [...map.getContext('2d').getImageData(0, 0, map.width, map.height).data]; })()"
+    )
+    seen = np.array(drawn).reshape(*values.shape, 4)
+    most = max(abs(each["min"][1]), abs(each["max"][1])) if name == "maps" else each["max"][1]
+    wanted = colours(np.where(np.isfinite(values), values, np.nan) / most).astype(int)
+    assert np.abs(seen[..., :3] - wanted).max() <= 6, "a step of 254 is a step or two of a colour"
+    assert (seen[..., 3] == 255).all()
+
+
+def test_images_are_sorted_searched_and_filtered(browser: Browser, page: Path) -> None:
+    browser.open(page, "#images")
+    images = page_data(page)["images"]
+    assert shown_rows(browser) == list(range(20))
+    browser.choose("Which images", "failed")
+    assert shown_rows(browser) == [3, 11]
+    assert browser.texts(".card.image .reason") == ["truncated JPEG", "<b>no such</b> file"]
+    browser.choose("Which images", "all")
+    good = [image for image in images if "classes" in image]
+    browser.choose("Order of images", "unsure")
+    wanted = sorted(good, key=lambda image: image["classes"][1])
+    assert shown_rows(browser)[:18] == [image["row"] for image in wanted]
+    browser.choose("Order of images", "name")
+    plain = [row for row in shown_rows(browser) if not 5 <= row < 12]
+    assert plain == sorted(plain), "their names are their numbers"
+    assert shown_rows(browser) != list(range(20))
+    browser.choose("Class", "0")
+    assert set(shown_rows(browser)) == {image["row"] for image in good if image["classes"][0] == 0}
+    browser.choose("Class", "all")
+    browser.press("/")
+    browser.type("COW")
+    assert set(shown_rows(browser)) == {image["row"] for image in good if image["classes"][0] == 2}
+    browser.press("Escape")
+    browser.type("00.png")
+    assert shown_rows(browser) == [0]
+    browser.type("no such image")
+    assert browser.texts(".grid .empty") == ["No image fits."]
+
+
+def test_an_image_shows_its_classes_and_channels(browser: Browser, page: Path) -> None:
+    browser.open(page, "#images&image=4")
+    image = page_data(page)["images"][4]
+    assert browser.texts("#image-name") == [image["name"]]
+    assert browser.texts("dialog .bars .name") == [LABELS[number] for number in image["classes"][::2]]
+    assert browser.texts("dialog .tiles:first-of-type .value b")[: len(image["strong"][0]) // 2] == [
+        str(channel) for channel in image["strong"][0][::2]
+    ]
+    browser.run("document.querySelector('dialog .tile').click()")
+    browser.settle()
+    assert not browser.run("document.querySelector('dialog').open")
+    assert shown_channels(browser) == [image["strong"][0][0]]
+
+
+def test_everything_can_be_reached_with_keys(browser: Browser, page: Path) -> None:
+    focused = "document.activeElement.dataset.row ?? document.activeElement.className"
+    browser.open(page, "#images")
+    browser.press("/")
+    assert browser.run(focused) == "search"
+    browser.press("ArrowDown")
+    assert browser.run(focused) == "0"
+    browser.press("ArrowRight")
+    assert browser.run(focused) == "1"
+    across = browser.run(
+        "getComputedStyle(document.querySelector('.grid')).gridTemplateColumns.split(' ').length"
+    )
+    browser.press("ArrowDown")
+    assert browser.run(focused) == str(1 + across)
+    browser.press("ArrowUp")
+    browser.press("ArrowLeft")
+    assert browser.run(focused) == "0"
+    browser.press("End")
+    assert browser.run(focused) == "19"
+    assert browser.run("document.querySelectorAll('.grid a[tabindex=\"0\"]').length") == 1
+    outline = browser.run("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid", "the focus is seen"
+    browser.press("Home")
+    browser.press("Enter")
+    assert browser.run("document.querySelector('dialog').open")
+    browser.press("ArrowRight")
+    assert browser.run("location.hash") == "#images&image=1"
+    browser.press("ArrowLeft")
+    browser.press("ArrowLeft")
+    assert browser.run("location.hash") == "#images&image=0", "before the first there is none"
+    browser.press("Escape")
+    assert not browser.run("document.querySelector('dialog').open")
+    assert browser.run(focused) == "0", "the focus is where it was"
+
+
+def test_escape_leads_back_to_all_layers_and_m_changes_what_is_shown(browser: Browser, page: Path) -> None:
+    browser.open(page, "#layer=0")
+    visible = "getComputedStyle(document.querySelector('canvas.map')).display"
+    modes = []
+    for _ in range(3):
+        modes.append((browser.run("document.body.dataset.maps"), browser.run(visible)))
+        browser.press("m")
+    assert modes == [("over", "block"), ("map", "block"), ("image", "none")]
+    browser.press("Escape")
+    assert browser.run("document.getElementById('main').className") == "layers"
+
+
+def test_names_of_files_layers_and_classes_do_nothing_and_are_shown(browser: Browser, page: Path) -> None:
+    for place in PLACES:
+        browser.open(page, place)
+        assert browser.run("window.hacked") is None
+        sources = browser.run("[...document.querySelectorAll('img')].map((one) => one.src.slice(0, 16))")
+        assert set(sources) <= {"data:image/webp;"}
+    browser.open(page, "#images")
+    names = browser.run("[...document.querySelectorAll('.card.image .name')].map((one) => one.title)")
+    for shown in (
+        '<img src=x onerror="window.hacked=1">.png',
+        'it\'s a "quote" & &lt;b&gt;.png',
+        r"\u202egnp.exe\u200f.png",
+        r"line\u2028paragraph\u2029end\n.png",
+        r"bytes \udcff\udc80.png",
+        "</script><script>window.hacked=1</script><!--.png",
+        "שלום.png",
+    ):
+        assert any(name.endswith(f"/{shown}") for name in names), shown
+    browser.open(page)
+    assert browser.texts(".card.layer h2")[2] == EVIL_LAYER.replace("\u2028", "\\u2028")
+
+
+def test_the_policy_of_the_page_stops_what_is_not_its_own(started: Browser, page: Path) -> None:
+    started.open(page)
+    started.run(
+        "const script = document.createElement('script');"
+        "try { script.text = 'window.hacked = 1'; } catch { /* trusted types */ }"
+        "document.body.append(script);"
+        "const image = document.createElement('img'); image.src = 'http://127.0.0.1:9/x.png';"
+        "document.body.append(image); fetch('http://127.0.0.1:9/').catch(() => 0)"
+    )
+    started.settle()
+    assert started.run("window.hacked") is None
+    assert len([text for text in started.problems if "Content Security Policy" in text]) >= 2
+    started.problems.clear()
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_nothing_is_wider_than_the_window(
+    browser: Browser, page: Path, tmp_path: Path, width: int, dark: bool
+) -> None:
+    browser.resize(width, 800, dark=dark)
+    for number, place in enumerate(PLACES):
+        browser.open(page, place)
+        browser.screenshot(tmp_path / f"{number}.png")
+        assert browser.run("document.documentElement.scrollWidth") <= width, place
+        for box in ("dialog", "main"):
+            wide = f"document.querySelector('{box}')"
+            assert browser.run(f"{wide}.scrollWidth - {wide}.clientWidth") <= 0, (box, place)
+    paper = browser.run("getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(19, 20, 22)" if dark else "rgb(255, 255, 255)")
+
+
+def test_the_colours_can_be_chosen(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    seen = []
+    for _ in range(3):
+        browser.run("document.getElementById('theme').click()")
+        seen.append(browser.run("getComputedStyle(document.body).backgroundColor"))
+    assert seen == ["rgb(255, 255, 255)", "rgb(19, 20, 22)", "rgb(255, 255, 255)"]
+
+
+def test_everything_that_can_be_used_has_a_name(browser: Browser, page: Path) -> None:
+    for place in ("", "#layer=0", "#images&image=0", "#about"):
+        browser.open(page, place)
+        nodes = browser.ask("Accessibility.getFullAXTree")["nodes"]
+        used = [node for node in nodes if not node["ignored"]]
+        usable = {"link", "button", "searchbox", "combobox", "radio", "dialog", "image"}
+        named = [node for node in used if node["role"]["value"] in usable]
+        assert len(named) >= 5
+        assert not [node for node in named if not node.get("name", {}).get("value")], place
+
+
+def test_long_lists_are_made_as_they_are_scrolled_to(browser: Browser, tmp_path: Path) -> None:
+    random = np.random.default_rng(4)
+    layers = {"wide": random.normal(size=(1000, 512)).astype("f4")}
+    output = write_output(tmp_path / "a.npz", layers, [f"{row}.npy[0]" for row in range(1000)], {}, None)
+    layerprobe.report(output, tmp_path / "a.html")
+    for place, one, all_of in (("#layer=0", ".channel", 512), ("#images", ".card.image", 1000)):
+        browser.open(tmp_path / "a.html", place)
+        counted = f"document.querySelectorAll('{one}').length"
+        assert browser.run(counted) < all_of / 2
+        browser.wait(f"(scrollTo(0, document.body.scrollHeight), {counted} === {all_of})")
+        assert browser.run("document.documentElement.scrollHeight") > 5000
+
+
+def test_it_prints(browser: Browser, page: Path) -> None:
+    browser.open(page, "#layer=0")
+    printed = base64.b64decode(browser.ask("Page.printToPDF", printBackground=True)["data"])
+    assert printed.startswith(b"%PDF")
+    browser.ask("Emulation.setEmulatedMedia", media="print")
+    assert browser.run("getComputedStyle(document.querySelector('.tools')).display") == "none"
+    browser.ask("Emulation.setEmulatedMedia", media="")
+
+
+def test_the_page_says_what_made_the_output(browser: Browser, page: Path) -> None:
+    browser.open(page, "#about")
+    told = dict(zip(browser.texts(".facts.long dt"), browser.texts(".facts.long dd"), strict=True))
+    assert told["model"] == "vgg \\udcff.h5"
+    assert told["SHA-256 of the model"] == "00" * 32
+    assert told["preprocessing"] == "32x32 bilinear, crop none, tf (asked for)"
+    assert browser.texts("tbody td:last-child") == list(FAILED.values())
