@@ -22,7 +22,7 @@ import layerprobe  # noqa: E402
 
 PICTURES = 400
 SIZE = (1240, 760)
-COLOURS = 128
+COLOURS = 256
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
             browser.settle()
             browser.screenshot(folder / "shot.png")
         shot = Image.open(io.BytesIO((folder / "shot.png").read_bytes())).convert("RGB")
-        shot.quantize(COLOURS, dither=Image.Dither.NONE).save(HERE / "report.png", optimize=True)
+        shot.quantize(COLOURS, dither=Image.Dither.FLOYDSTEINBERG).save(HERE / "report.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ from functools import partial
 
 from layerprobe.errors import LayerprobeError, SampleError
 from layerprobe.sources.files import read_file
+from layerprobe.sources.remote import container_of, remote_file
 from layerprobe.sources.tar import is_tar, members_of
 from layerprobe.sources.tar_stream import compressed_tar, is_compressed_tar
+from layerprobe.stores.urls import HIDDEN, is_url
 
 Read = Callable[[], bytes]
-"""Gives the bytes of an image; raises SampleError."""
+"""Gives the bytes of an image; raises SampleError, or what a store that cannot be reached raises."""
 
 
 class Originals:
@@ -44,16 +46,17 @@ class Originals:
         archives: dict[str, dict[str, list[int]]] = {}
         for row, key in keys.items():
             archive, inside, member = key.partition("::")
-            if inside and (archive == "-" or is_tar(archive) or is_compressed_tar(archive)):
+            if inside and (archive == "-" or _is_archive(archive)):
                 archives.setdefault(archive, {}).setdefault(member, []).append(row)
             else:
-                yield row, partial(read_file, self._located(key))
+                yield row, self._reading(self._located(key))
         for archive, members in archives.items():
             yield from self._within(archive, members)
 
     def has_changed(self, key: str) -> bool:
         """Whether the file of a row was written to after the run began; not known of files that moved."""
-        path = key.partition("::")[0] if is_tar(key.partition("::")[0]) else key
+        archive, inside, _ = key.partition("::")
+        path = archive if inside and _is_archive(archive) else key
         try:
             return self._located(path) == path and os.stat(path).st_mtime > self._started
         except (OSError, ValueError):
@@ -61,17 +64,35 @@ class Originals:
 
     def _located(self, path: str) -> str:
         """Where a file is now, or was."""
+        if is_url(path) and not self._folder:
+            return path
         parts = [part for part in path.split(os.sep) if part not in ("", ".", "..")]
         candidates = [os.path.join(self._folder, *parts[first:]) for first in range(len(parts))]
         if not self._folder:
             candidates = [path, os.path.join(self._beside, path)]
         return next(filter(_is_there, candidates), path)
 
+    def _reading(self, path: str) -> Read:
+        if not is_url(path):
+            return partial(read_file, path)
+        if HIDDEN in path:
+            return partial(_not_there, "the password in its URL is not recorded")
+        return remote_file(path).read
+
+    def _images_in(self, archive: str) -> Iterator[tuple[str, Read]]:
+        """The names in a tar file, with what reads them."""
+        if archive == "-":
+            return
+        container = container_of(self._located(archive))
+        members = members_of(container) if is_tar(archive) else compressed_tar(container)
+        start = len(container.name) + len("::")
+        yield from ((member.key[start:], member.read) for member in members)
+
     def _within(self, archive: str, members: dict[str, list[int]]) -> Iterator[tuple[int, Read]]:
         left = dict(members)
         why = "came through a pipe" if archive == "-" else "no longer in the tar file"
         try:
-            for name, read in _images_in(archive, self._located(archive)):
+            for name, read in self._images_in(archive):
                 for row in left.pop(name, ()):
                     yield row, read
         except LayerprobeError as error:
@@ -80,14 +101,8 @@ class Originals:
             yield from ((row, partial(_not_there, why)) for row in rows)
 
 
-def _images_in(archive: str, path: str) -> Iterator[tuple[str, Read]]:
-    if archive == "-":
-        return
-    if is_tar(archive):
-        yield from ((member.name, member.read) for member in members_of(path))
-    else:
-        length = len(path) + len("::")
-        yield from ((member.key[length:], member.read) for member in compressed_tar(path))
+def _is_archive(name: str) -> bool:
+    return is_tar(name) or is_compressed_tar(name)
 
 
 def _not_there(why: str) -> bytes:

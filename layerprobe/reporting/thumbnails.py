@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, features
 
-from layerprobe.errors import SampleError
+from layerprobe.errors import AccessError, NoInputError, SampleError, UnavailableError, UsageError
 from layerprobe.images.decode import MAX_PIXELS, decode
 from layerprobe.images.preprocess import enough, resize
 from layerprobe.run.prefetch import ordered_map
@@ -122,7 +122,7 @@ def _one(
             max_pixels=max_pixels,
             enough=lambda size: enough(size, _seen(how, size, side)),
         ).image
-    except SampleError as error:
+    except (SampleError, AccessError, NoInputError, UnavailableError, UsageError) as error:
         return row, str(error)
     pixels = resize(image, _seen(how, image.size, side))
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
