@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from layerprobe import registry
 from layerprobe.errors import AllInputsFailedError, LayerprobeError, UsageError
 from layerprobe.formats.piping import STANDARD_OUTPUT
-from layerprobe.formats.space import check_space
-from layerprobe.formats.streams import open_file_stream, open_pipe_stream
+from layerprobe.formats.space import check_space, space_notice
+from layerprobe.formats.streams import open_pipe_stream
+from layerprobe.formats.writing import open_writer
 from layerprobe.records import (
     MAX_MEMORY,
     ExtractOptions,
@@ -26,12 +27,13 @@ from layerprobe.run.loop import Progress, Run, Stop
 from layerprobe.run.plan import (
     check_pipe,
 )
-from layerprobe.run.pouring import check_stream, keys_ahead, pour
+from layerprobe.run.pouring import pour
 from layerprobe.run.preparing import prepare_run
 from layerprobe.run.probed_model import ProbedModel
 from layerprobe.run.report import RunReport
-from layerprobe.run.request import has_places, open_request, place_output
+from layerprobe.run.request import check_output_options, open_request, place_output
 from layerprobe.run.resume import check_same_run, claim, earlier_batch_size, finished_output
+from layerprobe.run.said import SaidOfRun
 from layerprobe.workers.remote import Job, alone
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ def extract(
     max_memory: int = MAX_MEMORY,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    notice: Callable[[str], None] | None = None,
     pipe_format: str = "npz",
     **options: Any,
 ) -> RunReport:
@@ -72,6 +75,7 @@ def extract(
         max_memory: Bytes that one layer may ask for beyond the file's weights, or one tensor of one row.
         progress: Called before the first batch and after each.
         stop: Asked after each batch; True ends the run early, as one that `resume` goes on with.
+        notice: Given what is to be known before a run begins: that its output may not fit.
         pipe_format: Of what is written to a binary file: a name in `registry.STREAMS` or `registry.PIPES`.
         options: The fields of `records.ExtractOptions`.
 
@@ -94,13 +98,12 @@ def extract(
         with closing(probed):
             run = prepare_run(probed, sources, how, clock)
             clock.add("load", now)
-            pour(run, open_pipe_stream(output, pipe_format, run.stored, keys_ahead(run)), progress, stop)
+            keys = run.feeds.keys() if run.feeds.rows is not None else None
+            pour(run, open_pipe_stream(output, pipe_format, run.stored, keys), progress, stop)
         clock.add("total", started)
         return run.report(STANDARD_OUTPUT)
     path, file_format = place_output(request, inputs, output)
-    in_place = has_places(request, file_format)
-    if not in_place:
-        check_stream(file_format, how)
+    check_output_options(request, file_format)
     now = clock.add("list", started)
     with claim(path, file_format, how) as journal, closing(probed), ExitStack() as stack:
         if how.resume and how.batch_size == "auto":
@@ -112,20 +115,21 @@ def extract(
 
             job = _job(probed, inputs, sources, layers, needs, how)
             team = stack.enter_context(Team(job, how.processes, clock))
-            loaded, fill = team.model, team.fill
-        run = prepare_run(loaded, sources, how, clock, partial(check_space, path, file_format))
+            loaded, fill = team.model, cast("Fill", team.fill)  # `check_output_options`: rows have places
+        check = partial(check_space, path, file_format) if how.compress is None else None
+        run = prepare_run(loaded, sources, how, clock, check)
         now = clock.add("load", now)
-        if not in_place:
-            pour(run, open_file_stream(path, file_format, run.stored, keys_ahead(run)), progress, stop)
-            clock.add("total", started)
-            return run.report(path)
         resumes_finished = how.resume and journal.head is None
         finished = finished_output(path, how, run.signature) if resumes_finished else None
         if finished is not None:
             clock.add("total", started)
             with finished:
                 return run.nothing_to_do(finished)
-        writer = _open_writer(path, file_format, run, journal)
+        if how.compress is not None and notice is not None:
+            said = space_notice(path, run.feeds.rows, run.stored)
+            if said is not None:
+                notice(said)
+        writer = _open_writer(path, file_format, run, journal, how.compress)
         clock.add("write", now)
         _write(
             run,
@@ -154,16 +158,22 @@ def _job(
     return Job(probed.path, layers, sent, needs, alone(how))
 
 
-def _open_writer(path: str, file_format: str, run: Run, journal: Journal) -> Writer:
-    """Lay out the output, or go on with the one that the journal is about."""
-    if journal.head is not None:
-        check_same_run(path, journal.head, run.signature)
-    writer_class = registry.find(registry.WRITERS, file_format, "format")
-    writer: Writer = writer_class(
-        path, run.stored, run.keys, None if journal.head is None else journal.head.layout
+def _open_writer(path: str, file_format: str, run: Run, journal: Journal, compress: str | None) -> Writer:
+    """Begin the output, or go on with the one that the journal is about."""
+    head = journal.head
+    if head is not None:
+        check_same_run(path, head, run.signature)
+    writer = open_writer(
+        path,
+        file_format,
+        run.stored,
+        SaidOfRun(run.feeds, run.failures),
+        compress=compress,
+        batch_size=run.engine.batch_size,
+        resume=None if head is None else head.layout,
     )
-    if journal.head is not None:
-        run.adopt(writer, journal)
+    if head is not None:
+        run.adopt(writer, journal, in_order=file_format in registry.STREAMS)
     return writer
 
 
@@ -183,8 +193,14 @@ def _write(run: Run, writer: Writer, journal: Journal, fill: Callable[[], None])
                 run.checkpoint(writer, journal)
         if journal.rows:
             writer.suspend()
-            error.add_note(f"{journal.rows} of {len(run.keys)} rows are kept in an unfinished output")
+            error.add_note(_what_is_kept(run, journal.rows))
         raise
     finally:
         writer.abort()
         run.failures.close()
+
+
+def _what_is_kept(run: Run, rows: int) -> str:
+    if run.feeds.rows is None:
+        return f"{rows} rows are kept in an unfinished output, for when the same stream is given again"
+    return f"{rows} of {run.feeds.rows} rows are kept in an unfinished output"

@@ -12,16 +12,22 @@ from typing import TYPE_CHECKING, Any, cast
 from layerprobe import registry
 from layerprobe.engines.planned import Planned
 from layerprobe.errors import LayerprobeError
-from layerprobe.formats.placement import journal_name, unfinished_name
+from layerprobe.formats.placement import journal_name
 from layerprobe.formats.space import check_space, row_bytes, space_free, space_needed
+from layerprobe.formats.writing import waiting_name
 from layerprobe.records import MAX_MEMORY, Finish, ModelOptions, Preprocessing, TensorSpec
 from layerprobe.run.batches import batches_ahead, worker_threads
 from layerprobe.run.feeds import Clock
 from layerprobe.run.fitting import row_bytes as computed_bytes
 from layerprobe.run.identity import signature
 from layerprobe.run.plan import why_batch_size
-from layerprobe.run.pouring import check_stream
-from layerprobe.run.request import Request, find_feeds, has_places, open_request, place_output
+from layerprobe.run.request import (
+    Request,
+    check_output_options,
+    find_feeds,
+    open_request,
+    place_output,
+)
 from layerprobe.run.resume import check_same_run, earlier_batch_size, finished_output, look
 from layerprobe.run.sizing import outlined, rows_to_do
 from layerprobe.run.storing import Storing
@@ -52,8 +58,10 @@ class Plan:
     """Of what is stored of one row."""
     bytes: int | None
     """Of all arrays; None where N or the format does not tell."""
+    compress: str | None
+    """How they are compressed; None: not."""
     needed: int | None
-    """Bytes that the disk has still to have for them."""
+    """Bytes that the disk has still to have for them; None where nobody knows."""
     free: int
     """Bytes that it has."""
     memory: int
@@ -94,8 +102,7 @@ def dry_run(
     needs = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
     request = open_request(model, inputs, layers, needs, options)
     path, file_format = place_output(request, inputs, output)
-    if not has_places(request, file_format):
-        check_stream(file_format, request.how)
+    check_output_options(request, file_format)
     with closing(request.probed):
         return _Planner(request, path, file_format).plan()
 
@@ -121,21 +128,25 @@ class _Planner:
         rows = self._feeds.rows
         keys = [] if rows is None else self._feeds.keys()
         done = self._rows_done()
-        reserved = rows if self._format in registry.WRITERS else None
+        laid_out = self._format in registry.WRITERS and self._how.compress is None
+        reserved = rows if laid_out else None
         if reserved is not None and done < reserved:
             self._try(lambda: check_space(self._path, self._format, reserved, self._stored))
         size = sum(map(row_bytes, self._stored))
         return Plan(
             output=self._path,
             file_format=self._format,
-            unfinished=unfinished_name(self._path),
+            unfinished=waiting_name(
+                self._path, self._format, rows_known=rows is not None, compress=self._how.compress
+            ),
             journal=journal_name(self._path),
             rows=rows,
             first=keys[0] if keys else None,
             last=keys[-1] if keys else None,
             layers=self._stored,
             row_bytes=size,
-            bytes=None if reserved is None else reserved * size,
+            bytes=None if rows is None or self._format in registry.STREAMS else rows * size,
+            compress=self._how.compress,
             needed=None if reserved is None else self._needed(reserved - done),
             free=space_free(self._path),
             memory=self._memory(),

@@ -190,38 +190,6 @@ class LoadedModel(Protocol):
         ...
 
 
-class Functions(Protocol):
-    """What reductions need of a framework, for its own arrays or tensors; `reductions.HOST` is NumPy's."""
-
-    def dtype(self, x: Any) -> str:
-        """NumPy's name of the type of x."""
-        ...
-
-    def shape(self, x: Any) -> tuple[Any, ...]:
-        """All sizes of x, as numbers where they are known."""
-        ...
-
-    def cast(self, x: Any, dtype: str) -> Any:
-        """The same values in another type; too large ones become infinite."""
-        ...
-
-    def reshape(self, x: Any, shape: tuple[Any, ...]) -> Any:
-        """The same values in C order."""
-        ...
-
-    def mean(self, x: Any, axes: tuple[int, ...]) -> Any:
-        """Average to a relative error of 1e-6: float32 for integers and booleans, else of the same type."""
-        ...
-
-    def max(self, x: Any, axes: tuple[int, ...]) -> Any:
-        """Largest value; NaN where there is one."""
-        ...
-
-    def infinities(self, x: Any) -> Any:
-        """(B,) how many values of each row of (B, ...) floats are infinite."""
-        ...
-
-
 class Writer(Protocol):
     """Where activations go. Nothing stands under the output's name until `commit`.
 
@@ -240,11 +208,6 @@ class Writer(Protocol):
 
     def adopt(self, block: WrittenBlock) -> None:
         """Take rows as written, for an earlier writer wrote them and they are on disk."""
-        ...
-
-    @property
-    def places(self) -> RowPlaces:
-        """Where the rows go, for other processes to put them there; those are then taken with `adopt`."""
         ...
 
     def sync(self) -> None:
@@ -272,13 +235,22 @@ class Writer(Protocol):
         ...
 
 
+class PlacedWriter(Writer, Protocol):
+    """A writer whose rows have their places from the beginning."""
+
+    @property
+    def places(self) -> RowPlaces:
+        """Where the rows go, for other processes to put them there; those are then taken with `adopt`."""
+        ...
+
+
 class RowStream(Protocol):
     """Where rows go one after the other: no row needs to be known before its turn, nor how many there are.
 
     Until `commit` nothing stands under the name of a file; what reads a pipe has the rows as they come.
     """
 
-    def append(self, texts: RowTexts, activations: Mapping[str, Array]) -> None:
+    def append(self, texts: RowTexts, activations: Mapping[str, Array]) -> object:
         """Take the next n rows: what is said of them, and an (n, ...) array for each layer."""
         ...
 
@@ -291,6 +263,18 @@ class RowStream(Protocol):
         ...
 
 
+class FileStream(RowStream, Protocol):
+    """A `RowStream` that an earlier one's file can be gone on with."""
+
+    def append(self, texts: RowTexts, activations: Mapping[str, Array]) -> WrittenBlock:
+        """As any stream; says what was written."""
+        ...
+
+    def adopt(self, texts: RowTexts, block: WrittenBlock) -> None:
+        """Take the next rows as written."""
+        ...
+
+
 class Reader(Protocol):
     """An output, opened lazily: a mapping from layer name to an array that reads what is sliced."""
 
@@ -300,6 +284,10 @@ class Reader(Protocol):
     """Of rows and texts, see `formats/schema.py`; None in outputs of before there were any."""
     intact: bool | None
     """Whether the record, `provenance` and `checksums`, is what was written; None where that is not known."""
+    compression: str | None
+    """How the layers are compressed; None: they are not."""
+    stored_bytes: int
+    """What they take in the file, where they are compressed."""
 
     def faults(self) -> Iterator[str]:
         """Say what of the file is not as this version writes it, beside what checksums tell."""
@@ -323,6 +311,11 @@ class Reader(Protocol):
     @property
     def fields(self) -> list[dict[str, Any]] | None:
         """What the list of inputs said of each row beside its path; None: nothing of any."""
+        ...
+
+    @property
+    def fields_texts(self) -> list[str] | None:
+        """The same as JSON texts, "" where nothing was said."""
         ...
 
     def __getitem__(self, layer: str) -> Any:

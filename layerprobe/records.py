@@ -199,6 +199,9 @@ class ExtractOptions:
     """Keep other runs from the output; some network file systems cannot."""
     dtype: Literal["float32", "float16"] = "float32"
     """Of stored activations; whole numbers and booleans keep their type."""
+    compress: str | None = None
+    """How the layers are compressed: a name in `registry.COMPRESSIONS`, for formats in `COMPRESSED`; None:
+    not."""
     pool: str = "none"
     """A name in `registry.REDUCTIONS`."""
     batch_size: int | Literal["auto"] | None = None

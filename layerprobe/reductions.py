@@ -8,7 +8,7 @@ functions that compute: NumPy's on the host, or a framework's, so that an engine
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -16,50 +16,81 @@ from layerprobe import registry
 from layerprobe.errors import UsageError
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Functions
     from layerprobe.records import Array, Finish
 
 
+class Functions(Protocol):
+    """What reductions need of a framework, for its own arrays or tensors; `HOST` is NumPy's."""
+
+    def dtype(self, x: Any) -> str:
+        """NumPy's name of the type of x."""
+        ...
+
+    def shape(self, x: Any) -> tuple[Any, ...]:
+        """All sizes of x, as numbers where they are known."""
+        ...
+
+    def cast(self, x: Any, dtype: str) -> Any:
+        """The same values in another type; too large ones become infinite."""
+        ...
+
+    def reshape(self, x: Any, shape: tuple[Any, ...]) -> Any:
+        """The same values in C order."""
+        ...
+
+    def mean(self, x: Any, axes: tuple[int, ...]) -> Any:
+        """Average to a relative error of 1e-6: float32 for integers and booleans, else of the same type."""
+        ...
+
+    def max(self, x: Any, axes: tuple[int, ...]) -> Any:
+        """Largest value; NaN where there is one."""
+        ...
+
+    def infinities(self, x: Any) -> Any:
+        """(B,) how many values of each row of (B, ...) floats are infinite."""
+        ...
+
+
 class NumPyFunctions:
-    """`protocols.Functions` on the host."""
+    """`Functions` on the host."""
 
     @staticmethod
     def shape(x: Array) -> tuple[int, ...]:
-        """See `protocols.Functions`."""
+        """See `Functions`."""
         return x.shape
 
     @staticmethod
     def reshape(x: Array, shape: tuple[int, ...]) -> Array:
-        """See `protocols.Functions`."""
+        """See `Functions`."""
         return x.reshape(shape)
 
     @staticmethod
     def max(x: Array, axes: tuple[int, ...]) -> Array:
-        """See `protocols.Functions`."""
+        """See `Functions`."""
         largest: Array = x.max(axes)
         return largest
 
     @staticmethod
     def dtype(x: Array) -> str:
-        """See `protocols.Functions`."""
+        """See `Functions`."""
         return str(x.dtype)
 
     @staticmethod
     def cast(x: Array, dtype: str) -> Array:
-        """See `protocols.Functions`."""
+        """See `Functions`."""
         with np.errstate(over="ignore"):
             return x.astype(dtype, copy=False)
 
     @staticmethod
     def mean(x: Array, axes: tuple[int, ...]) -> Array:
-        """See `protocols.Functions`: sums in float64 are no slower, and leave 1e-7 for float32."""
+        """See `Functions`: sums in float64 are no slower, and leave 1e-7 for float32."""
         dtype = np.dtype(np.float32) if x.dtype.kind in "biu" else x.dtype
         mean: Array = x.mean(axes, dtype=np.promote_types(x.dtype, np.float64))
         return mean.astype(dtype)
 
     @staticmethod
     def infinities(x: Array) -> Array:
-        """See `protocols.Functions`."""
+        """See `Functions`."""
         counts: Array = np.isinf(x).sum(tuple(range(1, x.ndim)))
         return counts
 

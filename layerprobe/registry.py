@@ -30,6 +30,9 @@ PIPES = {
     "safetensors": "layerprobe.formats.piping:SafetensorsPipe",
 }
 """Formats that a pipe takes beside those."""
+COMPRESSED = {"hdf5": "layerprobe.formats.compressed_hdf5:CompressedHDF5Writer"}
+"""Formats that can be compressed, and what writes them then."""
+COMPRESSIONS = ("gzip", "lz4", "zstd")
 READERS = {
     "hdf5": "layerprobe.formats.hdf5:HDF5Reader",
     "jsonl": "layerprobe.formats.jsonl:JsonlReader",

@@ -14,12 +14,14 @@ import numpy as np
 from layerprobe import registry
 from layerprobe.errors import OutputError, UsageError
 from layerprobe.formats.opening import open_output
+from layerprobe.formats.writing import open_writer
 from layerprobe.records import ModelOptions
 from layerprobe.run.feeds import Clock
 from layerprobe.run.plan import choose_output
 from layerprobe.run.preparing import prepare_run
 from layerprobe.run.recorded import WITHOUT_MEANING, Given, open_recorded
 from layerprobe.run.resume import claim
+from layerprobe.run.said import SaidOfRun
 from layerprobe.run.tally import Tally
 
 if TYPE_CHECKING:
@@ -81,7 +83,14 @@ def retry_failed(
             if "failed" not in reader.status:
                 clock.add("total", started)
                 return run.nothing_to_do(reader)
-            writer = registry.find(registry.WRITERS, file_format, "format")(path, run.stored, run.keys)
+            writer = open_writer(
+                path,
+                file_format,
+                run.stored,
+                SaidOfRun(run.feeds, run.failures),
+                compress=how.compress,
+                batch_size=run.engine.batch_size,
+            )
             try:
                 _write(run, writer, reader)
             finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from layerprobe import pipeline
+from layerprobe import pipeline, registry
 from layerprobe.formats.opening import open_output
-from layerprobe.records import LayerInfo, TensorSpec
+from layerprobe.records import LayerInfo, Sample, TensorSpec
 from layerprobe.run import request
+from layerprobe.sources.file_source import FileSource
 
 ROWS = 50
 FORMATS = {
@@ -24,6 +25,18 @@ FORMATS = {
     "safetensors": "out.safetensors",
     "parquet": "out.parquet",
 }
+"""Outputs whose rows have places."""
+OTHERS = {
+    "jsonl": "out.jsonl",
+    "tar": "out.tar",
+    "gzip": "out.gzip.h5",
+    "zstd": "out.zstd.h5",
+    "hdf5 of a stream": "out.stream.h5",
+    "npy of a stream": "out.stream",
+    "jsonl of a stream": "out.stream.jsonl",
+    "gzip of a stream": "out.gzip.stream.h5",
+}
+"""Those that have none: `extract` here sees by their names how they are made."""
 BROKEN = (7, 8, 31)
 """Rows of `write_inputs` that cannot be decoded."""
 
@@ -118,7 +131,27 @@ def extract(inputs: Sequence[str], output: Path, **options: Any) -> Any:
     """Run all layers, ten rows at once unless otherwise said."""
     names = [spec.name for spec in MadeUpEngine.outputs]
     options = {"batch_size": 10, "workers": 2} | options
-    return pipeline.extract("model.h5", inputs, options.pop("layers", names), str(output), **options)
+    compress = next((name for name in registry.COMPRESSIONS if f".{name}" in output.name), None)
+    if compress is not None:
+        options = {"compress": compress} | options
+    given = Streamed(inputs) if ".stream" in output.name else inputs
+    # A folder's name has no suffix: a slash says that it is one.
+    path = f"{output}/" if output.name.endswith(".stream") else str(output)
+    return pipeline.extract("model.h5", given, options.pop("layers", names), path, **options)
+
+
+class Streamed(FileSource):
+    """Images of which nobody knows how many come; they come once."""
+
+    def __init__(self, files: Sequence[str]) -> None:
+        super().__init__(files)
+        self._length = None
+        self._asked = False
+
+    def __iter__(self) -> Iterator[Sample]:
+        assert not self._asked, "a stream comes once"
+        self._asked = True
+        return super().__iter__()
 
 
 def contents(output: Path) -> dict[str, bytes]:

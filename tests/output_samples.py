@@ -13,7 +13,7 @@ import numpy as np
 from layerprobe import registry
 from layerprobe.formats.opening import open_output
 from layerprobe.formats.row_texts import RowTexts
-from layerprobe.formats.streams import open_file_stream
+from layerprobe.formats.writing import open_writer
 from layerprobe.protocols import Writer
 from layerprobe.records import Provenance, TensorSpec
 
@@ -45,41 +45,84 @@ PROVENANCE = Provenance(
 FIELDS = ["", '{"label": "cat", "n": [1, 2.5, null]}', "", "{}", '{"x": "\\ud800\\n"}', "", ""]
 
 
-class InOrder:
-    """A stream, made and filled as a writer is."""
+class Said:
+    """What is said of the rows of an output; see `formats/row_texts.py:RowsSaid`.
+
+    Args:
+        paths: What they are called.
+        known: Whether that is known before the first row.
+    """
+
+    def __init__(self, paths: Sequence[str], known: bool) -> None:
+        self._paths = paths
+        self.rows = len(paths) if known else None
+        self.failures: Mapping[int, str] = {}
+        self.fields: Sequence[str] = [""] * len(paths)
+
+    def keys(self) -> Sequence[str]:
+        """All of them."""
+        return self._paths
+
+    def texts(self, rows: range) -> RowTexts:
+        """Of some of them."""
+        reasons = {row - rows.start: self.failures[row] for row in rows if row in self.failures}
+        place = slice(rows.start, rows.stop)
+        return RowTexts(self._paths[place], reasons, self.fields[place])
+
+
+class AsARunWrites:
+    """A writer as `open_writer` gives it; blocks are handed to it when it is known which rows failed."""
 
     def __init__(
-        self, file_format: str, path: str, layers: Sequence[TensorSpec], paths: Sequence[str]
+        self,
+        path: str,
+        layers: Sequence[TensorSpec],
+        paths: Sequence[str],
+        *,
+        file_format: str,
+        compress: str | None = None,
+        known: bool = True,
     ) -> None:
-        self._stream = open_file_stream(path, file_format, layers, None)
-        self._paths = paths
+        self._said = Said(paths, known)
+        self._writer = open_writer(path, file_format, layers, self._said, compress=compress, batch_size=2)
         self._blocks: list[tuple[int, Mapping[str, Any]]] = []
 
     def write(self, start: int, activations: Mapping[str, Any]) -> None:
-        """Keep a block until it is known which of its rows failed."""
+        """Keep a block."""
         self._blocks.append((start, activations))
 
     def commit(
         self, failures: Mapping[int, str], provenance: Provenance, fields: Sequence[str] | None = None
     ) -> None:
         """Hand over all blocks."""
+        self._said.failures, self._said.fields = failures, fields or self._said.fields
         for start, activations in self._blocks:
-            rows = range(start, start + len(next(iter(activations.values()))))
-            reasons = {row - start: failures[row] for row in rows if row in failures}
-            said = ["" if fields is None else fields[row] for row in rows]
-            self._stream.append(RowTexts([self._paths[row] for row in rows], reasons, said), activations)
-        self._stream.commit(provenance)
+            self._writer.write(start, activations)
+        self._writer.commit(failures, provenance, fields)
 
     def abort(self) -> None:
         """Remove what was written."""
-        self._stream.abort()
+        self._writer.abort()
 
 
-def writer_class_of(file_format: str) -> Any:
-    """What writes a format: called with a path, layers and paths."""
-    if file_format in registry.STREAMS:
-        return partial(InOrder, file_format)
-    return registry.find(registry.WRITERS, file_format, "format")
+WAYS: dict[str, Any] = {
+    **{name: registry.find(registry.WRITERS, name, "format") for name in registry.WRITERS},
+    **{name: partial(AsARunWrites, file_format=name) for name in registry.STREAMS},
+    **{
+        f"{name} of a stream": partial(AsARunWrites, file_format=name, known=False)
+        for name in [*registry.WRITERS, *registry.STREAMS]
+    },
+    **{
+        f"{name} {compress}": partial(AsARunWrites, file_format=name, compress=compress)
+        for name in registry.COMPRESSED
+        for compress in registry.COMPRESSIONS
+    },
+    **{
+        f"{name} gzip of a stream": partial(AsARunWrites, file_format=name, compress="gzip", known=False)
+        for name in registry.COMPRESSED
+    },
+}
+"""Every way in which an output comes about: what writes it is called with a path, layers and paths."""
 
 
 def sample_values(rows: int = ROWS, seed: int = 0) -> dict[str, Any]:

@@ -32,6 +32,7 @@ THIRD_PARTIES = {
     "aiohttp": {"stores"},
     "fsspec": {"stores"},
     "pyarrow": {"formats", "sources"},
+    "hdf5plugin": {"formats"},
     "h5py": {"modelfile", "formats", "sources", "loading"},
     "keras": {"engines", "loading", "taps", "backend_function"},
     "tensorflow": {"engines", "loading", "taps", "backend_function"},

@@ -18,10 +18,10 @@ from output_samples import (
     PATHS,
     PROVENANCE,
     ROWS,
+    WAYS,
     fill,
     sample_values,
     write_output,
-    writer_class_of,
 )
 
 from layerprobe import registry
@@ -40,15 +40,15 @@ FORMATS = sorted(registry.WRITERS | registry.STREAMS)
 MAPPED = sorted(registry.WRITERS.keys() - {"parquet", "zarr"})
 
 
-@pytest.fixture(params=FORMATS)
+@pytest.fixture(params=sorted(WAYS))
 def writer_class(request: pytest.FixtureRequest) -> Any:
-    return writer_class_of(request.param)
+    return WAYS[request.param]
 
 
 @pytest.fixture(params=sorted(registry.WRITERS))
 def placing(request: pytest.FixtureRequest) -> Any:
     """A writer whose rows have places."""
-    return writer_class_of(request.param)
+    return WAYS[request.param]
 
 
 def test_every_format_that_is_written_is_read_and_has_a_suffix() -> None:
@@ -117,7 +117,7 @@ def test_arrays_cannot_be_changed(writer_class: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", MAPPED)
 def test_arrays_are_mapped_and_aligned(name: str, tmp_path: Path) -> None:
-    write_output(writer_class_of(name), tmp_path / "out")
+    write_output(WAYS[name], tmp_path / "out")
     with open_output(tmp_path / "out") as reader:
         for name in reader:
             assert reader[name].flags.aligned

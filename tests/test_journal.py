@@ -16,7 +16,8 @@ import pytest
 from layerprobe.errors import BusyError, OutputError, WriteError
 from layerprobe.records import Failure, WrittenBlock
 from layerprobe.run import journal as journal_module
-from layerprobe.run.journal import Entry, Head, Journal, difference
+from layerprobe.run.identity import difference
+from layerprobe.run.journal import Entry, Head, Journal
 
 HEAD = Head(
     "0a1b", "2026-11-22T23:59:59+00:00", {"conv5_3": 2048, "": 99}, {"model": "00" * 32, "layers": ["x"]}

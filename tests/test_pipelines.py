@@ -112,11 +112,26 @@ def test_a_tar_stream_without_its_end_is_told(shell: Shell) -> None:
         assert reader.error[1].endswith("so that rows may be missing")
 
 
-def test_resume_of_a_stream_is_refused(shell: Shell) -> None:
-    done = shell.run("tar chf - images | LP - -o o.h5 --resume")
-    assert done.returncode == 2
-    assert b"resume is not for what is read as a stream" in done.stderr
-    assert os.listdir(shell.folder) == ["images"]
+@pytest.mark.parametrize("output", ["out.h5", "out.h5 --compress gzip", "out.jsonl"])
+def test_a_stream_that_was_interrupted_goes_on_when_it_comes_again(shell: Shell, output: str) -> None:
+    stream, extract = "tar chf - --sort=name images", "LP --batch-size 2"
+    shell.out(f"{stream} | {extract} -o whole-{output} -")
+    # The tar file ends within its last row, which ends the run.
+    cut = shell.run(f"{stream} | head -c 400000 | {extract} --on-error fail -o {output} -")
+    assert cut.returncode == 65
+    assert b"rows are kept in an unfinished output, for when the same stream is given again" in cut.stderr
+    other = shell.run(f"tar chf - images/star_09.png images | {extract} --resume -o {output} -")
+    assert other.returncode == 65
+    assert b"row 0 is '-::images/star_09.png' and was '-::images/circle_01.png'" in other.stderr
+    shell.out(f"{stream} | {extract} --resume --on-error fail -o {output} -")
+    name = output.partition(" ")[0]
+    with (
+        layerprobe.open(shell.folder / name) as found,
+        layerprobe.open(shell.folder / f"whole-{name}") as expected,
+    ):
+        assert found.paths == expected.paths
+        np.testing.assert_array_equal(found["predictions"], expected["predictions"])
+    assert sorted(os.listdir(shell.folder)) == sorted(["images", name, f"whole-{name}"])
 
 
 HARD = [

@@ -67,6 +67,11 @@ def _inputs(plan: Plan) -> str:
 def _disk(plan: Plan) -> str:
     from layerprobe.formats.disk import amount
 
+    if plan.compress is not None and plan.bytes is not None:
+        return (
+            f"how much {plan.compress} leaves of {amount(plan.bytes)} is not known before; twice that is "
+            f"needed, and {amount(plan.free)} are free"
+        )
     if plan.needed is None:
         return f"what it takes is not known before; {amount(plan.free)} are free"
     return f"{amount(plan.needed)} needed, {amount(plan.free)} are free"

@@ -120,6 +120,7 @@ def _read_batch_size(ctx: click.Context, option: click.Parameter, text: str | No
     "--pool", type=click.Choice(["none", "gap", "gmp", "flatten"]), default="none", show_default=True
 )
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
+@click.option("--compress", type=click.Choice(["gzip", "lz4", "zstd"]), help="Compress an HDF5 output, x.h5.")
 @click.option(
     "--batch-size",
     callback=_read_batch_size,
@@ -239,6 +240,7 @@ def extract(
                     max_memory=max_memory,
                     progress=update,
                     stop=stop,
+                    notice=None if quiet else say,
                     **options,
                 )
     if dry_run:

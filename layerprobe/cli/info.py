@@ -29,6 +29,13 @@ def info(output: str, as_json: bool) -> None:
                 {"name": name, "shape": list(reader[name].shape), "dtype": str(reader[name].dtype)}
                 for name in reader
             ],
+            "compression": None
+            if reader.compression is None
+            else {
+                "name": reader.compression,
+                "bytes": sum(reader[name].nbytes for name in reader),
+                "stored_bytes": reader.stored_bytes,
+            },
             "fields": sorted({name for fields in reader.fields or () for name in fields}),
             "errors": [
                 {"row": row, "path": path, "error": error}
@@ -67,6 +74,8 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
         yield line(
             "layer", f"{stored['name']}  {tuple(stored['shape'])}  {stored['dtype']}  {_origin(layer)}"
         )
+    if summary["compression"]:
+        yield line("compression", _compression(summary["compression"]))
     if fields:
         yield line("fields", fields)
     model = origin["model"]
@@ -83,6 +92,15 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
         yield line(f"row {failure['row']}", f"{failure['path']}: {failure['error']}")
     if len(summary["errors"]) > 10:
         yield line("...", f"{len(summary['errors']) - 10} more failed rows")
+
+
+def _compression(told: dict[str, Any]) -> str:
+    """How, and how much smaller the layers are for it."""
+    from layerprobe.formats.disk import amount
+
+    ratio = told["bytes"] / max(1, told["stored_bytes"])
+    sizes = f"{amount(told['stored_bytes'])} for {amount(told['bytes'])}"
+    return f"{told['name']}, {sizes}, a ratio of {ratio:.3g}"
 
 
 def _origin(layer: dict[str, Any]) -> str:

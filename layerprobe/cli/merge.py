@@ -12,9 +12,14 @@ from layerprobe.cli.progress import progress
 @click.argument("output", type=click.Path())
 @click.argument("parts", nargs=-1, required=True, type=click.Path())
 @click.option("--virtual", is_flag=True, help="Leave the rows in PARTS; HDF5 only.")
+@click.option(
+    "--compress", type=click.Choice(["gzip", "lz4", "zstd"]), help="Compress OUTPUT, which is HDF5."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
-def merge(output: str, parts: tuple[str, ...], virtual: bool, overwrite: bool, quiet: bool) -> None:
+def merge(
+    output: str, parts: tuple[str, ...], virtual: bool, compress: str | None, overwrite: bool, quiet: bool
+) -> None:
     """Join PARTS, which extract --shard wrote, to OUTPUT: a file or folder as extract writes.
 
     PARTS have to be of one run, and to have each row of its list once; what is missing, there twice or of
@@ -23,7 +28,7 @@ def merge(output: str, parts: tuple[str, ...], virtual: bool, overwrite: bool, q
     from layerprobe.merging.merge import merge as join
 
     with progress(quiet) as update:
-        report = join(output, parts, virtual=virtual, overwrite=overwrite, progress=update)
+        report = join(output, parts, virtual=virtual, compress=compress, overwrite=overwrite, progress=update)
     if not quiet:
         if report.virtual:
             say("the rows are in the parts, not in the output: keep the parts where they are")

@@ -124,7 +124,7 @@ class Trace:
 
 
 class KerasFunctions:
-    """`protocols.Functions` of whatever runs Keras."""
+    """`reductions.Functions` of whatever runs Keras."""
 
     shape = staticmethod(ops.shape)
     cast = staticmethod(ops.cast)
@@ -132,17 +132,17 @@ class KerasFunctions:
 
     @staticmethod
     def dtype(x: Any) -> str:
-        """See `protocols.Functions`."""
+        """See `reductions.Functions`."""
         return _dtype(x)
 
     @staticmethod
     def max(x: Any, axes: tuple[int, ...]) -> Any:
-        """See `protocols.Functions`."""
+        """See `reductions.Functions`."""
         return ops.max(x, axes)
 
     @staticmethod
     def mean(x: Any, axes: tuple[int, ...]) -> Any:
-        """See `protocols.Functions`."""
+        """See `reductions.Functions`."""
         dtype = _dtype(x)
         # JAX has no float64 unless it was asked for; one axis at a time, sums in float32 stay short.
         averages = ops.cast(x, "float64" if keras.backend.backend() == "tensorflow" else "float32")
@@ -152,7 +152,7 @@ class KerasFunctions:
 
     @staticmethod
     def infinities(x: Any) -> Any:
-        """See `protocols.Functions`."""
+        """See `reductions.Functions`."""
         infinite = ops.cast(ops.isinf(x), "int32")
         return ops.sum(infinite, tuple(range(1, len(x.shape)))) if len(x.shape) > 1 else infinite
 

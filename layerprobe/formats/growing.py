@@ -1,4 +1,7 @@
-"""Rows that come one after the other, for formats whose rows have places: at the end one sees how many."""
+"""Rows that come one after the other, for pipes whose format says first how many: the end tells.
+
+In files they wait in a spool, see `spooled.py`, from which a run that was killed is resumed.
+"""
 
 from __future__ import annotations
 
@@ -54,17 +57,16 @@ class GrowingRows:
 
     Args:
         path: What the user calls the output, for messages.
-        folder: Where there is space for all rows; None: where the system has temporary files.
         make: Given what the rows are called, makes the stream that they go to.
 
     Raises:
         WriteError: No file can be made there.
     """
 
-    def __init__(self, path: str, folder: str | None, make: Callable[[Sequence[str]], RowStream]) -> None:
+    def __init__(self, path: str, make: Callable[[Sequence[str]], RowStream]) -> None:
         self._path, self._make = path, make
         with reported(path):
-            self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+            self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self._texts: list[RowTexts] = []
         """What is said of the rows of each block."""
         self._layers: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}

@@ -14,6 +14,8 @@ import h5py
 import numpy as np
 
 from layerprobe.errors import LayerprobeError
+from layerprobe.formats.codecs import method_of, require
+from layerprobe.formats.compressed_rows import CompressedRows, OpenFile
 from layerprobe.formats.joined import PartFiles
 from layerprobe.formats.pending import PendingFile
 from layerprobe.formats.places import RowPlaces
@@ -64,7 +66,7 @@ class HDF5Writer:
             # A run killed in `commit` leaves any state: all but the rows is written anew, and is the same.
             places = self._places_of_rows(resume or {})
             check_size(path, self._file.size(), max((end for _, end in places), default=0))
-            with _editing(self._file, "w", places) as (file, port):
+            with editing(self._file, "w", places) as (file, port):
                 file.attrs[VERSION_KEY] = VERSION
                 self.layout = {layer.layer: self._lay_out(file, layer) for layer in self._layers}
                 check_layout(path, self.layout, resume)
@@ -124,10 +126,8 @@ class HDF5Writer:
             "texts": text_checksums({"paths": self._paths, **columns}),
         }
         record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance, checksums)
-        with _editing(self._file, "r+", self._places_of_rows(self.layout)) as (file, port):
-            for name, texts in columns.items():
-                _write_texts(file, name, texts)
-            file.create_dataset("provenance", data=record, dtype=_TEXT)
+        with editing(self._file, "r+", self._places_of_rows(self.layout)) as (file, port):
+            write_columns(file, columns, record)
         self._file.truncate(port.size)
         self._file.commit()
 
@@ -145,6 +145,13 @@ def name_layer(dataset: h5py.Dataset, layer: StoredLayer) -> None:
     address = _encode(layer.layer)
     if len(address) < _LONGEST_ATTRIBUTE:
         dataset.attrs.create("layer", address, dtype=_TEXT)
+
+
+def write_columns(file: h5py.File, columns: Mapping[str, Sequence[str]], record: str) -> None:
+    """Write the texts of rows, and the record."""
+    for name, texts in columns.items():
+        _write_texts(file, name, texts)
+    file.create_dataset("provenance", data=record, dtype=_TEXT)
 
 
 def _write_texts(file: h5py.File, name: str, texts: Sequence[str]) -> None:
@@ -166,7 +173,7 @@ def _encode(text: str) -> bytes:
 class _Port(io.RawIOBase):
     """A pending file as HDF5 sees it: one that never fails, and ends where HDF5 thinks that it does.
 
-    HDF5 can crash the process when the disk is full. So the first failure is kept for `_editing` to raise,
+    HDF5 can crash the process when the disk is full. So the first failure is kept for `editing` to raise,
     and HDF5 is told that all is well.
 
     Args:
@@ -222,10 +229,13 @@ class _Port(io.RawIOBase):
 
 
 @contextmanager
-def _editing(
+def editing(
     file: PendingFile, mode: str, rows: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[h5py.File, _Port]]:
-    """Open a pending file with h5py; raises WriteError when something could not be written."""
+    """Open a pending file with h5py, "w" or "r+"; raises WriteError when something could not be written.
+
+    It is raised at the end; who has much to write looks at the port's `failure` meanwhile.
+    """
     port = _Port(file, 0 if mode == "w" else file.size(), rows)
     try:
         with h5py.File(port, mode, alignment_interval=_ALIGNMENT) as opened:
@@ -244,9 +254,9 @@ class HDF5Reader(OutputReader):
         self._parts: PartFiles | None = None
         """Where the rows are, if they are in other files."""
         with ExitStack() as on_error, reporting_damage(path):
-            self._bytes = on_error.enter_context(open(path, "rb"))
-            # Given bytes rather than a name, HDF5 locks nothing and finds no other file that a link may name.
-            self._file = on_error.enter_context(h5py.File(self._bytes, "r"))
+            opened = self._opened = OpenFile(path)
+            on_error.callback(opened.close)
+            self._file = opened.hdf5
             super().__init__(path, self._file["provenance"][()])
             run = self.provenance.get("run")
             if isinstance(run, dict) and run.get("virtual"):
@@ -257,15 +267,25 @@ class HDF5Reader(OutputReader):
     def _place(self, stored: str) -> ArrayPlace:
         dataset = self._file[stored]
         offset = dataset.id.get_offset()
-        if self._parts is None and offset is None and dataset.size:
+        if self._parts is None and dataset.chunks is not None:
+            method = method_of(dataset)
+            if method is None:
+                raise ValueError(f"dataset {stored!r} is in chunks, and not compressed")
+            require(method)
+            self.compression = method.name
+        elif self._parts is None and offset is None and dataset.size:
             raise ValueError(f"dataset {stored!r} is not contiguous")
+        self.stored_bytes += dataset.id.get_storage_size()
         return ArrayPlace(dataset.dtype, dataset.shape, offset or 0)
 
     def _map(self, stored: str, place: ArrayPlace) -> Array:
-        if self._parts is None:
-            return map_array(self._bytes, place)
-        layer = next(layer for layer, name in self._stored.items() if name == stored)
-        return cast("Array", self._parts.rows_of(layer, place))
+        if self._parts is not None:
+            layer = next(layer for layer, name in self._stored.items() if name == stored)
+            return cast("Array", self._parts.rows_of(layer, place))
+        dataset = self._file[stored]
+        if dataset.chunks is None:
+            return map_array(self._opened.bytes, place)
+        return cast("Array", CompressedRows(self.path, self._opened, dataset))
 
     def _texts(self, column: str) -> list[str]:
         return [text.decode("utf-8", "surrogateescape") for text in self._file[column][:]]
@@ -289,5 +309,8 @@ class HDF5Reader(OutputReader):
         super().close()
         if self._parts is not None:
             self._parts.close()
-        self._file.close()
-        self._bytes.close()
+        if self.compression is None and hasattr(self, "_opened"):
+            self._opened.close()
+        # Else rows that were given away may still read from it.
+        self.__dict__.pop("_file", None)
+        self.__dict__.pop("_opened", None)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from layerprobe.errors import LayerprobeError, NoInputError, OutputFormatError
+from layerprobe.formats.lazy_rows import LazyRows
 from layerprobe.formats.opening import open_output
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class PartFiles:
             opened[1].close()
 
 
-class JoinedRows:
+class JoinedRows(LazyRows):
     """The rows of several arrays as one (N, ...) array of which only what is sliced is read.
 
     Args:
@@ -88,46 +88,8 @@ class JoinedRows:
         starts: Sequence[int],
         read: Callable[[int], Array],
     ) -> None:
-        self.shape, self.dtype = shape, dtype
+        super().__init__(shape, dtype)
         self._starts, self._read = starts, read
-
-    @property
-    def ndim(self) -> int:
-        """How many axes."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """How many values."""
-        return prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Of all values."""
-        return self.size * self.dtype.itemsize
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: Any) -> Any:
-        """Read as NumPy indexes: a row, a slice, rows by their numbers or by truth values, and then more."""
-        first, *others = index if isinstance(index, tuple) else (index,)
-        if first is Ellipsis or first is None:
-            return np.asarray(self)[index]
-        if isinstance(first, int | np.integer):
-            row = range(len(self))[first]
-            return self._rows(range(row, row + 1))[(0, *others)]
-        if isinstance(first, slice):
-            return self._rows(range(len(self))[first])[(slice(None), *others)]
-        return self._rows(np.arange(len(self))[first])[(slice(None), *others)]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        """Read everything."""
-        values: Array = self[:]
-        return values.astype(self.dtype if dtype is None else dtype, copy=bool(copy))
-
-    def __iter__(self) -> Iterator[Array]:
-        return (self[row] for row in range(len(self)))
 
     def _rows(self, rows: range | Array) -> Array:
         """Rows by their numbers, in any order; those of one array without a copy."""

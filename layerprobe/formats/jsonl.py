@@ -25,14 +25,14 @@ from layerprobe.formats.schema import NPZ_NAMES, dump_record
 if TYPE_CHECKING:
     from layerprobe.formats.row_texts import RowTexts
     from layerprobe.formats.sinks import Sink
-    from layerprobe.records import Array, Provenance, TensorSpec
+    from layerprobe.records import Array, Provenance, TensorSpec, WrittenBlock
 
 _RECORD = "layerprobe"
 _BLOCK = 1 << 16
 
 
 class JsonlStream:
-    """Writes JSON lines; see `protocols.RowStream`."""
+    """Writes JSON lines; see `protocols.FileStream`."""
 
     def __init__(self, sink: Sink, layers: Sequence[TensorSpec]) -> None:
         self._sink = sink
@@ -41,9 +41,11 @@ class JsonlStream:
         self._blocks = StreamedBlocks(self._layers)
         self._rows = 0
 
-    def append(self, texts: RowTexts, activations: Mapping[str, Array]) -> None:
+    def append(self, texts: RowTexts, activations: Mapping[str, Array]) -> WrittenBlock:
         """Write one line a row."""
-        arrays = self._blocks.add(texts, {name: _one_nan(array) for name, array in activations.items()})
+        block, arrays = self._blocks.add(
+            texts, {name: _one_nan(array) for name, array in activations.items()}
+        )
         columns = {json.dumps(name): array for name, array in arrays.items()}
         lines = []
         for place, start in enumerate(row_objects(texts)):
@@ -51,6 +53,12 @@ class JsonlStream:
             lines.append(f'{start[:-1]}, "layers": {{{values}}}}}\n')
         self._sink.write("".join(lines).encode())
         self._rows += len(lines)
+        return block
+
+    def adopt(self, texts: RowTexts, block: WrittenBlock) -> None:
+        """Take the next rows as written."""
+        self._blocks.adopt(texts, block)
+        self._rows = block.stop
 
     def commit(self, provenance: Provenance) -> None:
         """Write the record, in a file, and name it."""

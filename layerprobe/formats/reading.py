@@ -61,6 +61,8 @@ class OutputReader:
         self.provenance.pop("crc32", None)
         self.checksums: dict[str, Any] | None = self.provenance.pop("checksums", None)
         self.intact = is_intact(record)
+        self.compression: str | None = None
+        self.stored_bytes = 0
         self._places: dict[str, ArrayPlace] = {}
         self._closed = False
 
@@ -104,13 +106,19 @@ class OutputReader:
     @cached_property
     def fields(self) -> list[dict[str, Any]] | None:
         """What the list of inputs said of each row beside its path; None: nothing of any."""
+        texts = self.fields_texts
+        with reporting_damage(self.path):
+            return None if texts is None else [dict(json.loads(text)) if text else {} for text in texts]
+
+    @cached_property
+    def fields_texts(self) -> list[str] | None:
+        """The same as JSON texts, "" where nothing was said."""
         self._check_open()
         with reporting_damage(self.path):
             try:
-                texts = self._texts("fields")
+                return self._texts("fields")
             except (KeyError, FileNotFoundError):
                 return None
-            return [dict(json.loads(text)) if text else {} for text in texts]
 
     def _column(self, name: str) -> list[str]:
         self._check_open()

@@ -104,11 +104,12 @@ def check_size(path: str, size: int, wanted: int) -> None:
 class RowBlocks:
     """Turns blocks of rows into bytes, and sees to it that each row comes once."""
 
-    def __init__(self, layers: Sequence[StoredLayer], rows: int) -> None:
+    def __init__(self, layers: Sequence[StoredLayer], rows: int | None) -> None:
         self.layers = layers
-        self.rows = rows
+        self.rows = sys.maxsize if rows is None else rows
+        """N; where that is seen at the end only, no less."""
         # Numbers, for there may be a million blocks; all in the order of rows.
-        self._starts, self._stops = array("q"), array("q")
+        self._starts, self._stops, self._places = array("q"), array("q"), array("q")
         self._checksums = {layer.layer: array("L") for layer in layers}
 
     def write(
@@ -127,26 +128,31 @@ class RowBlocks:
         Raises:
             ValueError: The block is not what was announced, or some of its rows came before.
         """
-        arrays = [checked(layer, activations[layer.layer]) for layer in self.layers]
-        counts = {len(array) for array in arrays}
-        if len(counts) > 1:
-            raise ValueError(f"as many rows of every layer were announced, {sorted(counts)} came")
-        stop = start + max(counts, default=0)
-        self._check_free(start, stop)
+        arrays = self.checked(start, activations)
         checksums = {}
-        for layer, values in zip(self.layers, arrays, strict=True):
-            data = values.reshape(-1).view(np.uint8).data
+        for layer in self.layers:
+            data = arrays[layer.layer].reshape(-1).view(np.uint8).data
             put(layer, start * layer.row_bytes, data)
             checksums[layer.layer] = zlib_ng.crc32(data)  # four times as fast as zlib
-        block = WrittenBlock(start, stop, checksums)
+        block = WrittenBlock(start, start + _rows_of(arrays), checksums)
         self.adopt(block)
         return block
+
+    def checked(self, start: int, activations: Mapping[str, Array]) -> dict[str, Array]:
+        """Give the arrays of one block, by layer, as they will be stored; raises ValueError, as `write`."""
+        arrays = {layer.layer: checked(layer, activations[layer.layer]) for layer in self.layers}
+        counts = {len(array) for array in arrays.values()}
+        if len(counts) > 1:
+            raise ValueError(f"as many rows of every layer were announced, {sorted(counts)} came")
+        self._check_free(start, start + _rows_of(arrays))
+        return arrays
 
     def adopt(self, block: WrittenBlock) -> None:
         """Take rows as written, for an earlier run wrote them. Raises ValueError."""
         place = self._check_free(block.start, block.stop)
         self._starts.insert(place, block.start)
         self._stops.insert(place, block.stop)
+        self._places.insert(place, block.place)
         for layer, checksums in self._checksums.items():
             checksums.insert(place, block.checksums[layer])
 
@@ -186,35 +192,48 @@ class RowBlocks:
         done = sum(self._stops) - sum(self._starts)
         if self.layers and done != self.rows:
             raise ValueError(f"only {done} of {self.rows} rows were written")
-        return self._all()
+        return iter(self)
 
-    def _all(self) -> Iterator[WrittenBlock]:
-        for place, (start, stop) in enumerate(zip(self._starts, self._stops, strict=True)):
-            checksums = {layer: found[place] for layer, found in self._checksums.items()}
-            yield WrittenBlock(start, stop, checksums)
+    def __len__(self) -> int:
+        """How many blocks."""
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[WrittenBlock]:
+        """All blocks, in the order of their rows."""
+        for number, (start, stop) in enumerate(zip(self._starts, self._stops, strict=True)):
+            checksums = {layer: found[number] for layer, found in self._checksums.items()}
+            yield WrittenBlock(start, stop, checksums, self._places[number])
 
 
 class StreamedBlocks:
     """The checksums of rows that come one after the other, with their texts."""
 
     def __init__(self, layers: Sequence[StoredLayer]) -> None:
-        self._blocks = RowBlocks(layers, sys.maxsize)
-        self._columns: dict[str, list[str]] = {"paths": [], "status": [], "error": []}
+        self._blocks = RowBlocks(layers, None)
+        self._columns: dict[str, list[str]] = {"paths": [], "status": [], "error": [], "fields": []}
 
-    def add(self, texts: RowTexts, activations: Mapping[str, Array]) -> dict[str, Array]:
+    def add(self, texts: RowTexts, activations: Mapping[str, Array]) -> tuple[WrittenBlock, dict[str, Array]]:
         """Take the next rows; gives their arrays as they will be stored. Raises ValueError."""
-        rows = len(texts.keys)
-        arrays = {layer.layer: checked(layer, activations[layer.layer]) for layer in self._blocks.layers}
-        self._blocks.write(len(self._columns["paths"]), arrays, lambda *_: None)
-        self._columns["paths"] += texts.keys
-        for name, column in text_columns(rows, texts.reasons).items():
+        start = len(self._columns["paths"])
+        arrays = self._blocks.checked(start, activations)
+        block = WrittenBlock(start, start + len(texts.keys), checksums_of(arrays))
+        self.adopt(texts, block)
+        return block, arrays
+
+    def adopt(self, texts: RowTexts, block: WrittenBlock) -> None:
+        """Take the next rows as written, for an earlier run wrote them."""
+        self._blocks.adopt(block)
+        columns = text_columns(len(texts.keys), texts.reasons, texts.fields)
+        for name, column in ({"paths": texts.keys} | columns).items():
             self._columns[name] += column
-        return arrays
 
     def checksums(self) -> dict[str, Any]:
         """As `dump_record` takes them."""
         self._blocks.rows = len(self._columns["paths"])
-        return {**self._blocks.checksums(), "texts": text_checksums(self._columns)}
+        columns = dict(self._columns)
+        if not any(columns["fields"]):
+            del columns["fields"]
+        return {**self._blocks.checksums(), "texts": text_checksums(columns)}
 
 
 def least_part(rows: int) -> int:
@@ -233,6 +252,10 @@ def checksums_of(activations: Mapping[str, Array]) -> dict[str, int]:
 def combined(first: int, second: int, size: int) -> int:
     """Give the CRC-32 of two parts together from those of each, and the size of the second in bytes."""
     return zlib_ng.crc32_combine(first, second, size)
+
+
+def _rows_of(arrays: Mapping[str, Array]) -> int:
+    return max(map(len, arrays.values()), default=0)
 
 
 def checked(layer: StoredLayer, array: Array) -> Array:

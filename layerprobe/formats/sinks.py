@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import IO, Protocol
 
 from layerprobe.formats.pending import PendingFile
+from layerprobe.formats.rows import check_size
 
 
 class Sink(Protocol):
@@ -32,22 +33,40 @@ class FileSink:
     Args:
         path: Of the file.
         file_format: A name in `registry.STREAMS`.
+        resume: Go on with the unfinished file that is there.
     """
 
     keeps = True
 
-    def __init__(self, path: str, file_format: str) -> None:
-        self._file = PendingFile(path, file_format)
-        self._end = 0
+    def __init__(self, path: str, file_format: str, *, resume: bool = False) -> None:
+        self._path = path
+        self._file = PendingFile(path, file_format, resume=resume)
+        self.end = 0
+        """How many bytes count."""
 
     def write(self, data: bytes) -> None:
         """Put bytes after those that came before. Raises WriteError."""
-        self._file.write(self._end, data)
-        self._end += len(data)
+        self._file.write(self.end, data)
+        self.end += len(data)
+
+    def go_on(self, end: int) -> None:
+        """Go on after so many bytes of an earlier run's. Raises ResumeError where they are gone."""
+        check_size(self._path, self._file.size(), end)
+        self.end = end
+
+    def sync(self) -> None:
+        """Bring the bytes to disk. Raises WriteError."""
+        self._file.sync()
 
     def commit(self) -> None:
         """Bring the bytes to disk and give the file its name. Raises WriteError."""
+        # A run that was killed may have written more.
+        self._file.truncate(self.end)
         self._file.commit()
+
+    def suspend(self) -> None:
+        """Leave the file unfinished."""
+        self._file.suspend()
 
     def abort(self) -> None:
         """Remove the file, unless it has its name."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import cast
 
-from layerprobe.formats.disk import disk_space, free_space, require_file_size, require_space
+from layerprobe.formats.disk import amount, disk_space, free_space, require_file_size, require_space
 from layerprobe.formats.placement import resolved, unfinished_name
 from layerprobe.formats.schema import stored_dtype
 from layerprobe.records import TensorSpec
@@ -47,6 +47,24 @@ def check_space(path: str, file_format: str, rows: int, specs: Sequence[TensorSp
     sizes = [rows * row_bytes(spec) for spec in specs]
     require_file_size(max(sizes, default=0) if file_format == "npy" else sum(sizes), path)
     require_space(os.path.dirname(resolved(path)), space_needed(path, file_format, rows, specs), path)
+
+
+def space_notice(path: str, rows: int | None, specs: Sequence[TensorSpec]) -> str | None:
+    """Say that a compressed output may not fit; None: it will, however badly it is compressed.
+
+    Args:
+        path: Of the output.
+        rows: N; None where it is not known, and nothing can be said.
+        specs: What is stored of each row.
+    """
+    size, free = (rows or 0) * sum(map(row_bytes, specs)), space_free(path)
+    # What waits, and the copy of it.
+    if 2 * size <= free:
+        return None
+    return (
+        f"it is not known whether {path!r} will fit, and no space is reserved: its rows have {amount(size)} "
+        f"before they are compressed, twice what is left of that is needed, and {amount(free)} are free"
+    )
 
 
 def _taken(unfinished: str) -> int:

@@ -11,6 +11,8 @@ it, until the run is through, and are then put together to what was asked for:
     ...                                         # the output takes its name
     spool.abort()
 
+`spooled.py` is the writer that formats with a spool build on.
+
 Only what the journal knows counts. What stands behind that was written by a run that was killed before it
 could say so, perhaps in part; nobody reads it.
 """
@@ -98,6 +100,12 @@ class Spool:
                 raise self._damaged()
             pieces.append(piece)
         return pieces
+
+    def check(self, place: int) -> None:
+        """Look whether a block begins at a place. Raises ResumeError."""
+        mark, _ = _COUNT.unpack(self._exactly(place, _COUNT.size))
+        if mark != _MARK:
+            raise self._damaged()
 
     def _exactly(self, place: int, size: int) -> bytes:
         if place + size > self._end:

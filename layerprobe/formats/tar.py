@@ -28,14 +28,14 @@ from layerprobe.formats.schema import KEY_NAMES, MEMBER_NAMES, dump_record, stor
 if TYPE_CHECKING:
     from layerprobe.formats.row_texts import RowTexts
     from layerprobe.formats.sinks import Sink
-    from layerprobe.records import Array, Provenance, TensorSpec
+    from layerprobe.records import Array, Provenance, TensorSpec, WrittenBlock
 
 _SUFFIX = re.compile(r"(?<=.)\.\w{1,5}\Z", re.ASCII)
 _END = bytes(2 * tarfile.BLOCKSIZE)
 
 
 class TarStream:
-    """Writes a tar file; see `protocols.RowStream`."""
+    """Writes a tar file; see `protocols.FileStream`."""
 
     def __init__(self, sink: Sink, layers: Sequence[TensorSpec]) -> None:
         self._sink = sink
@@ -45,15 +45,22 @@ class TarStream:
         self._keys: dict[str, int] = {}
         """Key -> how often it came."""
 
-    def append(self, texts: RowTexts, activations: Mapping[str, Array]) -> None:
+    def append(self, texts: RowTexts, activations: Mapping[str, Array]) -> WrittenBlock:
         """Write the members of each row."""
-        arrays = self._blocks.add(texts, activations)
+        block, arrays = self._blocks.add(texts, activations)
         columns = [arrays[layer.layer] for layer in self._layers]
         for place, said in enumerate(row_objects(texts)):
             key = self._unused(key_of(texts.keys[place]))
             for layer, header, column in zip(self._layers, self._headers, columns, strict=True):
                 self._write(f"{key}.{layer.stored}.npy", header + column[place].tobytes())
             self._write(f"{key}.json", said.encode())
+        return block
+
+    def adopt(self, texts: RowTexts, block: WrittenBlock) -> None:
+        """Take the members of the next rows as written."""
+        self._blocks.adopt(texts, block)
+        for key in texts.keys:
+            self._unused(key_of(key))
 
     def _unused(self, key: str) -> str:
         count = self._keys[key] = self._keys.get(key, 0) + 1

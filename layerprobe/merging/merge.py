@@ -16,7 +16,7 @@ from layerprobe.errors import MergeError, OutputError, UsageError
 from layerprobe.formats.placement import check_target, journal_name, resolved
 from layerprobe.formats.row_texts import RowTexts
 from layerprobe.formats.rows import checksums_of, combined
-from layerprobe.formats.streams import open_file_stream
+from layerprobe.formats.writing import check_compress, open_writer
 from layerprobe.merging.parts import Part, check_whole, read_part, reopen
 from layerprobe.records import Provenance, TensorSpec, WrittenBlock
 from layerprobe.run.journal import Journal
@@ -52,6 +52,7 @@ def merge(
     parts: Sequence[str | os.PathLike[str]],
     *,
     virtual: bool = False,
+    compress: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> MergeReport:
@@ -62,6 +63,7 @@ def merge(
         parts: What `extract` wrote with `shard`, in any order.
         virtual: Leave the rows in the parts, to which the output only refers: all of them HDF5, and to stay
             where they are, seen from the output.
+        compress: How to compress the output, as for `extract`; parts may be compressed or not.
         overwrite: Replace an existing output.
         progress: Called after each block that is copied.
 
@@ -76,6 +78,10 @@ def merge(
     if isinstance(parts, str | os.PathLike) or not parts:
         raise UsageError("merge needs a list of at least one part.")
     path, file_format = choose_output(os.fspath(output), [])
+    if compress is not None:
+        check_compress(file_format, compress)
+    if compress is not None and virtual:
+        raise UsageError("the rows of a virtual file are in its parts: leave --compress or --virtual out.")
     found = [read_part(os.fspath(part)) for part in parts]
     check_not_an_input(path, (part.path for part in found))
     found = check_whole(found)
@@ -85,29 +91,40 @@ def merge(
     with Journal(path, journal_name(path)) as journal:
         if journal.head is not None:
             raise OutputError(f"{path!r} is what an unfinished run writes: give another name.")
-        return _refer(path, found) if virtual else _join(path, file_format, found, progress)
+        if virtual:
+            return _refer(path, found)
+        return _join(path, file_format, found, compress, progress)
 
 
 @dataclass(frozen=True, slots=True)
 class _Texts:
     """What all parts together say of their rows."""
 
-    keys: list[str]
+    names: list[str]
     failures: dict[int, str]
     fields: list[str]
 
-    def of(self, rows: range) -> RowTexts:
+    @property
+    def rows(self) -> int:
+        """N."""
+        return len(self.names)
+
+    def keys(self) -> list[str]:
+        """What they are called."""
+        return self.names
+
+    def texts(self, rows: range) -> RowTexts:
         """Of some of them."""
         reasons = {row - rows.start: self.failures[row] for row in rows if row in self.failures}
         place = slice(rows.start, rows.stop)
-        return RowTexts(self.keys[place], reasons, self.fields[place])
+        return RowTexts(self.names[place], reasons, self.fields[place])
 
 
 def _texts(parts: Sequence[Part]) -> _Texts:
     texts = _Texts([], {}, [])
     for part in parts:
         with reopen(part) as reader:
-            texts.keys.extend(reader.paths)
+            texts.names.extend(reader.paths)
             outcomes = enumerate(zip(reader.status, reader.error, strict=True), part.rows.start)
             texts.failures.update((row, error) for row, (status, error) in outcomes if status != "ok")
             fields = reader.fields or [{}] * len(part.rows)
@@ -115,21 +132,25 @@ def _texts(parts: Sequence[Part]) -> _Texts:
     return texts
 
 
-def _join(path: str, file_format: str, parts: Sequence[Part], progress: Progress | None) -> MergeReport:
+def _join(
+    path: str, file_format: str, parts: Sequence[Part], compress: str | None, progress: Progress | None
+) -> MergeReport:
     """Copy every part, one after the other, to a new output."""
     texts = _texts(parts)
-    stream = open_file_stream(path, file_format, _specs(parts[0]), texts.keys)
+    size = parts[0].batch_size
+    writer = open_writer(path, file_format, _specs(parts[0]), texts, compress=compress, batch_size=size)
     try:
         for part in parts:
             with reopen(part) as reader:
                 for rows, block in _checked(part, reader):
-                    stream.append(texts.of(rows), block)
+                    writer.write(rows.start, block)
                     if progress is not None:
-                        progress(rows.stop, len(texts.keys), len(texts.failures))
-        stream.commit(joined_provenance(parts, len(texts.failures)))
+                        progress(rows.stop, texts.rows, len(texts.failures))
+        provenance = joined_provenance(parts, len(texts.failures), compress)
+        writer.commit(texts.failures, provenance, texts.fields if any(texts.fields) else None)
     finally:
-        stream.abort()
-    return MergeReport(path, len(texts.keys), len(texts.failures), tuple(part.path for part in parts))
+        writer.abort()
+    return MergeReport(path, texts.rows, len(texts.failures), tuple(part.path for part in parts))
 
 
 def _check_virtual(path: str, file_format: str, parts: Sequence[Part]) -> None:
@@ -153,7 +174,7 @@ def _refer(path: str, parts: Sequence[Part]) -> MergeReport:
 
     texts, folder = _texts(parts), os.path.dirname(resolved(path))
     files = [PartFile(os.path.relpath(os.path.realpath(part.path), folder), part.rows) for part in parts]
-    writer = VirtualWriter(path, _specs(parts[0]), texts.keys, files)
+    writer = VirtualWriter(path, _specs(parts[0]), texts.names, files)
     try:
         for part in parts:
             with reopen(part) as reader:
@@ -167,7 +188,7 @@ def _refer(path: str, parts: Sequence[Part]) -> MergeReport:
         writer.commit(texts.failures, provenance, texts.fields if any(texts.fields) else None)
     finally:
         writer.abort()
-    return MergeReport(path, len(texts.keys), len(texts.failures), tuple(part.path for part in parts), True)
+    return MergeReport(path, texts.rows, len(texts.failures), tuple(part.path for part in parts), True)
 
 
 def _specs(part: Part) -> list[TensorSpec]:
@@ -190,6 +211,8 @@ def _checked(part: Part, reader: Reader) -> Iterator[tuple[range, dict[str, Any]
     layers: Any = {name: reader[name] for name in reader} if part.file_format in registry.STREAMS else reader
     sizes = {name: layers[name][:1].nbytes for name in reader}
     step = max(1, BLOCK_BYTES // max(1, sum(sizes.values())))
+    # What is compressed is cut where batches begin.
+    step = max(step - step % part.batch_size, 1) if step >= part.batch_size else step
     for recorded in _recorded(part, reader):
         found = dict.fromkeys(reader, 0)
         for start in range(recorded.start, recorded.stop, step):
@@ -215,7 +238,7 @@ def _recorded(part: Part, reader: Reader) -> Iterator[WrittenBlock]:
         yield WrittenBlock(start, stop, {name: reader.checksums["crc32"][name][number] for name in reader})
 
 
-def joined_provenance(parts: Sequence[Part], failed: int) -> Provenance:
+def joined_provenance(parts: Sequence[Part], failed: int, compress: str | None = None) -> Provenance:
     """Say of the whole what a run without shards would say, and where it comes from."""
     first = parts[0].provenance
     record = {field.name: first[field.name] for field in dataclasses.fields(Provenance)}
@@ -230,11 +253,11 @@ def joined_provenance(parts: Sequence[Part], failed: int) -> Provenance:
         "several_frames": tally.several_frames,
         "overflows": tally.overflows,
     }
-    record["options"] = first["options"] | {"shard": None}
+    record["options"] = first["options"] | {"shard": None, "compress": compress}
     record["started"] = min(part.provenance["started"] for part in parts)
     record["run"] = {
         "id": secrets.token_hex(8),
-        "signature": {**parts[0].signature, "rows": [0, listed]},
+        "signature": {**parts[0].signature, "rows": [0, listed], "compress": compress},
         "parts": [
             {
                 "path": os.path.abspath(part.path),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from layerprobe.errors import MergeError, NoInputError
 from layerprobe.formats.opening import format_of, open_output
 from layerprobe.formats.placement import unfinished_name
-from layerprobe.run.journal import difference
+from layerprobe.run.identity import difference
 from layerprobe.run.shards import parse_shard, rows_of
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def read_part(path: str) -> Part:
         raise
     try:
         signature = dict(record["run"]["signature"])
+        signature.pop("compress", None)  # parts need not be compressed alike
         part = Part(path, range(*signature.pop("rows")), signature, record, format_of(path))
         _ = part.batch_size, part.listed, part.shard, part.provenance["run"]["id"]
     except (LookupError, TypeError, ValueError, AttributeError) as error:

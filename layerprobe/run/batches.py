@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from layerprobe.records import Batch, ExtractOptions, Failure
+from layerprobe.run.earlier_rows import digest_of
 from layerprobe.run.feeds import Feeds
 from layerprobe.run.prefetch import ordered_map
 
@@ -50,7 +51,7 @@ def batches(
     if wanted is not None:
         needed = min(needed, len(wanted))
     buffers = [feeds.empty(size) for _ in range(needed)]
-    starts = itertools.count(0, size) if wanted is None else iter(wanted)
+    starts = iter(wanted) if wanted is not None else _starts_of_stream(feeds, size)
 
     def fill(numbered: tuple[int, tuple[Sample, ...]]) -> _Filled:
         count, samples = numbered
@@ -112,12 +113,12 @@ def joined_digest(digests: Sequence[str]) -> str:
 
 def _digests(states: Iterator[bytes], rows: int, size: int) -> list[str]:
     return [
-        _digest(list(itertools.islice(states, min(size, rows - start)))) for start in range(0, rows, size)
+        digest_of(list(itertools.islice(states, min(size, rows - start)))) for start in range(0, rows, size)
     ]
 
 
-def _digest(states: Sequence[bytes]) -> str:
-    return sha256(b"\n".join(states)).hexdigest()[:16]
+def _starts_of_stream(feeds: Feeds, size: int) -> Iterator[int]:
+    return (start for start in itertools.count(0, size) if not feeds.earlier or start not in feeds.earlier)
 
 
 def _ranges(starts: Iterable[int], size: int, rows: int) -> Iterator[tuple[int, int]]:
@@ -144,7 +145,7 @@ def _batch(start: int, taken: Sequence[_Filled], arrays: Sequence[Array]) -> Bat
         rows=good,
         inputs=tuple(array[: len(good)] if whole else array[np.array(good, int)] for array in arrays),
         failures=tuple(failure for failure in outcomes if failure is not None),
-        files=_digest([filled.states for filled in taken]),
+        files=digest_of([filled.states for filled in taken]),
         keys=[filled.key for filled in taken],
         fields=[filled.fields for filled in taken],
         several_frames=sum(filled.several_frames for filled in taken),

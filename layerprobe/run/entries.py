@@ -44,6 +44,10 @@ class Entry:
     """`Batch.several_frames` of these rows."""
     overflows: Mapping[str, int] = field(default_factory=dict)
     """Layer -> values of these rows that became infinite because float16 cannot hold them."""
+    keys: tuple[str, ...] = ()
+    """What these rows are called, where no list tells: they are a stream's."""
+    fields: tuple[str, ...] = ()
+    """What is said of them beside that; empty: nothing of any."""
 
 
 def parsed(file: BinaryIO) -> tuple[Head | None, list[Entry], int]:
@@ -122,6 +126,10 @@ def line_of(entry: Entry) -> dict[str, Any]:
         record["several_frames"] = entry.several_frames
     if entry.overflows:
         record["overflows"] = dict(entry.overflows)
+    if entry.keys:
+        record["keys"] = entry.keys
+    if any(entry.fields):
+        record["fields"] = entry.fields
     return record
 
 
@@ -135,4 +143,5 @@ def _entry(record: Mapping[str, Any], layers: list[str]) -> Entry:
     block = WrittenBlock(start, stop, checksums, int(record.get("at", 0)))
     overflows = {str(layer): int(count) for layer, count in record.get("overflows", {}).items()}
     frames = int(record.get("several_frames", 0))
-    return Entry(block, failures, str(record.get("files", "")), frames, overflows)
+    keys, fields = (tuple(map(str, record.get(name, ()))) for name in ("keys", "fields"))
+    return Entry(block, failures, str(record.get("files", "")), frames, overflows, keys, fields)

@@ -42,6 +42,10 @@ class Failures:
         """In the order of rows."""
         return iter(sorted(self._found.values(), key=_row))
 
+    def reasons(self, rows: range) -> dict[int, str]:
+        """Why some of these rows failed, by their place among them, from 0."""
+        return {row - rows.start: self._found[row].reason for row in rows if row in self._found}
+
     def adopt(self, failures: Iterable[Failure]) -> None:
         """Take over rows that failed in an earlier run."""
         self._found.update((failure.index, failure) for failure in failures)

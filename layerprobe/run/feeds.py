@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from layerprobe.errors import SampleError, UsageError
 from layerprobe.images.decode import MAX_PIXELS, decode
 from layerprobe.images.preprocess import enough, preprocess
 from layerprobe.records import Failure, Preprocessing, Sample, TensorSpec
+from layerprobe.run.earlier_rows import EarlierRows, Named
 from layerprobe.run.plan import channels_first
 
 if TYPE_CHECKING:
@@ -145,13 +146,6 @@ class ArrayFeed:
 Feed = ImageFeed | ArrayFeed
 
 
-class Named(NamedTuple):
-    """What a row is called, and what the list of inputs says of it beside that; see `Sample`."""
-
-    key: str
-    fields: str
-
-
 class Feeds:
     """All inputs of the model, side by side: row i holds sample i of every feed.
 
@@ -176,6 +170,8 @@ class Feeds:
         self._rows = rows if rows is None or limit is None else min(rows, limit)
         self._came: list[Named] = []
         """The rows of a stream, as far as it was read."""
+        self.earlier: EarlierRows | None = None
+        """Those of a stream that an earlier run has done."""
         self._place: range | None = None
 
     def __len__(self) -> int:
@@ -209,7 +205,8 @@ class Feeds:
         """One sample of every feed for each row, in order; nothing is opened.
 
         Args:
-            ranges: Only these rows, first and one after the last, in order; None: all.
+            ranges: Only these rows, first and one after the last, in order; None: all. Of a stream it is
+                all but those that an earlier run has done.
         """
         if self._rows is None:
             return self._noted(itertools.islice(self._side_by_side(), self._limit))
@@ -227,9 +224,15 @@ class Feeds:
 
     def _noted(self, rows: Iterator[tuple[Sample, ...]]) -> Iterator[tuple[Sample, ...]]:
         """Keep what the rows of a stream are called: it cannot be asked again."""
-        for samples in rows:
-            self._came.append(self.named(samples))
-            yield samples
+        for row, samples in enumerate(rows):
+            named = self.named(samples)
+            self._came.append(named)
+            if self.earlier is not None and row in self.earlier:
+                self.earlier.compare(row, named, self.file_states(samples))
+            else:
+                yield samples
+        if self.earlier is not None:
+            self.earlier.end(len(self._came))
 
     def named(self, samples: tuple[Sample, ...]) -> Named:
         """What a row is called and what is said of it: after its image where there is one."""
@@ -241,6 +244,18 @@ class Feeds:
             return iter(self._came)
         listed = itertools.islice(self._named.source, self._rows)
         return (Named(sample.key, sample.fields) for sample in listed)
+
+    def said(self, rows: range) -> list[Named]:
+        """What is said of some rows; of a stream, of those that came or that an earlier run has done."""
+        if self._rows is not None:
+            return self._all[rows.start : rows.stop]
+        came = self._came[rows.start : rows.stop]
+        missing = range(rows.start + len(came), rows.stop)
+        return came if self.earlier is None else [*came, *(self.earlier[row] for row in missing)]
+
+    @cached_property
+    def _all(self) -> list[Named]:
+        return list(itertools.islice(self._listed(), self.place.start, self.place.stop))
 
     def keys(self) -> list[str]:
         """What each row is called; of a stream, each that came."""

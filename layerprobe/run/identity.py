@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from layerprobe.records import ExtractOptions, TensorSpec
@@ -14,8 +14,18 @@ if TYPE_CHECKING:
     from layerprobe.protocols import LoadedModel, Outline
 
 
+OF_A_STREAM = {"number_of_inputs": "open: a stream", "list_of_inputs": None, "rows": None}
+"""What is said of the inputs of a stream, before it has ended."""
+
+
 def signature(
-    probed: LoadedModel, feeds: Feeds, engine: Outline, stored: Sequence[TensorSpec], how: ExtractOptions
+    probed: LoadedModel,
+    feeds: Feeds,
+    engine: Outline,
+    stored: Sequence[TensorSpec],
+    how: ExtractOptions,
+    *,
+    ended: bool = False,
 ) -> dict[str, Any]:
     """Describe a run as plain JSON.
 
@@ -28,6 +38,7 @@ def signature(
         engine: What computes.
         stored: What is stored of each layer.
         how: The user's options.
+        ended: The run is through, so that it is known of a stream too what came.
     """
     preprocessing = feeds.preprocessing
     if preprocessing is not None:
@@ -39,11 +50,47 @@ def signature(
         "pool": how.pool,
         "preprocessing": None if preprocessing is None else dataclasses.asdict(preprocessing),
         "max_pixels": how.max_pixels,
-        "number_of_inputs": feeds.listed,
-        "list_of_inputs": feeds.digest,
-        "rows": [feeds.place.start, feeds.place.stop],
+        **(_inputs(feeds) if ended or feeds.rows is not None else OF_A_STREAM),
         "engine": dict(engine.describe()),
         "batch_size": engine.batch_size,
+        "compress": how.compress,
     }
     plain: dict[str, Any] = json.loads(json.dumps(described))
     return plain
+
+
+def _inputs(feeds: Feeds) -> dict[str, Any]:
+    return {
+        "number_of_inputs": feeds.listed,
+        "list_of_inputs": feeds.digest,
+        "rows": [feeds.place.start, feeds.place.stop],
+    }
+
+
+def difference(
+    earlier: Mapping[str, Any], now: Mapping[str, Any], within: str = ""
+) -> tuple[str, str, str] | None:
+    """Say where two signatures differ first; None where they do not.
+
+    Args:
+        earlier: Of one run.
+        now: Of the other.
+        within: What the two are a part of.
+
+    Returns:
+        What differs, and what that is in each, in words.
+    """
+    for name in dict.fromkeys([*earlier, *now]):
+        before, after = earlier.get(name), now.get(name)
+        if before == after:
+            continue
+        full = f"{within} {name}".strip().replace("_", " ")
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            return difference(before, after, full)
+        return full, _short(before), _short(after)
+    return None
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return text if len(text) <= 60 else f"{text[:40]}..."

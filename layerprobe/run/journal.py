@@ -22,7 +22,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -50,7 +50,7 @@ class Journal:
     """
 
     def __init__(self, output: str, path: str, *, lock: bool = True) -> None:
-        self._output, self._path = output, path
+        self.output, self._path = output, path
         self._descriptor = _claim(path, output, lock)
         self.head: Head | None = None
         """Of the run to go on with; None: there is none."""
@@ -74,7 +74,7 @@ class Journal:
         self.head, self.entries, self._end = None, [], 0
         self._on_disk = RowRanges()
         self._append([_holder()])
-        with reported(self._output):
+        with reported(self.output):
             sync(self._descriptor)
 
     def begin(self, head: Head) -> None:
@@ -91,7 +91,7 @@ class Journal:
             return
         ranges = [(entry.block.start, entry.block.stop) for entry in entries]
         self._append([{"taken_back": ranges}])
-        with reported(self._output):
+        with reported(self.output):
             sync(self._descriptor)
         for start, stop in ranges:
             replace(self.entries, start, stop, [])
@@ -111,7 +111,7 @@ class Journal:
         assert self.head is not None
         lines = [line_of_head(self.head)] if self._is_new else []
         self._append([*lines, *map(line_of, join(self._noted))])
-        with reported(self._output):
+        with reported(self.output):
             sync(self._descriptor)
             if self._is_new:
                 sync_folder(os.path.dirname(self._path))
@@ -123,7 +123,7 @@ class Journal:
     def _append(self, records: list[dict[str, Any]]) -> None:
         """Write lines after the last whole one."""
         data = b"".join(json.dumps(record).encode() + b"\n" for record in records)
-        with reported(self._output):
+        with reported(self.output):
             os.ftruncate(self._descriptor, self._end)
             write_all(self._descriptor, self._end, data)
         self._end += len(data)
@@ -175,35 +175,6 @@ def written_rows(path: str) -> tuple[Head, list[tuple[int, int]]] | None:
     if head is None:
         return None
     return head, list(rows_of(entries))
-
-
-def difference(
-    earlier: Mapping[str, Any], now: Mapping[str, Any], within: str = ""
-) -> tuple[str, str, str] | None:
-    """Say where two signatures differ first; None where they do not.
-
-    Args:
-        earlier: Of one run.
-        now: Of the other.
-        within: What the two are a part of.
-
-    Returns:
-        What differs, and what that is in each, in words.
-    """
-    for name in dict.fromkeys([*earlier, *now]):
-        before, after = earlier.get(name), now.get(name)
-        if before == after:
-            continue
-        full = f"{within} {name}".strip().replace("_", " ")
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            return difference(before, after, full)
-        return full, _short(before), _short(after)
-    return None
-
-
-def _short(value: Any) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return text if len(text) <= 60 else f"{text[:40]}..."
 
 
 def _holder() -> dict[str, Any]:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from layerprobe.errors import ResourceError, StoppedError, UsageError
 from layerprobe.formats.opening import open_output
 from layerprobe.records import Batch, ExtractOptions, Finish, Provenance, TensorSpec
-from layerprobe.run.batches import batches, unchanged, worker_threads
+from layerprobe.run.batches import batches, worker_threads
 from layerprobe.run.bottleneck import bound_by
+from layerprobe.run.earlier_rows import check_finished, earlier_rows, with_names
 from layerprobe.run.entries import Entry, Head
 from layerprobe.run.failures import Failures
 from layerprobe.run.feeds import Clock, Feeds
@@ -26,6 +27,7 @@ from layerprobe.run.gathering import RunStatistics
 from layerprobe.run.identity import signature
 from layerprobe.run.joining import Joining
 from layerprobe.run.journal import Journal
+from layerprobe.run.keeping import kept_entries
 from layerprobe.run.provenance import describe_run
 from layerprobe.run.ranges import BatchStarts, RowRanges
 from layerprobe.run.refusals import without_refused
@@ -93,18 +95,17 @@ class Run:
         """What is stored of each of the engine's outputs, in the same order."""
         return self.storing.specs
 
-    def adopt(self, writer: Writer, journal: Journal) -> None:
+    def adopt(self, writer: Writer, journal: Journal, *, in_order: bool = False) -> None:
         """Take the batches of an earlier run as they are, but for those of which a file was changed since.
 
-        Where more of their rows failed than this run may have, it tries the batches of those again.
+        Where more of their rows failed than this run may have, it tries the batches of those again. With
+        `in_order` rows come one after the other in the output: what is behind a gap is done again too.
         """
         assert journal.head is not None
         self._id, self._started = journal.head.run, journal.head.started
-        kept = unchanged(self.feeds, self.engine.batch_size, journal.entries)
-        if self.failures.too_many([failure for entry in kept for failure in entry.failures]):
-            kept = [entry for entry in kept if not entry.failures]
-        starts = {entry.block.start for entry in kept}
-        journal.take_back([entry for entry in journal.entries if entry.block.start not in starts])
+        kept = kept_entries(self.feeds, self.engine.batch_size, self.failures, journal, in_order=in_order)
+        if self.feeds.rows is None:
+            self.feeds.earlier = earlier_rows(journal.output, kept)
         for entry in kept:
             self.failures.adopt(entry.failures)
             self.take(entry, writer)
@@ -202,7 +203,8 @@ class Run:
 
     def entry(self, batch: Batch, written: WrittenBlock) -> Entry:
         """What the journal is to say of the block that was given last."""
-        return Entry(written, batch.failures, batch.files, batch.several_frames, self.storing.overflows)
+        entry = Entry(written, batch.failures, batch.files, batch.several_frames, self.storing.overflows)
+        return entry if self.feeds.rows is not None else with_names(entry, batch)
 
     @cached_property
     def _joining(self) -> Joining:
@@ -211,11 +213,11 @@ class Run:
     @property
     def resumable(self) -> bool:
         """Whether a later run can do exactly what is left: of a model in a file, with nothing random."""
-        return bool(self._probed.path) and not self._how.training and self.feeds.rows is not None
+        return bool(self._probed.path) and not self._how.training
 
     @cached_property
     def signature(self) -> dict[str, Any]:
-        """All that decides what the rows hold."""
+        """All that decides what the rows hold; of a stream not which they are, for only its end tells."""
         return signature(self._probed, self.feeds, self.engine, self.stored, self._how)
 
     def computed(self) -> Generator[tuple[Batch, dict[str, Array]], None, None]:
@@ -253,11 +255,6 @@ class Run:
         pending.popleft()
         self._clock.add("compute", now)
         return batch, results
-
-    @cached_property
-    def keys(self) -> list[str]:
-        """What each row is called."""
-        return self.feeds.keys()
 
     def _batches(self) -> Generator[Batch, None, None]:
         """Every batch that is not there yet; the time that is spent waiting for them counts as "input"."""
@@ -307,7 +304,12 @@ class Run:
         return statistics.results
 
     def nothing_to_do(self, finished: Reader) -> RunReport:
-        """What is there, instead of `fill` and `commit`, when an earlier run was this one and finished."""
+        """What is there, instead of `fill` and `commit`, when an earlier run was this one and finished.
+
+        A stream is read to its end for that; raises ResumeError when other rows came.
+        """
+        if self.feeds.rows is None:
+            check_finished(self.feeds, finished)
         self.failures.adopt(failures_of(finished))
         self.failures.begin()
         self.failures.close()
@@ -336,14 +338,11 @@ class Run:
 
     def provenance(self) -> Provenance:
         """Where the numbers come from."""
+        full = signature(self._probed, self.feeds, self.engine, self.stored, self._how, ended=True)
         return describe_run(
-            self._probed,
-            self.feeds,
-            self.engine,
-            self.stored,
-            self._how,
+            *(self._probed, self.feeds, self.engine, self.stored, self._how),
             failed=len(self.failures),
             tally=self.tally,
             started=self._started,
-            run={"id": self._id, "signature": self.signature},
+            run={"id": self._id, "signature": full},
         )

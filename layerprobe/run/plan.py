@@ -22,6 +22,7 @@ BATCH_BYTES = 128 * 2**20
 _OPTION_TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("limit", "max_errors", "max_pixels", "seed", "workers"), (int, type(None))),
     "batch_size": (int, str, type(None)),
+    "compress": (str, type(None)),
     "errors_to": (str, type(None)),
     "shard": (str, type(None)),
     "size": (str, int, tuple, type(None)),

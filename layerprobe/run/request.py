@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from layerprobe import registry
 from layerprobe.engines.cache import user_cache
 from layerprobe.errors import UsageError
+from layerprobe.formats.writing import check_compress
 from layerprobe.records import ExtractOptions, ModelOptions, TensorSpec
 from layerprobe.run.failures import check_log
 from layerprobe.run.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed, again, length
@@ -82,9 +83,22 @@ def place_output(
     return path, file_format
 
 
-def has_places(request: Request, file_format: str) -> bool:
-    """Whether every row has its place in the output before the first is computed."""
-    return file_format in registry.WRITERS and None not in map(length, request.sources.values())
+def check_output_options(request: Request, file_format: str) -> None:
+    """Raise UsageError for options that the format, or a stream of inputs, has no place for."""
+    how = request.how
+    if how.compress is not None:
+        check_compress(file_format, how.compress)
+    if how.processes == 1:
+        return
+    what = None
+    if how.compress is not None:
+        what = "a compressed file: leave one of the two out, or compress afterwards with `layerprobe merge`"
+    elif file_format in registry.STREAMS:
+        what = f"a .{file_format} file: give -o NAME.h5, NAME.npz or a folder"
+    elif None in map(length, request.sources.values()):
+        what = "what is read as a stream: name files, folders or lists"
+    if what is not None:
+        raise UsageError(f"processes write to places of their rows, which there are not in {what}.")
 
 
 def read_options(options: Mapping[str, Any]) -> ExtractOptions:

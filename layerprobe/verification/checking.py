@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,9 +88,20 @@ class Checking:
             where = listed(np.array(sorted(set(odd))))
             self.problems.append(f"status and error do not fit each other in {where}")
         if reader.checksums is not None:
-            for name, found in text_checksums(columns).items():
-                if found != reader.checksums["texts"][name]:
-                    self.problems.append(f"{name!r} is not what was written (CRC-32)")
+            self._texts(columns, reader.checksums["texts"])
+
+    def _texts(self, columns: dict[str, list[str]], wanted: Mapping[str, int]) -> None:
+        # Of fields an earlier version kept no checksum in JSON lines and tar files.
+        fields = self._reader.fields_texts
+        if "fields" in wanted and fields is None:
+            self.problems.append("'fields' is missing")
+        elif "fields" in wanted and fields is not None:
+            columns = columns | {"fields": fields}
+            if len(fields) != self.rows:
+                self.problems.append(f"{self.rows} rows were written, {len(fields)} have 'fields'")
+        for name, found in text_checksums(columns).items():
+            if found != wanted[name]:
+                self.problems.append(f"{name!r} is not what was written (CRC-32)")
 
     def _structure(self) -> None:
         self.problems += self._reader.faults()

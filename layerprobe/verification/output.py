@@ -111,7 +111,7 @@ def _unfinished(path: str) -> str | None:
     if found is None:
         return None
     head, ranges = found
-    first, last = head.signature.get("rows", (0, None))
+    first, last = head.signature.get("rows") or (0, None)
     rows = None if last is None else last - first
     told = f"an output is unfinished: {_covered(ranges)} rows are on disk"
     if not isinstance(rows, int):

@@ -18,12 +18,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from layerprobe.errors import StoppedError, UnavailableError
-from layerprobe.run.journal import difference
+from layerprobe.run.identity import difference
 from layerprobe.workers.remote import Described, RemoteModel
 
 if TYPE_CHECKING:
     from layerprobe.formats.places import RowPlaces
-    from layerprobe.protocols import Writer
+    from layerprobe.protocols import PlacedWriter
     from layerprobe.run.feeds import Clock
     from layerprobe.run.journal import Journal
     from layerprobe.run.loop import Progress, Run, Stop
@@ -72,7 +72,7 @@ class Crew(ABC):
     def fill(
         self,
         run: Run,
-        writer: Writer,
+        writer: PlacedWriter,
         progress: Progress | None = None,
         journal: Journal | None = None,
         stop: Stop | None = None,

@@ -1,0 +1,54 @@
+"""The rows of compressed HDF5 datasets, decompressed as they are sliced."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+from layerprobe.formats.lazy_rows import LazyRows
+from layerprobe.formats.reading import reporting_damage
+
+if TYPE_CHECKING:
+    from layerprobe.records import Array
+
+
+class OpenFile:
+    """An HDF5 file that is read; closed with its last user."""
+
+    def __init__(self, path: str) -> None:
+        with ExitStack() as on_error:
+            self.bytes = on_error.enter_context(open(path, "rb"))
+            # Given bytes rather than a name, HDF5 locks nothing and finds no other file that a link may name.
+            self.hdf5 = h5py.File(self.bytes, "r")
+            on_error.pop_all()
+
+    def close(self) -> None:
+        """Release the file."""
+        self.hdf5.close()
+        self.bytes.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "hdf5"):
+            self.close()
+
+
+class CompressedRows(LazyRows):
+    """The rows of a compressed dataset; they stay readable when their reader is closed."""
+
+    def __init__(self, path: str, opened: OpenFile, dataset: h5py.Dataset) -> None:
+        super().__init__(dataset.shape, dataset.dtype)
+        self._path, self._opened, self._dataset = path, opened, dataset
+
+    def _rows(self, rows: range | Array) -> Array:
+        with reporting_damage(self._path):
+            if isinstance(rows, range) and rows.step == 1:
+                return np.asarray(self._dataset[rows.start : max(rows.start, rows.stop)])
+            wanted, places = np.unique(np.asarray(rows, int), return_inverse=True)
+            found = np.empty((len(wanted), *self.shape[1:]), self.dtype)
+            for run in np.split(np.arange(len(wanted)), np.flatnonzero(np.diff(wanted) > 1) + 1):
+                if len(run):
+                    found[run[0] : run[-1] + 1] = self._dataset[wanted[run[0]] : wanted[run[-1]] + 1]
+            return found[places]
