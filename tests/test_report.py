@@ -307,6 +307,23 @@ def test_images_in_tar_files_are_shown(tmp_path: Path, suffix: str) -> None:
     ]  # fmt: skip
 
 
+def test_images_in_stores_are_shown_and_a_store_that_fails_is_no_end(tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    (path,) = write_images(tmp_path / "images", 1)
+    fsspec.filesystem("memory").pipe("/report/a.png", Path(path).read_bytes())
+    keys = [
+        "memory://report/a.png",
+        "https://***@example.org/c.png",
+        "nosuch://d.png",
+    ]
+    output = write_output(tmp_path / "a.h5", {"x": np.eye(3, dtype="f4")}, keys, {})
+    assert layerprobe.report(output, tmp_path / "a.html").pictures == 1
+    images = page_data(tmp_path / "a.html")["images"]
+    assert thumbnail(images[0]).size == (60, 80)
+    assert images[1]["fault"] == "the password in its URL is not recorded"
+    assert "nosuch" in images[2]["fault"]
+
+
 def test_labels_are_read_as_text_and_as_json_and_must_fit(written: tuple[Path, Path], tmp_path: Path) -> None:
     files = {
         "a.txt": "cat\ndog\ncow\nhen\n",

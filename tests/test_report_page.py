@@ -99,6 +99,39 @@ def test_all_layers_are_shown_with_their_numbers(browser: Browser, page: Path) -
     assert facts[3] == "1 of 6"
 
 
+def test_many_layers_are_searched_and_sorted(browser: Browser, tmp_path: Path) -> None:
+    random = np.random.default_rng(6)
+    layers = {f"conv{number}": random.normal(size=(3, number)).astype("f4") for number in range(12, 2, -1)}
+    layers["conv4"][:, :2] = 0
+    output = write_output(tmp_path / "a.npz", layers, ["a", "b", "c"], {}, None)
+    layerprobe.report(output, tmp_path / "a.html")
+    browser.open(tmp_path / "a.html")
+    assert browser.texts(".card.layer h2") == list(layers)
+    browser.choose("Order of layers", "name")
+    assert browser.texts(".card.layer h2") == [f"conv{number}" for number in range(3, 13)]
+    browser.choose("Order of layers", "dead")
+    assert browser.texts(".card.layer h2")[0] == "conv4"
+    browser.press("/")
+    browser.type("conv1")
+    assert browser.texts(".card.layer h2") == ["conv12", "conv11", "conv10"]
+    browser.press("ArrowDown")
+    browser.press("Enter")
+    assert browser.texts(".head h2") == ["conv12"]
+    assert browser.texts(".beside a") == ["conv11→"]
+
+
+def test_a_sequence_lies_below_its_image(browser: Browser, page: Path) -> None:
+    browser.open(page, "#layer=3")
+    boxes = browser.run(
+        "[...document.querySelectorAll('.tile .box')].map((box) => [box, box.querySelector('canvas')]"
+        ".map((one) => one.getBoundingClientRect())"
+        ".map(({ bottom, height, width }) => [bottom, height, width]))"
+    )
+    assert len(boxes) == 12
+    for image, strip in boxes:
+        assert strip == pytest.approx([image[0], 0.14 * image[1], image[2]], abs=0.5)
+
+
 def test_channels_are_sorted_searched_and_filtered(browser: Browser, page: Path) -> None:
     browser.open(page, "#layer=0")
     each = page_data(page)["layers"][0]["each"]

@@ -39,11 +39,12 @@ class Maps:
     def put(self, place: int, rank: int, values: Array) -> None:
         """Keep one map, (H, W) of any real type, averaged down to the size."""
         scale = self.scales[place]
-        height, width = self.size
-        small = Image.fromarray(values.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
+        small = values.astype(np.float32)
+        if small.shape != self.size:
+            small = np.asarray(Image.fromarray(small).resize(self.size[::-1], Image.Resampling.BOX))
         extent = (scale.high - scale.low) or 1.0
         with np.errstate(invalid="ignore"):
-            steps = np.rint((np.asarray(small) - scale.low) / extent * STEPS)
+            steps = np.rint((small - scale.low) / extent * STEPS)
         known = np.isfinite(steps)
         steps = np.clip(np.where(known, steps, 0), 0, STEPS)
         self.values[place, rank] = np.where(known, steps, MISSING).astype(np.uint8)
@@ -51,7 +52,7 @@ class Maps:
     @property
     def packed(self) -> str:
         """(n, K, h, w) bytes in C order, deflated with zlib's header, in base64."""
-        return base64.b64encode(zlib.compress(self.values.tobytes(), 9)).decode("ascii")
+        return base64.b64encode(zlib.compress(self.values.tobytes())).decode("ascii")
 
 
 def channel_scale(statistics: LayerStatistics, channel: int) -> Scale:

@@ -58,12 +58,12 @@ function picture(row, maps, alternative) {
   if (maps) {
     const { width: across, height: down, is_sequence: isSequence } = maps.layer.maps;
     const signed = isSigned(maps.layer, maps.place);
-    const canvas = element('canvas', { class: `map ${signed ? 'signed' : 'amounts'} ${isSequence ? 'strip' : ''}`,
+    const canvas = element('canvas', { class: `map ${signed ? 'signed' : 'amounts'} ${isSequence ? 'sequence' : ''}`,
       width: across, height: down, 'aria-hidden': 'true' });
     drawMap(canvas, maps.layer, maps.place, maps.rank);
     box.append(canvas);
     box.classList.add(signed ? 'under-signed' : 'under-amounts');
-    if (isSequence) box.classList.add('with-strip');
+    if (isSequence) box.classList.add('with-sequence');
   }
   return element('span', { class: 'frame' }, box);
 }

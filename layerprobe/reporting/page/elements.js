@@ -34,6 +34,7 @@ function number(value) {
   return text.replace(/-/g, '−');
 }
 
+const collator = new Intl.Collator('en', { numeric: true });
 const count = (value) => value.toLocaleString('en');
 const plural = (value, noun) => `${count(value)} ${noun}${value === 1 ? '' : 's'}`;
 

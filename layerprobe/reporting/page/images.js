@@ -56,14 +56,12 @@ function fits(image, { text, status, kind }) {
   return !wanted || said.some((part) => part.toLowerCase().includes(wanted));
 }
 
-const names = new Intl.Collator('en', { numeric: true });
-
 function comparison(by) {
   const sure = (image) => image.classes?.[1] ?? -1;
   const kind = (image) => topClass(image) ?? Infinity;
   return {
     row: (a, b) => a.row - b.row,
-    name: (a, b) => names.compare(a.name, b.name) || a.row - b.row,
+    name: (a, b) => collator.compare(a.name, b.name) || a.row - b.row,
     class: (a, b) => kind(a) - kind(b) || sure(b) - sure(a) || a.row - b.row,
     sure: (a, b) => sure(b) - sure(a) || a.row - b.row,
     unsure: (a, b) => (sure(a) < 0) - (sure(b) < 0) || sure(a) - sure(b) || a.row - b.row,

@@ -26,9 +26,37 @@ function setMapMode(mode) {
 
 const shapeText = (layer) => layer.shape.join(' × ') || 'one number';
 
+/** With so many layers they can be searched and sorted. */
+const MANY_LAYERS = 7;
+
 function showLayers(main) {
-  main.append(...present([summary(), notes(), element('div', { class: 'cards list' }, data.layers.map(layerCard))]));
-  keepOneTabStop(main);
+  const state = { text: '', by: 'model' };
+  const body = element('div', { class: 'cards list' });
+  const list = new LazyList(body, (index) => layerCard(data.layers[index], index), 24);
+  const update = () => list.show(layersInOrder(state), 'No layer is called that.');
+  const change = (name) => (value) => { state[name] = value; update(); };
+  const orders = [['model', 'as asked for'], ['name', 'by name'], ['zeros', 'sparsest first'], ['dead', 'most dead first'], ['channels', 'most channels first']];
+  main.append(...present([summary(), notes(),
+    data.layers.length < MANY_LAYERS ? null : element('div', { class: 'tools' },
+      searchField('Name or class', '', change('text')), choice('Order of layers', orders, state.by, change('by'))),
+    body]));
+  update();
+}
+
+/** The numbers of the layers that are meant, in an order. */
+function layersInOrder({ text, by }) {
+  const wanted = text.trim().toLowerCase();
+  const key = { model: () => 0, name: () => 0, zeros: (layer) => -(layer.zeros ?? -1), dead: (layer) => -layer.dead, channels: (layer) => -layer.channels }[by];
+  return data.layers.map((_, index) => index)
+    .filter((index) => `${data.layers[index].name} ${data.layers[index].class}`.toLowerCase().includes(wanted))
+    .sort((a, b) => key(data.layers[a]) - key(data.layers[b])
+      || (by === 'name' ? collator.compare(data.layers[a].name, data.layers[b].name) : a - b));
+}
+
+/** The ways to the layers before and after one. */
+function neighbours(index) {
+  const link = (to) => (data.layers[to] ? element('a', { href: `#layer=${to}` }, to < index ? '←' : null, named(data.layers[to].name, 'mono'), to > index ? '→' : null) : element('span'));
+  return element('p', { class: 'beside' }, link(index - 1), link(index + 1));
 }
 
 function summary() {
@@ -102,6 +130,7 @@ function showLayer(main, index, channel) {
   };
   const change = (name) => (value) => { state[name] = value; update(); };
   main.append(
+    neighbours(index),
     element('div', { class: 'head' },
       element('div', {}, element('h2', {}, named(layer.name, 'mono')), element('p', { class: 'under' }, `${layer.class}  ${shapeText(layer)}  ${layer.type}`), layerFacts(layer)),
       histogram(layer)),
