@@ -70,6 +70,8 @@ class Disk:
         self.calls = 0
         """So many calls changed what is on disk, or what it is called."""
         self._cuts: Mapping[int, Sequence[Path]] = {}
+        self._leaving = False
+        """Whether what changes now is what is left somewhere."""
 
     def cut_at(
         self, cuts: Mapping[int, Sequence[Path]], told: Callable[[Path], object] = lambda _: None
@@ -98,11 +100,15 @@ class Disk:
 
     def _call(self) -> None:
         """What is on disk, or called so, is about to change."""
+        if self._leaving:
+            return
         self._look(str(self._folder), self._root)
         self.calls += 1
+        self._leaving = True
         for target in self._cuts.get(self.calls, ()):
-            self._leave(self._root, target, self._chance.choice([0.0, 1.0, self._chance.random()]))
+            self._leave(self._root, target)
             self._told(target)
+        self._leaving = False
 
     def _synced(self, descriptor: int) -> None:
         self._call()
@@ -175,9 +181,10 @@ class Disk:
             if isinstance(self._nodes[child], _Folder):
                 self._look(f"{path}/{name}", child)
 
-    def _leave(self, key: Key, target: Path, share: float) -> None:
-        """Put what is left where it can be gone on with; of what is not on disk about a share is left."""
-        node = self._nodes[key]
+    def _leave(self, key: Key, target: Path) -> None:
+        """Put what is left where it can be gone on with."""
+        # Of each file and each folder all, nothing or some: so any of them may be ahead of the others.
+        node, share = self._nodes[key], self._chance.choice([0.0, 1.0, self._chance.random()])
         if isinstance(node, _File):
             target.write_bytes(self._mixed(node.durable, node.now(), share))
             return
@@ -187,7 +194,7 @@ class Disk:
             if self._chance.random() < share:
                 names = _changed(names, change)
         for name, child in names.items():
-            self._leave(child, target / name, share)
+            self._leave(child, target / name)
 
     def _mixed(self, durable: bytes, now: bytes, share: float) -> bytes:
         """Some sectors as they are now, the others as they were; of one of the two lengths, or between."""
