@@ -20,6 +20,7 @@ from measure import ROOT, environment
 import layerprobe
 from layerprobe import registry
 from layerprobe.errors import LayerprobeError
+from layerprobe.run.journal import written_rows
 from layerprobe.verification import verify
 
 MODEL = ROOT / "sample_models" / "vgg_shapes.h5"
@@ -104,16 +105,10 @@ class Place:
         return start(self.command(*options))
 
     @property
-    def journal(self) -> bytes:
-        """What the journal has."""
-        with suppress(OSError):
-            return (self.folder / f".{self.output.name}.journal").read_bytes()
-        return b""
-
-    @property
     def rows(self) -> int:
-        """Rows that are on disk, as the journal says; those of a block that was done again count twice."""
-        return self.journal.count(b'{"rows"') * BATCH
+        """Rows that are on disk, as the journal says."""
+        found = written_rows(str(self.folder / f".{self.output.name}.journal"))
+        return 0 if found is None else sum(stop - start for start, stop in found[1])
 
     def state(self) -> str:
         """Say what is there, in a few words."""
