@@ -21,6 +21,7 @@ from layerprobe.records import (
     ExtractOptions,
     ModelOptions,
 )
+from layerprobe.run.destination import Destination
 from layerprobe.run.feeds import Clock
 from layerprobe.run.journal import Journal
 from layerprobe.run.loop import Progress, Run, Stop
@@ -66,9 +67,9 @@ def extract(
         inputs: Image files, folders and globs, or array files (`.npy`, `.npz`, `file.h5::dataset`), or a
             `Source`; for a model of several inputs, a mapping from each input's name to such.
         layers: Addresses and patterns; see `modelfile/select.py`.
-        output: `.npz`, `.h5`, `.hdf5`, `.parquet`, `.safetensors`, `.jsonl`, `.tar`, or a folder; None: named
-            after the input. Or a binary file whose `write` takes everything that it is given, such as
-            standard output.
+        output: `.npz`, `.h5`, `.hdf5`, `.parquet`, `.safetensors`, `.jsonl`, `.tar`, or a folder, here or by
+            URL; None: named after the input. Or a binary file whose `write` takes everything that it is
+            given, such as standard output.
         custom_objects: Classes and functions that the model needs and Keras does not have, by name.
         weights: Of an HDF5 file with the weights, for a model that came without them.
         lambdas: Expressions such as "x / 127.5 - 1" for Lambda layers, by address or bare name.
@@ -102,7 +103,9 @@ def extract(
             pour(run, open_pipe_stream(output, pipe_format, run.stored, keys), progress, stop)
         clock.add("total", started)
         return run.report(STANDARD_OUTPUT)
-    path, file_format = place_output(request, inputs, output)
+    where = Destination(output)
+    where.check(how)
+    path, file_format = place_output(request, inputs, where.path)
     check_output_options(request, file_format)
     now = clock.add("list", started)
     with claim(path, file_format, how) as journal, closing(probed), ExitStack() as stack:
@@ -120,11 +123,12 @@ def extract(
         run = prepare_run(loaded, sources, how, clock, check)
         now = clock.add("load", now)
         resumes_finished = how.resume and journal.head is None
-        finished = finished_output(path, how, run.signature) if resumes_finished else None
+        finished = finished_output(where.finished or path, how, run.signature) if resumes_finished else None
         if finished is not None:
             clock.add("total", started)
             with finished:
-                return run.nothing_to_do(finished)
+                report = run.nothing_to_do(finished)
+            return where.deliver(report)
         if how.compress is not None and notice is not None:
             said = space_notice(path, run.feeds.rows, run.stored)
             if said is not None:
@@ -138,7 +142,7 @@ def extract(
             partial(fill, run, writer, progress, journal if run.resumable else None, stop),
         )
     clock.add("total", started)
-    return run.report(path)
+    return where.deliver(run.report(path))
 
 
 def _job(

@@ -17,6 +17,7 @@ from layerprobe.formats.space import check_space, row_bytes, space_free, space_n
 from layerprobe.formats.writing import waiting_name
 from layerprobe.records import MAX_MEMORY, Finish, ModelOptions, Preprocessing, TensorSpec
 from layerprobe.run.batches import batches_ahead, worker_threads
+from layerprobe.run.destination import Destination
 from layerprobe.run.feeds import Clock
 from layerprobe.run.fitting import row_bytes as computed_bytes
 from layerprobe.run.identity import signature
@@ -101,18 +102,21 @@ def dry_run(
     """
     needs = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
     request = open_request(model, inputs, layers, needs, options)
-    path, file_format = place_output(request, inputs, output)
+    where = Destination(output)
+    path, file_format = place_output(request, inputs, where.path)
     check_output_options(request, file_format)
     with closing(request.probed):
-        return _Planner(request, path, file_format).plan()
+        return _Planner(request, path, file_format, where).plan()
 
 
 class _Planner:
     """One run on its way to a plan."""
 
-    def __init__(self, request: Request, path: str, file_format: str) -> None:
+    def __init__(self, request: Request, path: str, file_format: str, where: Destination) -> None:
         self._probed, self._path, self._format = request.probed, path, file_format
+        self._where = where
         self._left, self._problem = look(path, file_format, request.how)
+        self._problem = where.problem(request.how) or self._problem
         self._how = request.how
         if self._how.resume and self._how.batch_size == "auto":
             size = earlier_batch_size(path, None if self._left is None else self._left.head)
@@ -134,7 +138,7 @@ class _Planner:
             self._try(lambda: check_space(self._path, self._format, reserved, self._stored))
         size = sum(map(row_bytes, self._stored))
         return Plan(
-            output=self._path,
+            output=self._where.name or self._path,
             file_format=self._format,
             unfinished=waiting_name(
                 self._path, self._format, rows_known=rows is not None, compress=self._how.compress
@@ -185,7 +189,7 @@ class _Planner:
             self._try(lambda: check_same_run(self._path, head, own))
             return 0 if self._problem is not None else self._left.rows
         try:
-            finished = finished_output(self._path, self._how, own)
+            finished = finished_output(self._where.finished or self._path, self._how, own)
         except LayerprobeError as error:
             self._problem = error
             return 0

@@ -23,6 +23,7 @@ from layerprobe.run.recorded import WITHOUT_MEANING, Given, open_recorded
 from layerprobe.run.resume import claim
 from layerprobe.run.said import SaidOfRun
 from layerprobe.run.tally import Tally
+from layerprobe.stores.urls import is_url, shown
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader, Writer
@@ -66,6 +67,8 @@ def retry_failed(
     for name in WITHOUT_MEANING:
         if name in options:
             raise UsageError(f"to try failed rows again takes no {name}: leave that out.")
+    if is_url(path):
+        raise UsageError(f"{shown(path)!r} is in a store, where no row can be replaced: fetch it first.")
     with open_output(path) as reader:
         given = Given(model, inputs, layers, needs or ModelOptions(), {**options, "overwrite": True})
         recorded = open_recorded(reader, given, whole=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from layerprobe.formats.lazy_rows import LazyRows
 from layerprobe.formats.reading import reporting_damage
+from layerprobe.formats.remote import open_for_reading
 
 if TYPE_CHECKING:
     from layerprobe.records import Array
@@ -20,7 +21,7 @@ class OpenFile:
 
     def __init__(self, path: str) -> None:
         with ExitStack() as on_error:
-            self.bytes = on_error.enter_context(open(path, "rb"))
+            self.bytes = on_error.enter_context(open_for_reading(path))
             # Given bytes rather than a name, HDF5 locks nothing and finds no other file that a link may name.
             self.hdf5 = h5py.File(self.bytes, "r")
             on_error.pop_all()

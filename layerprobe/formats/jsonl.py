@@ -19,6 +19,7 @@ import numpy as np
 
 from layerprobe.errors import OutputFormatError
 from layerprobe.formats.reading import ArrayPlace, OutputReader, reporting_damage
+from layerprobe.formats.remote import open_for_reading
 from layerprobe.formats.rows import StreamedBlocks, stored_layers
 from layerprobe.formats.schema import NPZ_NAMES, dump_record
 
@@ -104,7 +105,7 @@ class JsonlReader(OutputReader):
 
     def __init__(self, path: str) -> None:
         with ExitStack() as on_error, reporting_damage(path):
-            self._file = on_error.enter_context(open(path, "rb"))
+            self._file = on_error.enter_context(open_for_reading(path))
             self._end = self._last_line()
             self._file.seek(self._end)
             last = json.loads(self._file.read())

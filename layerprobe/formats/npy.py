@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from math import prod
 from typing import IO, TYPE_CHECKING
 
+from layerprobe.errors import NoInputError
 from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, text_blocks, text_dtype
 from layerprobe.formats.pending import PendingFolder
 from layerprobe.formats.placement import FOLDER_RECORD
 from layerprobe.formats.places import RowPlaces
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
+from layerprobe.formats.remote import names_in, open_for_reading
 from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
 from layerprobe.formats.schema import FOLDER_NAMES, dump_record, text_checksums, text_columns
+from layerprobe.stores.urls import is_url
 
 if TYPE_CHECKING:
     from layerprobe.records import Array, Provenance, TensorSpec, WrittenBlock
@@ -125,9 +129,10 @@ class NpyReader(OutputReader):
     def __init__(self, path: str) -> None:
         with ExitStack() as on_error, reporting_damage(path):
             # Held open, so that a folder that replaces this one is not taken for it.
-            self._folder = os.open(path, os.O_RDONLY) if os.open in os.supports_dir_fd else -1
+            here = os.open in os.supports_dir_fd and not is_url(path)
+            self._folder = os.open(path, os.O_RDONLY) if here else -1
             on_error.callback(self.close)
-            self.path = path
+            self._place_of_files = path.rstrip("/")
             with self._open(FOLDER_RECORD) as file:
                 super().__init__(path, file.read())
             with self._open("status.npy") as file:
@@ -139,7 +144,10 @@ class NpyReader(OutputReader):
         if os.path.basename(name) != name:
             raise ValueError(f"{name!r} is not in the folder")
         if self._folder == -1:
-            return open(os.path.join(self.path, name), "rb")
+            try:
+                return open_for_reading(os.path.join(self._place_of_files, name))
+            except NoInputError as error:
+                raise FileNotFoundError(errno.ENOENT, f"{name!r} is missing") from error
         return open(name, "rb", opener=lambda name, flags: os.open(name, flags, dir_fd=self._folder))
 
     def _place(self, stored: str) -> ArrayPlace:
@@ -162,13 +170,13 @@ class NpyReader(OutputReader):
         for name in sorted(names):
             with reporting_damage(self.path), self._open(name) as file:
                 shape, dtype = read_npy_header(file)
-                header, size = npy_header(dtype, shape), os.fstat(file.fileno()).st_size
+                header, size = npy_header(dtype, shape), file.seek(0, os.SEEK_END)
                 file.seek(0)
                 if file.read(len(header)) != header:
                     yield f"the header of {name!r} is not what was written"
                 if size != len(header) + prod(shape) * dtype.itemsize:
                     yield f"{name!r} has {size} bytes, its array takes another number"
-        for name in sorted(set(os.listdir(self.path)) - names - {FOLDER_RECORD}):
+        for name in sorted(set(names_in(self._place_of_files)) - names - {FOLDER_RECORD}):
             yield f"{name!r} in the folder is not the output's"
 
     def close(self) -> None:

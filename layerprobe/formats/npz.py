@@ -20,6 +20,7 @@ from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, 
 from layerprobe.formats.pending import PendingFile
 from layerprobe.formats.places import RowPlaces
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
+from layerprobe.formats.remote import open_for_reading
 from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
 from layerprobe.formats.schema import NPZ_NAMES, dump_record, text_checksums, text_columns
 from layerprobe.formats.zip64 import DEFLATED, Member, central_directory, local_header
@@ -149,7 +150,7 @@ class NpzReader(OutputReader):
 
     def __init__(self, path: str) -> None:
         with ExitStack() as on_error, reporting_damage(path):
-            self._file = on_error.enter_context(open(path, "rb"))
+            self._file = on_error.enter_context(open_for_reading(path))
             self._archive = zipfile.ZipFile(self._file)
             super().__init__(path, self._read("provenance")[0])
             with self._archive.open("status.npy") as status:

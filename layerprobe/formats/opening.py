@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 from layerprobe import registry
 from layerprobe.errors import AccessError, NoInputError, OutputFormatError
+from layerprobe.formats.remote import is_folder, open_for_reading
+from layerprobe.stores.urls import is_url, shown, without_file
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader
@@ -27,7 +29,7 @@ def open_output(path: str | os.PathLike[str]) -> Reader:
     """Open what `extract` wrote, lazily and in the same way for every format.
 
     Args:
-        path: Of a file of any format, whatever its name, or of a folder of `.npy` files.
+        path: Of a file of any format, whatever its name, or of a folder of `.npy` files; or a URL of such.
 
     Returns:
         A mapping from layer name to an (N, ...) array of which only what is used is read, with `paths`,
@@ -36,9 +38,10 @@ def open_output(path: str | os.PathLike[str]) -> Reader:
     Raises:
         NoInputError: There is nothing called that.
         AccessError: Reading it is denied.
+        UnavailableError: Its store fails, or a package is missing.
         OutputFormatError: It was not written by layerprobe, or is damaged.
     """
-    path = os.fspath(path)
+    path = without_file(os.fspath(path))
     try:
         file_format = format_of(path)
     except PermissionError as error:
@@ -53,17 +56,16 @@ def open_output(path: str | os.PathLike[str]) -> Reader:
 
 def format_of(path: str) -> str:
     """Tell the format of an output, a name in `registry.READERS`. Raises OSError or OutputFormatError."""
-    mode = os.stat(path).st_mode
-    if stat.S_ISDIR(mode):
+    if is_folder(path) if is_url(path) else os.path.isdir(path):
         return "npy"
     # A pipe would make us wait for ever.
-    if not stat.S_ISREG(mode):
+    if not is_url(path) and not stat.S_ISREG(os.stat(path).st_mode):
         raise OutputFormatError(f"{path!r} is no regular file: expected an output of layerprobe.")
-    with open(path, "rb") as file:
+    with open_for_reading(path) as file:
         start = file.read(262)
     for file_format, (place, signature) in _SIGNATURES.items():
         if start.startswith(signature, place):
             return file_format
     expected = "HDF5, .npz, .safetensors, .parquet, .jsonl, .tar or a folder of .npy files"
     found = "it is empty" if not start else f"expected {expected}, it begins {start[:8]!r}"
-    raise OutputFormatError(f"{path!r} is no output of layerprobe: {found}.")
+    raise OutputFormatError(f"{shown(path)!r} is no output of layerprobe: {found}.")

@@ -23,9 +23,11 @@ from layerprobe.formats.legible import dump_exact, legible, with_exact
 from layerprobe.formats.pending import PendingFile
 from layerprobe.formats.placement import composed_name
 from layerprobe.formats.reading import ArrayPlace, OutputReader, reporting_damage
+from layerprobe.formats.remote import open_for_reading
 from layerprobe.formats.rows import StoredLayer, stored_layers
 from layerprobe.formats.schema import PARQUET_NAMES, dump_record, text_checksums, text_columns
 from layerprobe.formats.waiting import WaitingRows
+from layerprobe.stores.urls import is_url
 
 if TYPE_CHECKING:
     from layerprobe.records import Array, Provenance, TensorSpec
@@ -166,7 +168,8 @@ class ParquetReader(OutputReader):
 
     def __init__(self, path: str) -> None:
         with reporting_damage(path):
-            self._table = parquet.ParquetFile(path, page_checksum_verification=True)
+            place = open_for_reading(path) if is_url(path) else path
+            self._table = parquet.ParquetFile(place, page_checksum_verification=True)
             metadata = self._table.metadata.metadata or {}
             self._exact = metadata[EXACT]
             super().__init__(path, metadata[RECORD])

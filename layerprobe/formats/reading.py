@@ -20,7 +20,9 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import numpy as np
 
 from layerprobe.errors import OutputFormatError, UnknownLayerError
+from layerprobe.formats.ranged import array_in
 from layerprobe.formats.schema import is_intact, load_record
+from layerprobe.stores.urls import shown
 
 if TYPE_CHECKING:
     from layerprobe.records import Array
@@ -56,8 +58,8 @@ class OutputReader:
     """
 
     def __init__(self, path: str, record: str | bytes) -> None:
-        self.path = path
-        self._stored, self.provenance = load_record(record, path)
+        self.path = shown(path)
+        self._stored, self.provenance = load_record(record, self.path)
         self.provenance.pop("crc32", None)
         self.checksums: dict[str, Any] | None = self.provenance.pop("checksums", None)
         self.intact = is_intact(record)
@@ -168,7 +170,7 @@ class OutputReader:
 
 
 def map_array(file: IO[bytes], place: ArrayPlace) -> Array:
-    """Map an array of an open file into memory.
+    """Map an array of an open file into memory; of one in a store, what is sliced is fetched.
 
     Raises:
         ValueError: The file ends before the array does.
@@ -176,6 +178,8 @@ def map_array(file: IO[bytes], place: ArrayPlace) -> Array:
     size = prod(place.shape) * place.dtype.itemsize
     if not size:
         return np.ndarray(place.shape, place.dtype, b"")
+    if (found := array_in(file, place)) is not None:
+        return found
     start = place.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
     mapped = mmap.mmap(file.fileno(), place.offset + size - start, access=mmap.ACCESS_READ, offset=start)
     return np.ndarray(place.shape, place.dtype, mapped, place.offset - start)
@@ -191,5 +195,5 @@ def reporting_damage(path: str) -> Iterator[None]:
     except _DAMAGE as error:
         reason = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
         raise OutputFormatError(
-            f"{path!r} was not written by layerprobe, or is damaged: {reason.rstrip('.')}."
+            f"{shown(path)!r} was not written by layerprobe, or is damaged: {reason.rstrip('.')}."
         ) from error

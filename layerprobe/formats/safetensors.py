@@ -20,6 +20,7 @@ from layerprobe.errors import UnrecordableLayerError
 from layerprobe.formats.pending import PendingFile
 from layerprobe.formats.places import RowPlaces
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
+from layerprobe.formats.remote import open_for_reading
 from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
 from layerprobe.formats.schema import SAFETENSORS_NAMES, dump_record, text_checksums, text_columns
 
@@ -177,7 +178,7 @@ class SafetensorsReader(OutputReader):
 
     def __init__(self, path: str) -> None:
         with ExitStack() as on_error, reporting_damage(path):
-            self._file = on_error.enter_context(open(path, "rb"))
+            self._file = on_error.enter_context(open_for_reading(path))
             self._arrays, self._start = _read_header(self._file)
             super().__init__(path, self._bytes("provenance"))
             self._locate(*self._arrays["status"][1])
@@ -191,7 +192,7 @@ class SafetensorsReader(OutputReader):
         return map_array(self._file, place)
 
     def _bytes(self, name: str) -> bytes:
-        return map_array(self._file, self._place(name)).tobytes()
+        return np.asarray(map_array(self._file, self._place(name))).tobytes()
 
     def _texts(self, column: str) -> list[str]:
         if column == "status":

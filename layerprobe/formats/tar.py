@@ -22,6 +22,7 @@ from layerprobe.formats.jsonl import row_objects, texts_of
 from layerprobe.formats.npydata import npy_header, read_npy_header
 from layerprobe.formats.placement import FOLDER_RECORD
 from layerprobe.formats.reading import ArrayPlace, OutputReader, reporting_damage
+from layerprobe.formats.remote import open_for_reading
 from layerprobe.formats.rows import StreamedBlocks, stored_layers
 from layerprobe.formats.schema import KEY_NAMES, MEMBER_NAMES, dump_record, stored_names
 
@@ -97,7 +98,7 @@ class TarReader(OutputReader):
 
     def __init__(self, path: str) -> None:
         with ExitStack() as on_error, reporting_damage(path):
-            self._file = on_error.enter_context(open(path, "rb"))
+            self._file = on_error.enter_context(open_for_reading(path))
             self._members = self._find_members()
             name, *record = self._members.pop()
             if name != FOLDER_RECORD:

@@ -18,7 +18,8 @@ from layerprobe.formats.row_texts import RowTexts
 from layerprobe.formats.rows import checksums_of, combined
 from layerprobe.formats.writing import check_compress, open_writer
 from layerprobe.merging.parts import Part, check_whole, read_part, reopen
-from layerprobe.records import Provenance, TensorSpec, WrittenBlock
+from layerprobe.records import ExtractOptions, Provenance, TensorSpec, WrittenBlock
+from layerprobe.run.destination import Destination
 from layerprobe.run.journal import Journal
 from layerprobe.run.plan import check_not_an_input, choose_output
 from layerprobe.run.tally import Tally
@@ -59,7 +60,7 @@ def merge(
     """Join the parts of one run to one output, whose datasets are those of a run without shards.
 
     Args:
-        output: As for `extract`; the parts may be of other formats.
+        output: As for `extract`; the parts may be of other formats, and in stores too.
         parts: What `extract` wrote with `shard`, in any order.
         virtual: Leave the rows in the parts, to which the output only refers: all of them HDF5, and to stay
             where they are, seen from the output.
@@ -77,7 +78,11 @@ def merge(
     """
     if isinstance(parts, str | os.PathLike) or not parts:
         raise UsageError("merge needs a list of at least one part.")
-    path, file_format = choose_output(os.fspath(output), [])
+    where = Destination(output)
+    where.check(ExtractOptions(overwrite=overwrite))
+    path, file_format = choose_output(where.path, [])
+    if virtual and where.name is not None:
+        raise UsageError("a virtual output refers to files beside it: give a path of this machine.")
     if compress is not None:
         check_compress(file_format, compress)
     if compress is not None and virtual:
@@ -91,9 +96,9 @@ def merge(
     with Journal(path, journal_name(path)) as journal:
         if journal.head is not None:
             raise OutputError(f"{path!r} is what an unfinished run writes: give another name.")
-        if virtual:
-            return _refer(path, found)
-        return _join(path, file_format, found, compress, progress)
+        report = _refer(path, found) if virtual else _join(path, file_format, found, compress, progress)
+        where.bring()
+    return dataclasses.replace(report, output=where.name or path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ class RunReport:
     layers: tuple[TensorSpec, ...]
     seconds: Mapping[str, float]
     """Wall-clock time in all, "total", and of that how long the run was busy with or waited for "list",
-    "load", "input", "compute", "reduce" and "write"; also of "read", "decode" and "preprocess", which
-    together make the input, added up over the threads that do them."""
+    "load", "input", "compute", "reduce", "write" and, to a store, "upload"; also of "read", "decode" and
+    "preprocess", which together make the input, added up over the threads that do them."""
     bound_by: str
     """The stage that the run waited for longest: what to make faster first."""
     notes: tuple[str, ...] = field(default=())

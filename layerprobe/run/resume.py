@@ -22,6 +22,7 @@ from layerprobe.records import ExtractOptions, Failure
 from layerprobe.run.entries import Head
 from layerprobe.run.identity import OF_A_STREAM, difference
 from layerprobe.run.journal import Journal, check_free, written_rows
+from layerprobe.stores.urls import is_url, shown
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader
@@ -139,14 +140,14 @@ def finished_output(path: str, how: ExtractOptions, signature: Mapping[str, Any]
         ResumeError: It is another run's.
         OutputFormatError: It is no output of layerprobe.
     """
-    if how.restart or not os.path.lexists(path):
+    if how.restart or not (is_url(path) or os.path.lexists(path)):
         return None
     try:
         with ExitStack() as on_error:
             reader = on_error.enter_context(open_output(path))
             run = reader.provenance.get("run")
             earlier = run.get("signature") if isinstance(run, dict) else None
-            _check_same(path, "finished", earlier if isinstance(earlier, dict) else {}, signature)
+            _check_same(shown(path), "finished", earlier if isinstance(earlier, dict) else {}, signature)
             on_error.pop_all()
     except LayerprobeError:
         if how.overwrite:

@@ -99,7 +99,23 @@ class RemoteObject:
         self.look()
         if self.size is None:
             self.read_at(0, 1)
-        return cast(BinaryIO, io.BufferedReader(_Parts(self)))
+        return cast(BinaryIO, RemoteStream(self))
+
+
+class RemoteStream(io.BufferedReader):
+    """An object as a file, of which only what is read is fetched. It has no descriptor.
+
+    Args:
+        remote: The object, whose size is known.
+    """
+
+    def __init__(self, remote: RemoteObject) -> None:
+        super().__init__(_Parts(remote))
+        self._remote = remote
+
+    def again(self) -> RemoteStream:
+        """Give the same object as another file."""
+        return RemoteStream(self._remote)
 
 
 class _Parts(io.RawIOBase):

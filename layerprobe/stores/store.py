@@ -128,6 +128,17 @@ def store_of(url: str) -> tuple[Store, str]:
         UsageError: There are no such URLs.
         UnavailableError: A package is not installed.
     """
+    system, path = _opened(url, _options)
+    return _store(protocol_of(url), system), path
+
+
+def writing_store(url: str) -> tuple[Store, str]:
+    """Find a store as `store_of`, as a file system of its own that repeats the parts of an upload itself."""
+    system, path = _opened(url, lambda *_: {"skip_instance_cache": True, "use_listings_cache": False})
+    return Store(protocol_of(url), system), path
+
+
+def _opened(url: str, options: Callable[[str, Any], dict[str, Any]]) -> tuple[AbstractFileSystem, str]:
     protocol = protocol_of(url)
     try:
         import fsspec
@@ -135,13 +146,13 @@ def store_of(url: str) -> tuple[Store, str]:
     except ModuleNotFoundError as error:
         raise _missing(protocol, url) from error
     try:
-        system, path = url_to_fs(url, **_options(protocol, fsspec.config.conf))
+        system, path = url_to_fs(url, **options(protocol, fsspec.config.conf))
     except ImportError as error:
         raise _missing(protocol, url) from error
     except ValueError as error:
         words = " ".join(str(error).split())
         raise UsageError(f"{shown(url)!r} is no URL that fsspec knows ({words[:120]}).") from error
-    return _store(protocol, system), path
+    return system, path
 
 
 @lru_cache(64)
