@@ -21,6 +21,7 @@ FLOORS = [
     {"modelfile", "taps", "sources", "reductions", "formats"},
     {"images", "stores"},
     {"protocols", "registry"},
+    {"columns"},
     {"errors", "escaping", "records", "version"},
 ]
 """From the top down. A module may import from the floors below its own, and from its own room."""

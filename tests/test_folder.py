@@ -234,14 +234,13 @@ def test_the_processs_own_limits_are_not_the_files_fault(folder: Path) -> None:
     assert ResourceError.exit_code == 71
 
 
-def test_a_hundred_thousand_paths_cost_no_memory_but_their_own() -> None:
-    paths = [f"images/{number:06}.jpg" for number in range(100_000)]
+def test_a_hundred_thousand_paths_take_a_few_bytes_each() -> None:
     tracemalloc.start()
-    source = FileSource(paths)
+    source = FileSource(f"images/{number:06}.jpg" for number in range(100_000))
     assert sum(len(sample.key) for sample in source) == 100_000 * 17
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 100_000
+    assert peak < 1_000_000
 
 
 def test_a_file_that_disappears_after_listing_fails_when_it_is_read(folder: Path) -> None:

@@ -212,7 +212,7 @@ class _Bench:
         finally:
             writer.abort()
 
-    def _output(self) -> tuple[str, Any, list[str]]:
+    def _output(self) -> tuple[str, Any, Sequence[str]]:
         return os.path.join(self._scratch, "out.h5"), self._run.stored, self._run.feeds.keys()
 
     def _row_bytes(self) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from zlib_ng import zlib_ng
 
+from layerprobe.columns import Packed
 from layerprobe.errors import ResumeError
 from layerprobe.formats.schema import NameRules, stored_dtype, stored_names, text_checksums, text_columns
 from layerprobe.records import WrittenBlock
@@ -210,7 +211,8 @@ class StreamedBlocks:
 
     def __init__(self, layers: Sequence[StoredLayer]) -> None:
         self._blocks = RowBlocks(layers, None)
-        self._columns: dict[str, list[str]] = {"paths": [], "status": [], "error": [], "fields": []}
+        names = ("paths", "status", "error", "fields")
+        self._columns: dict[str, Packed[str]] = {name: Packed() for name in names}
 
     def add(self, texts: RowTexts, activations: Mapping[str, Array]) -> tuple[WrittenBlock, dict[str, Array]]:
         """Take the next rows; gives their arrays as they will be stored. Raises ValueError."""

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from layerprobe.columns import Column
 from layerprobe.errors import OutputFormatError, UnrecordableLayerError
 from layerprobe.records import Provenance
 
@@ -121,13 +122,13 @@ def stored_dtype(name: str, layer: str) -> np.dtype[Any]:
 
 def text_columns(
     rows: int, failures: Mapping[int, str], fields: Sequence[str] | None = None
-) -> dict[str, list[str]]:
+) -> dict[str, Sequence[str]]:
     """Say how each of the N rows fared, `status` and `error`, and what is known of it, `fields` if any is."""
-    columns = {
-        "status": ["failed" if row in failures else "ok" for row in range(rows)],
-        "error": [failures.get(row, "") for row in range(rows)],
+    columns: dict[str, Sequence[str]] = {
+        "status": Column(rows, lambda *some: ["failed" if row in failures else "ok" for row in range(*some)]),
+        "error": Column(rows, lambda *some: [failures.get(row, "") for row in range(*some)]),
     }
-    return columns if fields is None else columns | {"fields": list(fields)}
+    return columns if fields is None else columns | {"fields": fields}
 
 
 def dump_record(arrays: Mapping[str, str], provenance: Provenance, checksums: Mapping[str, Any]) -> str:

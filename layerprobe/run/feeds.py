@@ -5,19 +5,23 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from hashlib import sha256
+from itertools import starmap
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
+from layerprobe.columns import Column, Packed
 from layerprobe.errors import SampleError, UsageError
 from layerprobe.images.decode import MAX_PIXELS, decode
 from layerprobe.images.preprocess import enough, preprocess
 from layerprobe.records import Failure, Preprocessing, Sample, TensorSpec
 from layerprobe.run.earlier_rows import EarlierRows, Named
+from layerprobe.run.lengths import check_equal_lengths, length
 from layerprobe.run.plan import channels_first
+from layerprobe.run.ranges import together
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Source
@@ -168,7 +172,7 @@ class Feeds:
         self._limit = limit
         rows = length(self._named.source)
         self._rows = rows if rows is None or limit is None else min(rows, limit)
-        self._came: list[Named] = []
+        self._came: Packed[Named] = Packed()
         """The rows of a stream, as far as it was read."""
         self.earlier: EarlierRows | None = None
         """Those of a stream that an earlier run has done."""
@@ -217,6 +221,11 @@ class Feeds:
         return zip(*(feed.source for feed in self._feeds), strict=True)
 
     def _placed(self, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[Sample, ...]]:
+        sources = [feed.source for feed in self._feeds]
+        if all(hasattr(source, "rows") for source in sources):
+            for start, stop in together(ranges, KEYS_AT_ONCE):
+                yield from zip(*(source.rows(start, stop) for source in sources), strict=True)  # type: ignore[attr-defined]
+            return
         rows, at = self._side_by_side(), 0
         for start, stop in ranges:
             yield from itertools.islice(rows, start - at, stop - at)
@@ -238,34 +247,42 @@ class Feeds:
         """What a row is called and what is said of it: after its image where there is one."""
         return Named(samples[self._naming].key, samples[self._naming].fields)
 
-    def _listed(self) -> Iterator[Named]:
-        """All rows of the list; of a stream, those that came."""
+    def _names(self, start: int, stop: int) -> Sequence[tuple[str, str]]:
+        """Key and fields of rows of the list; of a stream, of those that came."""
         if self._rows is None:
-            return iter(self._came)
-        listed = itertools.islice(self._named.source, self._rows)
-        return (Named(sample.key, sample.fields) for sample in listed)
+            return self._came[start:stop]
+        if hasattr(self._named.source, "names"):
+            found: Sequence[tuple[str, str]] = self._named.source.names(start, stop)
+            return found
+        return self._all_names[start:stop]
+
+    @cached_property
+    def _all_names(self) -> Packed[tuple[str, str]]:
+        return Packed((sample.key, sample.fields) for sample in self._named.source)
 
     def said(self, rows: range) -> list[Named]:
         """What is said of some rows; of a stream, of those that came or that an earlier run has done."""
         if self._rows is not None:
-            return self._all[rows.start : rows.stop]
+            start = self.place.start
+            return list(starmap(Named, self._names(start + rows.start, start + rows.stop)))
         came = self._came[rows.start : rows.stop]
         missing = range(rows.start + len(came), rows.stop)
         return came if self.earlier is None else [*came, *(self.earlier[row] for row in missing)]
 
-    @cached_property
-    def _all(self) -> list[Named]:
-        return list(itertools.islice(self._listed(), self.place.start, self.place.stop))
-
-    def keys(self) -> list[str]:
+    def keys(self) -> Sequence[str]:
         """What each row is called; of a stream, each that came."""
-        return [row.key for row in itertools.islice(self._listed(), self.place.start, self.place.stop)]
+        return self._column(lambda names: [key for key, _ in names])
 
-    def fields(self) -> list[str] | None:
+    def fields(self) -> Sequence[str] | None:
         """What the list of inputs says of each row beside its path; None: nothing of any."""
-        rows = itertools.islice(self._listed(), self.place.start, self.place.stop)
-        fields = [row.fields for row in rows]
+        fields = self._column(lambda names: [fields for _, fields in names])
         return fields if any(fields) else None
+
+    def _column(self, of: Callable[[Sequence[tuple[str, str]]], Sequence[str]]) -> Column[str]:
+        place = self.place
+        return Column(
+            len(place), lambda start, stop: of(self._names(place.start + start, place.start + stop))
+        )
 
     def part(self, shard: str | None) -> dict[str, Any] | None:
         """Say which rows of which list these are, for the provenance; None where they are no shard."""
@@ -278,9 +295,10 @@ class Feeds:
     def digest(self) -> str:
         """SHA-256 of what the list says of all its rows, as hexadecimal digits."""
         found = sha256()
-        texts = (f"{row.key}\0{row.fields}\0" if row.fields else f"{row.key}\0" for row in self._listed())
-        while some := list(itertools.islice(texts, KEYS_AT_ONCE)):
-            found.update("".join(some).encode("utf-8", "surrogatepass"))
+        for start in range(0, self.listed, KEYS_AT_ONCE):
+            names = self._names(start, min(start + KEYS_AT_ONCE, self.listed))
+            texts = (f"{key}\0{fields}\0" if fields else f"{key}\0" for key, fields in names)
+            found.update("".join(texts).encode("utf-8", "surrogatepass"))
         return found.hexdigest()
 
     def empty(self, size: int) -> list[Array]:
@@ -306,29 +324,6 @@ class Feeds:
                 return Failure(row, sample.key, failed.stage, failed.reason), several
             several += has_several
         return None, several
-
-
-def check_equal_lengths(sources: Mapping[str, Source]) -> None:
-    """Raise UsageError unless every input of the model has as many rows."""
-    counts = {name: length(source) for name, source in sources.items()}
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(
-            f"{name}: {'unknown' if count is None else count}" for name, count in counts.items()
-        )
-        raise UsageError(f"the model's inputs need equally many rows. Received: {listed}")
-
-
-def length(source: Source) -> int | None:
-    """N; None for a stream, where only reading to the end tells."""
-    try:
-        return len(source)
-    except TypeError:
-        return None
-
-
-def again(source: Source) -> Iterable[Sample]:
-    """The samples, of a source that can be gone through again; none of a stream."""
-    return () if length(source) is None else source
 
 
 class _Failed(Exception):

@@ -43,9 +43,9 @@ class Joining:
 
     def _touch(self, first: Entry, second: Entry) -> bool:
         one, two = first.block, second.block
-        # A place in a spool is of one block.
-        in_spool = one.place or two.place
-        return not in_spool and one.stop == two.start and one.start // self._part == two.start // self._part
+        # A place in a spool is of one block; names are a stream's, whose N is not known.
+        alone = one.place or two.place or first.keys or second.keys
+        return not alone and one.stop == two.start and one.start // self._part == two.start // self._part
 
     def _one(self, entries: Sequence[Entry]) -> Entry:
         if len(entries) == 1:

@@ -53,6 +53,20 @@ class RowRanges:
             yield end, rows
 
 
+def together(ranges: Iterable[tuple[int, int]], enough: int) -> Iterator[tuple[int, int]]:
+    """Fewer ranges where they touch, each of about `enough` rows: the next is asked for when it is needed."""
+    at = end = 0
+    for start, stop in ranges:
+        if start == end and end - at < enough:
+            end = stop
+            continue
+        if end > at:
+            yield at, end
+        at, end = start, stop
+    if end > at:
+        yield at, end
+
+
 class BatchStarts(Sequence[int]):
     """First rows of batches, in order; parts of them, such as every third, are as small.
 

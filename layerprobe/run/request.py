@@ -14,7 +14,8 @@ from layerprobe.errors import UsageError
 from layerprobe.formats.writing import check_compress
 from layerprobe.records import ExtractOptions, ModelOptions, TensorSpec
 from layerprobe.run.failures import check_log
-from layerprobe.run.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed, again, length
+from layerprobe.run.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed
+from layerprobe.run.lengths import again, length
 from layerprobe.run.plan import (
     check_not_an_input,
     check_options,

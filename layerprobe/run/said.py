@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from layerprobe.formats.row_texts import RowTexts
@@ -27,7 +28,7 @@ class SaidOfRun:
         """N; None for a stream, where only its end tells."""
         return self._feeds.rows
 
-    def keys(self) -> list[str]:
+    def keys(self) -> Sequence[str]:
         """What the N rows are called; of a stream, those that came."""
         return self._feeds.keys()
 

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import h5py
@@ -70,20 +71,33 @@ class ArraySource:
 
     def __init__(self, arrays: Sequence[_Stored]) -> None:
         self._arrays = arrays
+        self._ends = list(accumulate(array.rows for array in arrays))
         self.far = any(array.far for array in arrays)
         """Whether any of them are read through a network."""
         self.row_shape = arrays[0].row_shape
         self.dtype = np.result_type(*(array.dtype for array in arrays))
 
     def __len__(self) -> int:
-        return sum(array.rows for array in self._arrays)
+        return self._ends[-1]
 
     def __iter__(self) -> Iterator[Sample]:
-        index = 0
-        for array in self._arrays:
-            for row in range(array.rows):
-                yield Sample(index, f"{array.label}[{row}]", partial(array.read, row), array.place.state)
-                index += 1
+        return self.rows(0, len(self))
+
+    def rows(self, start: int, stop: int) -> Iterator[Sample]:
+        """Samples `start` to `stop` - 1; see `protocols.Source`."""
+        for index, array, row in self._found(start, stop):
+            yield Sample(index, f"{array.label}[{row}]", partial(array.read, row), array.place.state)
+
+    def names(self, start: int, stop: int) -> list[tuple[str, str]]:
+        """Key and fields of each of the samples `start` to `stop` - 1; see `protocols.Source`."""
+        return [(f"{array.label}[{row}]", "") for _, array, row in self._found(start, stop)]
+
+    def _found(self, start: int, stop: int) -> Iterator[tuple[int, _Stored, int]]:
+        """Number, array, and row in it, of each of these samples."""
+        ends = self._ends
+        for array, first, end in zip(self._arrays, [0, *ends], ends, strict=False):
+            for index in range(max(start, first), min(stop, end)):
+                yield index, array, index - first
 
 
 def is_array(text: str) -> bool:

@@ -12,12 +12,16 @@ from layerprobe.sources.files import open_regular
 
 Identity = tuple[int, int]
 
+_PLAIN = tuple(suffix.encode() for suffix in sorted(IMAGE_SUFFIXES))
+
 
 @dataclass(slots=True)
 class _Level:
     """One folder on the way from the top to where the walk is."""
 
     path: str
+    within: str
+    """What the paths in it begin with."""
     entries: Iterator[tuple[bytes, bool]]
     """Name, and whether it is a folder."""
     inside: frozenset[Identity]
@@ -43,9 +47,9 @@ def images_in(folder: str) -> Iterator[str]:
     while levels:
         level = levels[-1]
         for name, is_folder in level.entries:
-            path = os.path.join(level.path, os.fsdecode(name))
+            path = level.within + os.fsdecode(name)
             if not is_folder:
-                if _is_image(path):
+                if name.endswith(_PLAIN) or _is_image(path):
                     level.found = True
                     yield path
                 continue
@@ -73,12 +77,20 @@ def _enter(folder: str, around: frozenset[Identity]) -> _Level | None:
     identity = (info.st_dev, info.st_ino)
     if identity in around:
         return None
-    with os.scandir(folder) as entries:
-        names = sorted((os.fsencode(entry.name), _is_folder(entry)) for entry in entries)
-    return _Level(folder, (entry for entry in names if not _hidden(entry[0])), around | {identity})
+    folders: set[bytes] = set()
+    names: list[bytes] = []
+    with os.scandir(os.fsencode(folder)) as found:
+        for entry in found:
+            if not _hidden(entry.name):
+                names.append(entry.name)
+                if _is_folder(entry):
+                    folders.add(entry.name)
+    names.sort()
+    entries = ((name, name in folders) for name in names)
+    return _Level(folder, os.path.join(folder, ""), entries, around | {identity})
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _is_folder(entry: os.DirEntry[bytes]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link that leads nowhere or round in circles

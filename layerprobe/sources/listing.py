@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import IO
 
+from layerprobe.columns import Packed
 from layerprobe.errors import AccessError, NoInputError, UsageError
-from layerprobe.images.signatures import HEAD
+from layerprobe.images.signatures import HEAD, IMAGE_SUFFIXES
 from layerprobe.sources.braces import has_braces, names_of
 from layerprobe.sources.file_source import FileSource
 from layerprobe.sources.files import Container, LocalFile, Readable, reason
@@ -28,6 +29,9 @@ from layerprobe.sources.tar_stream import (
     piped_tar,
 )
 from layerprobe.stores.urls import is_url, path_of, shown, without_file
+
+_PLAIN = tuple(sorted(IMAGE_SUFFIXES))
+"""Endings of which most names are: nothing else that is looked for has them."""
 
 Name = str | bytes | os.PathLike[str]
 _File = str | Readable | TarStream
@@ -67,7 +71,7 @@ def image_source(
     listed = [without_file(os.fsdecode(name)) for name in lists]
     if given.count("-") > (stdin is not None):
         raise UsageError("`-` reads a list from standard input, once.")
-    files: list[_File | Listed] = []
+    files: Packed[_File | Listed] = Packed()
     empty: list[str] = []
 
     def take(more: Iterable[_File | Listed]) -> int:
@@ -102,6 +106,8 @@ def _files_of(given: _File | Listed) -> Iterable[_File | Listed]:
 
 
 def _within(given: _File) -> Iterable[_File]:
+    if isinstance(given, str) and given.endswith(_PLAIN) and not is_url(given):
+        return (given,)
     file = remote_file(given) if isinstance(given, str) and is_url(given) else given
     container: Container
     if isinstance(file, str):
