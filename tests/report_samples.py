@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from output_samples import PROVENANCE, writer_class_of
+from output_samples import PROVENANCE, WAYS
 from PIL import Image
 
 from layerprobe import registry
@@ -73,9 +73,10 @@ def write_output(
     failed: Mapping[int, str] = FAILED,
     preprocessing: Mapping[str, Any] | None = PREPROCESSING,
     fields: Sequence[str] | None = None,
+    way: str = "",
 ) -> Path:
-    """Write an output as `extract` does; failed rows hold NaN, or 0."""
-    file_format = registry.SUFFIXES.get(path.suffix, "npy")
+    """Write an output as `extract` does, in one of `WAYS`; failed rows hold NaN, or 0."""
+    way = way or registry.SUFFIXES.get(path.suffix, "npy")
     specs = [TensorSpec(name, array.shape[1:], str(array.dtype)) for name, array in layers.items()]
     records = [
         {
@@ -87,7 +88,7 @@ def write_output(
     values = {name: array.copy() for name, array in layers.items()}
     for name, array in values.items():
         array[list(failed)] = np.nan if layers[name].dtype.kind == "f" else 0
-    writer = writer_class_of(file_format)(str(path), specs, list(paths))
+    writer = WAYS[way](str(path), specs, list(paths))
     try:
         writer.write(0, values)
         writer.commit(

@@ -27,7 +27,7 @@ from report_samples import (
 )
 
 import layerprobe
-from layerprobe import statistics
+from layerprobe import registry, statistics
 from layerprobe.errors import NoInputError, OutputError, OutputFormatError, UnknownLayerError, UsageError
 from layerprobe.reporting import survey
 from layerprobe.reporting.template import as_script_data, fill_page
@@ -161,10 +161,12 @@ def test_layers_without_maps_have_none(written: tuple[Path, Path]) -> None:
     assert without == {"vector", "ties", "number", "count", "volume", "predictions"}
 
 
-@pytest.mark.parametrize("name", ["out.npz", "out", "out.jsonl", "out.tar"])
-def test_every_format_gives_the_same_page(written: tuple[Path, Path], tmp_path: Path, name: str) -> None:
-    paths = page_data(written[1])["images"]
-    output = write_output(tmp_path / name, LAYERS, [image["name"] for image in paths])
+@pytest.mark.parametrize("way", [*registry.WRITERS, *registry.STREAMS, "hdf5 gzip"])
+def test_every_format_gives_the_same_page(written: tuple[Path, Path], tmp_path: Path, way: str) -> None:
+    if way == "parquet":
+        pytest.importorskip("pyarrow")
+    paths = [image["name"] for image in page_data(written[1])["images"]]
+    output = write_output(tmp_path / "out", LAYERS, paths, way=way)
     layerprobe.report(output, tmp_path / "x.html", top=4)
     one, other = page_data(tmp_path / "x.html"), page_data(written[1])
     for data in (one, other):

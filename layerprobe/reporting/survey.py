@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,8 @@ STRONGEST = 5
 """So many channels of each layer, and classes, are told of an image."""
 MOST_CHANNELS = 4096
 """So many channels of a layer are shown; of more, those with the largest values."""
+SPARSE = 8
+"""Where fewer than one of so many rows are wanted they are read one by one."""
 _SUM_TOLERANCE = 1e-2
 """Of probabilities, which float16 and bfloat16 may have rounded."""
 
@@ -105,12 +108,11 @@ def survey_rows(
     if size is not None:
         layer.maps = Maps(layer.statistics, layer.channels, size, top)
     shown = layer.strongest.rows[:top, layer.channels]
-    for row in rows:
-        values = np.asarray(array[row])[np.newaxis]
-        strength = strengths(values, layer.channel_axis)[0]
+    for row, values in _some_rows(array, rows):
+        strength = strengths(values[np.newaxis], layer.channel_axis)[0]
         layer.of_rows[row] = strongest_channels(strength, STRONGEST)
         if layer.maps is not None:
-            whole = as_map(values[0], layer.channel_axis)
+            whole = as_map(values, layer.channel_axis)
             for rank, place in zip(*np.nonzero(shown == row), strict=True):
                 layer.maps.put(int(place), int(rank), whole[..., layer.channels[place]])
         done(1)
@@ -120,6 +122,18 @@ def _blocks(array: Any, rows: int) -> Iterator[tuple[int, Array]]:
     step = max(1, CHUNK_VALUES // max(1, array[:1].size))
     for start in range(0, rows, step):
         yield start, np.asarray(array[start : min(start + step, rows)])
+
+
+def _some_rows(array: Any, rows: Sequence[int]) -> Iterator[tuple[int, Array]]:
+    """Rows that lie close together are read at once, as compressed ones are by themselves."""
+    step = max(1, CHUNK_VALUES // max(1, array[:1].size))
+    for block, within in groupby(rows, lambda row: row // step):
+        wanted = list(within)
+        if len(wanted) * SPARSE < step:
+            yield from ((row, np.asarray(array[row])) for row in wanted)
+            continue
+        values = np.asarray(array[block * step : (block + 1) * step])
+        yield from ((row, values[row - block * step]) for row in wanted)
 
 
 def _are_probabilities(rows: Array) -> bool:
