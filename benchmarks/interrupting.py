@@ -55,7 +55,7 @@ class Kind:
     options: tuple[str, ...] = ()
 
 
-VARIANTS: tuple[Kind, ...] = ()
+VARIANTS = (Kind("hdf5, gzip", "out.h5", ("--compress", "gzip")),)
 """Ways to store an output that its suffix does not tell."""
 
 

@@ -226,14 +226,13 @@ def try_mode(name: str, runs: int, samples: list[Sample], scratch: Path, seed: i
     return found
 
 
-def tell(found: dict[str, dict[str, Tally]]) -> None:
-    """Print one line for each mode and format, and what was there after interruptions."""
-    for mode, formats in found.items():
-        print(f"{MODES[mode].claim}:")
-        for kind, tally in formats.items():
-            states = ", ".join(f"{count} {state}" for state, count in tally.states.most_common())
-            counts = f"{tally.equal} of {tally.outputs} equal, {tally.interrupted} interruptions"
-            print(f"  {kind:12} {counts} ({states})")
+def tell(mode: str, found: dict[str, Tally]) -> None:
+    """Print one line for each format, and what was there after interruptions."""
+    print(f"{MODES[mode].claim}:")
+    for kind, tally in found.items():
+        states = ", ".join(f"{count} {state}" for state, count in tally.states.most_common())
+        counts = f"{tally.equal} of {tally.outputs} equal, {tally.interrupted} interruptions"
+        print(f"  {kind:12} {counts} ({states})", flush=True)
 
 
 def parsed() -> argparse.Namespace:
@@ -262,7 +261,10 @@ def main() -> None:
     samples = [sample_of(kind, scratch / "images", scratch / kind.name) for kind in chosen]
     for sample in samples:
         how = "resumed" if sample.resumable else "begun anew"
-        print(f"{sample.kind.name}: {how} after interruptions, {sample.spans.whole:.1f} s uninterrupted")
+        print(
+            f"{sample.kind.name}: {how} after interruptions, {sample.spans.whole:.1f} s uninterrupted",
+            flush=True,
+        )
     found: dict[str, dict[str, Tally]] = {}
     for mode in modes:
         if MODES[mode].disk:
@@ -274,7 +276,7 @@ def main() -> None:
                 print(f"left out: {MODES[mode].claim}, for no file system can be mounted here ({error})")
                 continue
         found[mode] = try_mode(mode, runs[mode], samples, scratch, options.seed)
-    tell(found)
+        tell(mode, found[mode])
     print(f"{time.monotonic() - started:.0f} s")
     sums = {mode: sum(formats.values(), Tally()) for mode, formats in found.items()}
     rows = [

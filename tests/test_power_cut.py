@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_model import FORMATS, contents, extract, use_made_up_model, write_inputs
+from made_up_model import FORMATS, OTHERS, contents, extract, use_made_up_model, write_inputs
 from power_cut import Disk
 
 from layerprobe.errors import StoppedError
@@ -35,9 +35,16 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return write_inputs(tmp_path_factory.mktemp("power") / "images")[:30]
 
 
-@pytest.fixture(params=sorted(FORMATS))
+KINDS = FORMATS | OTHERS
+WAYS = [(kind, "fresh") for kind in KINDS] + [
+    (kind, way) for kind in FORMATS for way in ("resumed", "restarted")
+]
+WAYS += [(kind, "resumed") for kind in ("jsonl", "gzip", "npy of a stream")]
+
+
+@pytest.fixture(params=FORMATS)
 def name(request: pytest.FixtureRequest) -> str:
-    return FORMATS[request.param]
+    return KINDS[request.param]
 
 
 class Claims:
@@ -47,8 +54,8 @@ class Claims:
         self.rows = 0
         flush = journal.Journal.flush
 
-        def flushed(one: journal.Journal) -> None:
-            flush(one)
+        def flushed(one: journal.Journal, *of: Any) -> None:
+            flush(one, *of)
             self.rows = one.rows
 
         patch.setattr(journal.Journal, "flush", flushed)
@@ -133,7 +140,7 @@ def reference(tmp_path: Path, inputs: list[str], name: str) -> dict[str, bytes]:
     return contents(tmp_path / "reference" / name)
 
 
-@pytest.mark.parametrize("way", ["fresh", "resumed", "restarted"])
+@pytest.mark.parametrize(("name", "way"), WAYS, indirect=["name"])
 def test_after_a_power_cut_a_run_is_resumed_and_ends_as_if_nothing_had_been(
     tmp_path: Path,
     inputs: list[str],
