@@ -10,6 +10,7 @@ from layerprobe.version import __version__
 
 if TYPE_CHECKING:
     from layerprobe.backend_function import function, learning_phase, symbolic_gradients
+    from layerprobe.diagnosis.examination import doctor
     from layerprobe.errors import LayerprobeError
     from layerprobe.formats.opening import open_output as open
     from layerprobe.layer_listing import layers
@@ -28,6 +29,7 @@ __all__ = [
     "Probe",
     "__version__",
     "compare",
+    "doctor",
     "dry_run",
     "extract",
     "function",
@@ -46,6 +48,7 @@ _PUBLIC = {
     "LayerprobeError": "layerprobe.errors:LayerprobeError",
     "Probe": "layerprobe.probe:Probe",
     "compare": "layerprobe.similarity:compare",
+    "doctor": "layerprobe.diagnosis.examination:doctor",
     "dry_run": "layerprobe.planning:dry_run",
     "extract": "layerprobe.pipeline:extract",
     "function": "layerprobe.backend_function:function",

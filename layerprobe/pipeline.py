@@ -11,6 +11,7 @@ from functools import partial
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from layerprobe import registry
+from layerprobe.diagnosis.evidence import with_evidence
 from layerprobe.errors import AllInputsFailedError, LayerprobeError, UsageError
 from layerprobe.formats.piping import STANDARD_OUTPUT
 from layerprobe.formats.space import check_space, space_notice
@@ -97,6 +98,7 @@ def extract(
         check_pipe(pipe_format, how)
         now = clock.add("list", started)
         with closing(probed):
+            how = with_evidence(probed, sources, how, needs)
             run = prepare_run(probed, sources, how, clock)
             clock.add("load", now)
             keys = run.feeds.keys() if run.feeds.rows is not None else None
@@ -111,6 +113,7 @@ def extract(
     with claim(path, file_format, how) as journal, closing(probed), ExitStack() as stack:
         if how.resume and how.batch_size == "auto":
             how = dataclasses.replace(how, batch_size=earlier_batch_size(path, journal.head) or "auto")
+        how = with_evidence(probed, sources, how, needs)
         loaded: LoadedModel = probed
         fill: Fill = Run.fill
         if how.processes > 1:

@@ -10,6 +10,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
 from layerprobe import registry
+from layerprobe.diagnosis.evidence import with_evidence
 from layerprobe.engines.planned import Planned
 from layerprobe.errors import LayerprobeError
 from layerprobe.formats.placement import journal_name
@@ -121,6 +122,7 @@ class _Planner:
         if self._how.resume and self._how.batch_size == "auto":
             size = earlier_batch_size(path, None if self._left is None else self._left.head)
             self._how = dataclasses.replace(self._how, batch_size=size or "auto")
+        self._how = with_evidence(self._probed, request.sources, self._how)
         self._feeds = find_feeds(self._probed, request.sources, self._how, Clock())
         self._outline = outlined(self._probed, self._feeds, self._how)
         if self._feeds.rows is not None:

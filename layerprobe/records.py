@@ -149,7 +149,8 @@ class Preprocessing:
     background: tuple[int, int, int] = (255, 255, 255)
     """RGB, 0 to 255: under transparent pixels and around padded images."""
     preset: str = "raw"
-    """raw, unit, tf, torch, caffe or custom: where the numbers below come from."""
+    """raw, unit, tf, torch, caffe or custom: where the numbers below come from; "rgb:" or "bgr:" before it where
+    the order of the channels is not its own."""
     scale: float = 1.0
     """Pixels, 0 to 255, are divided by this first."""
     mean: tuple[float, ...] = ()
@@ -179,7 +180,7 @@ class ModelOptions:
 
 @dataclass(frozen=True, slots=True)
 class ExtractOptions:
-    """How `extract` works; every field is an option of the command line, under the same name."""
+    """How `extract` works; fields are options of the command line, under the same name."""
 
     overwrite: bool = False
     """Replace an existing output."""
@@ -230,7 +231,10 @@ class ExtractOptions:
     crop: Literal["none", "center", "pad"] = "none"
     """none squashes as Keras does; center cuts the longer side; pad fills the shorter."""
     preprocess: str = "auto"
-    """auto, raw, unit, tf, torch, caffe, or MEAN/STD."""
+    """auto, raw, unit, tf, torch, caffe, or MEAN/STD, with rgb: or bgr: before it."""
+    preprocess_reason: str | None = None
+    """Why `preprocess` is what it is, in words, where that was found out, and no option of the command line;
+    None: it was asked for."""
     exif: bool = True
     """Whether EXIF orientation is applied."""
     background: str = "white"

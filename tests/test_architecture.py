@@ -14,7 +14,7 @@ FLOORS = [
     {"__init__"},
     {"looking", "retrying"},
     {"bench", "engine_check", "layer_listing", "pipeline", "planning", "probe"},
-    {"workers", "merging", "verification", "reporting"},
+    {"diagnosis", "workers", "merging", "verification", "reporting"},
     {"run"},
     {"engines", "backend_function", "similarity", "statistics", "views"},
     {"loading"},

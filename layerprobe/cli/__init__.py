@@ -21,6 +21,7 @@ COMMANDS = {
     "bench": "layerprobe.cli.bench:bench",
     "check": "layerprobe.cli.check:check",
     "compare": "layerprobe.cli.compare:compare",
+    "doctor": "layerprobe.cli.doctor:doctor",
     "extract": "layerprobe.cli.extract:extract",
     "info": "layerprobe.cli.info:info",
     "layers": "layerprobe.cli.layers:layers",
@@ -65,6 +66,7 @@ def cli() -> None:
     layerprobe show    photo.npz -o maps.png                     its feature maps as a picture
     layerprobe report  photo.npz -o report.html                  all of it as a page to look around in
     layerprobe merge   all.h5 part1.h5 part2.h5                  what shards wrote, as one output
+    layerprobe doctor  model.h5 photos                           which preprocessing it was trained with
     layerprobe bench   model.h5 photos                           how fast it is here, and what bounds it
 
     Exit codes: 0 done; 1 a bug; 2 usage; 3 done, but some inputs failed; 65 the model, the resume or

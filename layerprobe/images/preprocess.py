@@ -41,6 +41,8 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "caffe": {"mean": (103.939, 116.779, 123.68), "channel_order": "bgr"},
 }
 PRESETS = tuple(_PRESETS)
+ORDERS: tuple[Literal["rgb", "bgr"], ...] = ("rgb", "bgr")
+"""Of the channels; before a preset or MEAN/STD, as in "bgr:unit", the order in which the model takes them."""
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -88,7 +90,8 @@ def parse_preprocess(
     Args:
         text: A name of `PRESETS`, or means, "/", and standard deviations, in pixel units (0 to 255): one
             number for all channels, or one for each in the order of the model's channels, as in "127.5/127.5"
-            or "123.7,116.3,103.5/58.4,57.1,57.4".
+            or "123.7,116.3,103.5/58.4,57.1,57.4". Before either "rgb:" or "bgr:", the order of the channels;
+            the numbers of a preset stay with their colours.
         size: (H, W) of the result.
         channels: Of the model's input; torch and caffe need 3.
 
@@ -99,13 +102,41 @@ def parse_preprocess(
         UsageError: The text is neither, or does not fit the channels.
     """
     spec = Preprocessing(size=size, channels=channels)
-    if text in _PRESETS:
-        spec = dataclasses.replace(spec, preset=text, **_PRESETS[text])
+    before, colon, name = text.partition(":")
+    order = next((known for known in ORDERS if colon and known == before), None)
+    if order is None:
+        name = text
+    if name in _PRESETS:
+        spec = _in_order(dataclasses.replace(spec, preset=name, **_PRESETS[name]), order)
     else:
-        mean, std = _parse_mean_std(text)
-        spec = dataclasses.replace(spec, preset="custom", mean=mean, std=std)
+        mean, std = _parse_mean_std(name)
+        spec = dataclasses.replace(
+            spec, preset="custom", mean=mean, std=std, channel_order=order or spec.channel_order
+        )
     check_preprocessing(spec)
     return spec
+
+
+def _in_order(spec: Preprocessing, order: Literal["rgb", "bgr"] | None) -> Preprocessing:
+    """The preset with its channels in that order; None: in its own."""
+    if order in (None, spec.channel_order):
+        return spec
+    assert order is not None
+    return dataclasses.replace(
+        spec,
+        preset=f"{order}:{spec.preset}",
+        mean=spec.mean if len(spec.mean) == 1 else spec.mean[::-1],
+        std=spec.std[::-1],
+        channel_order=order,
+    )
+
+
+def preprocess_text(spec: Preprocessing) -> str:
+    """What `parse_preprocess` reads as the numbers of `spec`."""
+    if spec.preset != "custom":
+        return spec.preset
+    mean, std = (",".join(f"{number:g}" for number in numbers) for numbers in (spec.mean, spec.std))
+    return f"{'' if spec.channel_order == 'rgb' else 'bgr:'}{mean}/{std}"
 
 
 def _parse_mean_std(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -119,7 +150,8 @@ def _parse_mean_std(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     except ValueError:
         raise UsageError(
             f"preprocess is one of {', '.join(PRESETS)}, or MEAN/STD in pixel units with positive STD, "
-            f"as in 123.7,116.3,103.5/58.4,57.1,57.4. Received: {text!r}"
+            "as in 123.7,116.3,103.5/58.4,57.1,57.4, and before either rgb: or bgr: for the order of the "
+            f"channels. Received: {text!r}"
         ) from None
     return mean, std
 

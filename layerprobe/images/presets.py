@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from layerprobe.records import LayerInfo
 
+ASKED = "asked for"
 ASSUMED = (
     "assumed: nothing in the model says how its images were prepared; give --preprocess to say otherwise"
 )

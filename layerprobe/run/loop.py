@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from layerprobe.errors import ResourceError, StoppedError, UsageError
 from layerprobe.formats.opening import open_output
+from layerprobe.images.presets import ASKED
 from layerprobe.records import Batch, ExtractOptions, Finish, Provenance, TensorSpec
 from layerprobe.run.batches import batches, worker_threads
 from layerprobe.run.bottleneck import bound_by
@@ -328,7 +329,7 @@ class Run:
                 f"{self.engine.at_once} were computed at once"
             )
         how = self.feeds.preprocessing
-        if how is not None and self._how.preprocess == "auto":
+        if how is not None and how.reason != ASKED:
             yield f"preprocess {how.preset}: {how.reason}"
         if self.tally.several_frames:
             yield f"{self.tally.several_frames} of the images have several frames: the first was taken"

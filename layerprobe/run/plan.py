@@ -9,7 +9,7 @@ from typing import Literal, cast
 
 from layerprobe.errors import OutputError, UsageError
 from layerprobe.images.preprocess import check_preprocessing, parse_background, parse_preprocess, parse_size
-from layerprobe.images.presets import guess_preset
+from layerprobe.images.presets import ASKED, guess_preset
 from layerprobe.records import ExtractOptions, LayerInfo, Preprocessing, TensorSpec
 from layerprobe.registry import PIPES, REDUCTIONS, STREAMS, SUFFIXES, check_installed
 from layerprobe.run.shards import Shard
@@ -24,6 +24,7 @@ _OPTION_TYPES: dict[str, tuple[type, ...]] = {
     "batch_size": (int, str, type(None)),
     "compress": (str, type(None)),
     "errors_to": (str, type(None)),
+    "preprocess_reason": (str, type(None)),
     "shard": (str, type(None)),
     "size": (str, int, tuple, type(None)),
 }
@@ -156,7 +157,7 @@ def choose_preprocessing(
             f"input {spec.name!r} takes images of {height}x{width} (height x width): leave --size out. "
             f"Received: {size[0]}x{size[1]}"
         )
-    preset, reason = options.preprocess, "asked for"
+    preset, reason = options.preprocess, options.preprocess_reason or ASKED
     if preset == "auto":
         listed = any(layer.address == spec.name for layer in layers)
         preset, reason = guess_preset(layers, spec.name if listed else None)

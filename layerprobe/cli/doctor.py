@@ -1,0 +1,136 @@
+"""`layerprobe doctor`."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from layerprobe.cli.console import emit, escape, only_our_own_lines, say
+from layerprobe.cli.extract import PARTIAL
+from layerprobe.cli.info import line
+from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
+
+if TYPE_CHECKING:
+    from layerprobe.diagnosis.examination import Diagnosis
+    from layerprobe.diagnosis.ranking import Ranked
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.argument("images", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="Look at so many images, spread over all.",
+)
+@click.option("--size", metavar="N|HxW", help="Height and width of the images. [default: the model's]")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "graph", "converted", "keras"]),
+    default="auto",
+    show_default=True,
+    help="What runs MODEL.",
+)
+@click.option("--device", default="auto", show_default=True, metavar="DEVICE", help="As for extract.")
+@click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per processor]")
+@model_options
+@click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+def doctor(
+    model: str,
+    images: tuple[str, ...],
+    custom: tuple[str, ...],
+    lambdas: tuple[str, ...],
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Which preprocessing MODEL was trained with, and what is wrong with it or with IMAGES.
+
+    IMAGES are such as it was trained on. They are prepared in every common way, and what then arrives at the
+    first BatchNormalization layers is compared with the statistics that these keep of training.
+    """
+    from layerprobe.diagnosis.examination import doctor as examine
+
+    with only_our_own_lines():
+        found = examine(
+            model, images, custom_objects=read_custom(custom), lambdas=read_lambdas(lambdas), **options
+        )
+    emit(json.dumps(_as_json(found), indent=2) if as_json else "\n".join(_lines(found)))
+    for failure in found.failures:
+        say(f"image {failure.index} failed: {failure.key}: {failure.reason}")
+    return PARTIAL if found.failures else 0
+
+
+def _lines(found: Diagnosis) -> Iterator[str]:
+    spread = ", spread over the list" if found.images + len(found.failures) < found.listed else ""
+    yield line("images", f"{found.images} of {found.listed} looked at{spread}")
+    if found.presets:
+        yield line("compared", f"what arrives at {', '.join(found.layers)}, with what has in training")
+        yield ""
+        yield _table(found.presets, [one.preset for one in found.presets], "preprocess")
+    if found.resizing:
+        yield ""
+        crop = any(one.preprocessing.crop != "none" for one in found.resizing)
+        names = [
+            f"{one.preprocessing.resize}{f', crop {one.preprocessing.crop}' if crop else ''}"
+            for one in found.resizing
+        ]
+        yield _table(found.resizing, names, f"resize, with {found.preprocessing.preset}")
+    if found.presets:
+        yield ""
+    yield line("evidence", {"none": "no evidence"}.get(found.evidence, found.evidence))
+    yield line("preprocessing", f"{found.command}: {found.preprocessing.reason}")
+    for tie in found.ties:
+        yield line("as good", tie)
+    for note in found.notes:
+        yield line("note", note)
+    yield line("to use it", f"layerprobe extract {shlex.quote(found.model)} {found.command} ...")
+    for warning in found.warnings:
+        yield line("warning", warning)
+
+
+def _table(ranked: Sequence[Ranked], names: Sequence[str], title: str) -> str:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column(title)
+    for heading in ("divergence", "times the best", "standard errors above"):
+        table.add_column(heading, justify="right")
+    for name, one in zip(names, ranked, strict=True):
+        table.add_row(escape(name), f"{one.divergence:.3g}", f"{one.times:,.2f}", f"{one.errors:.1f}")
+    written = io.StringIO()
+    width = None if sys.stdout.isatty() else 200
+    Console(file=written, highlight=False, force_terminal=sys.stdout.isatty(), width=width).print(table)
+    return written.getvalue().rstrip()
+
+
+def _as_json(found: Diagnosis) -> dict[str, Any]:
+    plain = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    return plain | {
+        "failures": [dataclasses.asdict(failure) for failure in found.failures],
+        "presets": [_ranked(one) for one in found.presets],
+        "resizing": [_ranked(one) for one in found.resizing],
+        "preprocessing": dataclasses.asdict(found.preprocessing),
+        "command": found.command,
+    }
+
+
+def _ranked(one: Ranked) -> dict[str, Any]:
+    """JSON has no infinity."""
+    numbers = {"divergence": one.divergence, "times": one.times, "errors": one.errors}
+    return {
+        "command": one.command,
+        **{name: number if math.isfinite(number) else None for name, number in numbers.items()},
+        "layers": dict(one.layers),
+    }
