@@ -149,8 +149,8 @@ class Preprocessing:
     background: tuple[int, int, int] = (255, 255, 255)
     """RGB, 0 to 255: under transparent pixels and around padded images."""
     preset: str = "raw"
-    """raw, unit, tf, torch, caffe or custom: where the numbers below come from; "rgb:" or "bgr:" before it where
-    the order of the channels is not its own."""
+    """raw, unit, tf, torch, caffe or custom: where the numbers below come from; "rgb:" or "bgr:" before it
+    where the order of the channels is not its own."""
     scale: float = 1.0
     """Pixels, 0 to 255, are divided by this first."""
     mean: tuple[float, ...] = ()

@@ -14,7 +14,7 @@ from layerprobe.errors import LayerprobeError
 from layerprobe.images.preprocess import preprocess_text
 from layerprobe.images.presets import ASSUMED
 from layerprobe.modelfile.model_file import ModelFile
-from layerprobe.run.batches import worker_threads
+from layerprobe.run.batches import threads
 from layerprobe.run.feeds import length
 from layerprobe.run.plan import choose_preprocessing, takes_images
 
@@ -50,7 +50,7 @@ def with_evidence(
     source = sources[""]
     rows = min(len(source), how.limit or len(source))
     sample = SampledSource(source, rows, SAMPLE)
-    running = Running(needs, "graph", "cpu", None, worker_threads(how), how.max_pixels)
+    running = Running(needs, "graph", "cpu", None, threads(how, sample.far), how.max_pixels)
     try:
         with ModelFile(probed.path, needs) as file:
             known = remembered(file)

@@ -22,7 +22,7 @@ from layerprobe.images.preprocess import preprocess_text
 from layerprobe.images.presets import ASSUMED
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.records import MAX_MEMORY, ExtractOptions, Failure, ModelOptions, Preprocessing, TensorSpec
-from layerprobe.run.batches import worker_threads
+from layerprobe.run.batches import threads
 from layerprobe.run.feeds import Clock, length
 from layerprobe.run.plan import choose_preprocessing, takes_images
 from layerprobe.run.preparing import prepare_run
@@ -134,7 +134,7 @@ class _Examination:
         self.model = ProbedModel(path, ["**"], needs, how.engine, how.device, cache)
         spec = _image_input(self.model.inputs, known.norms[0].inputs if known.norms else ())
         self._like = choose_preprocessing(how, spec, self.model.info.layers)
-        running = Running(needs, how.engine, how.device, cache, worker_threads(how))
+        running = Running(needs, how.engine, how.device, cache, threads(how, sample.far))
         self._compared: Comparison = compare_presets(path, known, sample, self._like, running)
         tried = self._compared.tried
         if not tried.looks:

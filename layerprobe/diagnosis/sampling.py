@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -33,6 +33,8 @@ class SampledSource:
     kind = "images"
 
     def __init__(self, source: Source, rows: int, count: int) -> None:
+        self.far: bool = getattr(source, "far", False)
+        """Whether any of them are read through a network."""
         self.places = spread(rows, count)
         wanted = set(self.places)
         taken = itertools.islice(iter(source), self.places[-1] + 1 if self.places else 0)
@@ -43,7 +45,7 @@ class SampledSource:
 
     def __iter__(self) -> Iterator[Sample]:
         for row, sample in enumerate(self._samples):
-            yield Sample(row, sample.key, sample.read, sample.file, sample.fields)
+            yield dataclasses.replace(sample, index=row)
 
 
 def spread(rows: int, count: int) -> list[int]:
@@ -53,7 +55,7 @@ def spread(rows: int, count: int) -> list[int]:
     return [(2 * part + 1) * rows // (2 * count) for part in range(count)]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Look:
     """What one image is like, before its pixels are scaled."""
 
@@ -71,7 +73,7 @@ Resized = tuple[str, str]
 """A filter and a way to crop."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Pictures:
     """The next images that could be read."""
 

@@ -78,7 +78,12 @@ def batches_ahead(size: int, workers: int) -> int:
 
 def worker_threads(how: ExtractOptions, feeds: Feeds) -> int:
     """How many threads read, decode and preprocess; what comes through a network is waited for in more."""
-    return how.workers or max(len(os.sched_getaffinity(0)), FAR_THREADS if feeds.far else 1)
+    return threads(how, feeds.far)
+
+
+def threads(how: ExtractOptions, far: bool) -> int:
+    """The same, where only `far` is known: whether anything comes through a network."""
+    return how.workers or max(len(os.sched_getaffinity(0)), FAR_THREADS if far else 1)
 
 
 def unchanged(feeds: Feeds, size: int, entries: Sequence[Entry]) -> list[Entry]:
