@@ -45,14 +45,17 @@ if TYPE_CHECKING:
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per processor]")
 @model_options
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+@click.pass_context
 def doctor(
+    ctx: click.Context,
+    /,
     model: str,
     images: tuple[str, ...],
     custom: tuple[str, ...],
     lambdas: tuple[str, ...],
     as_json: bool,
     **options: Any,
-) -> int:
+) -> None:
     """Which preprocessing MODEL was trained with, and what is wrong with it or with IMAGES.
 
     IMAGES are such as it was trained on. They are prepared in every common way, and what then arrives at the
@@ -67,7 +70,7 @@ def doctor(
     emit(json.dumps(_as_json(found), indent=2) if as_json else "\n".join(_lines(found)))
     for failure in found.failures:
         say(f"image {failure.index} failed: {failure.key}: {failure.reason}")
-    return PARTIAL if found.failures else 0
+    ctx.exit(PARTIAL if found.failures else 0)
 
 
 def _lines(found: Diagnosis) -> Iterator[str]:
@@ -89,8 +92,8 @@ def _lines(found: Diagnosis) -> Iterator[str]:
         yield ""
     yield line("evidence", {"none": "no evidence"}.get(found.evidence, found.evidence))
     yield line("preprocessing", f"{found.command}: {found.preprocessing.reason}")
-    for tie in found.ties:
-        yield line("as good", tie)
+    if found.ties:
+        yield line("as good", "; ".join(found.ties))
     for note in found.notes:
         yield line("note", note)
     yield line("to use it", f"layerprobe extract {shlex.quote(found.model)} {found.command} ...")

@@ -60,7 +60,7 @@ class Diagnosis:
     preprocessing: Preprocessing
     """What to use; its `reason` says why."""
     ties: tuple[str, ...]
-    """Options that cannot be told from those of `command`."""
+    """Options that cannot be told from those of `command`, each beside the others."""
     notes: tuple[str, ...]
     """What was not looked at, or does not matter, and why."""
     warnings: tuple[str, ...]
@@ -173,7 +173,7 @@ class _Examination:
             reason = f"assumed, for there is no evidence: {verdict.reason}"
             return "none", dataclasses.replace(self._like, reason=reason), ()
         chosen = dataclasses.replace(verdict.preprocessing, reason=verdict.reason)
-        return "statistics", chosen, tuple(one.command for one in verdict.ties)
+        return "statistics", chosen, tuple(f"--preprocess {one.preset}" for one in verdict.ties)
 
     def _resizing(
         self, chosen: Preprocessing
@@ -193,7 +193,7 @@ class _Examination:
         ranked = rank(ways, compared.trials.run(self._sample, ways).found, compared.norms)
         verdict = judge_resizing(ranked, chosen)
         assert verdict.preprocessing is not None
-        return ranked, verdict.preprocessing, tuple(one.command for one in verdict.ties), (verdict.reason,)
+        return ranked, verdict.preprocessing, tuple(_resized(one) for one in verdict.ties), (verdict.reason,)
 
     def _about_norms(self) -> Iterator[str]:
         for norm in self._compared.norms:
@@ -247,6 +247,12 @@ class _Examination:
                     watch.add(run.engine.outputs, results, len(batch.rows))
         alike = len({look.digest for look in self._compared.tried.looks}) == 1
         yield from watch.complaints(command(chosen), alike)
+
+
+def _resized(one: Ranked) -> str:
+    """The options that ask for its filter and crop."""
+    how = one.preprocessing
+    return f"--resize {how.resize}{'' if how.crop == 'none' else f' --crop {how.crop}'}"
 
 
 def _image_input(inputs: Sequence[TensorSpec], names: Sequence[str]) -> TensorSpec:

@@ -20,9 +20,12 @@ CLEAR_ERRORS = 3.0
 FITS = 0.5
 """A larger divergence, in nats, and even the best way does not fit."""
 TIE_ERRORS = 3.0
-"""Ways that are fewer standard errors above the best, of the same preset, cannot be told from it."""
-TIE_TIMES = 1.01
-"""Nor can those whose divergence is less than so many times as large."""
+"""Ways that are fewer standard errors above the best, of the same preset, cannot be told from it ..."""
+ORDER_TIMES = 1.1
+"""... nor can those whose divergence is less than so many times as large, where the order of colours is asked
+for, ..."""
+RESIZE_TIMES = 1.5
+"""... or the filter: images that are a little softer than those of training look as another filter does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def judge_presets(ranked: Sequence[Ranked], norms: Sequence[StoredNorm], images:
             f"one {_times(runner_up.times)} better, and {_images(images, 'is', 'are')} not enough to be sure"
         )
     same = [one for one in ranked if one.family == best.family]
-    ties = [one for one in same if _tied(one)]
+    ties = [one for one in same if _tied(one, ORDER_TIMES)]
     # Of what cannot be told apart, the order that the preset has by itself is by far the more common.
     chosen = next((one for one in ties if one.preset == best.family), best)
     order = f"; that the colours are in the order {chosen.preprocessing.channel_order.upper()} is assumed"
@@ -83,20 +86,23 @@ def judge_resizing(ranked: Sequence[Ranked], like: Preprocessing) -> Verdict:
         ranked: All ways, the best first.
         like: As it is by default, which is taken where nothing speaks against it.
     """
-    ties = [one for one in ranked if _tied(one)]
+    ties = [one for one in ranked if _tied(one, RESIZE_TIMES)]
     default = next((one for one in ties if _how(one.preprocessing) == _how(like)), None)
     chosen = default or ties[0]
     others = tuple(one for one in ties if one is not chosen)
     clear = len(ties) < len(ranked)
-    reason = "resizing makes no difference that shows"
+    reason = "how the images are resized makes no difference that shows"
     if clear:
-        first = next(one for one in ranked if not _tied(one))
-        reason = f"{_how_text(first.preprocessing)}, the next, fits {_times(first.times)} worse"
+        first = next(one for one in ranked if not _tied(one, RESIZE_TIMES))
+        reason = (
+            f"resized with {_how_text(first.preprocessing)}, the next best, they fit "
+            f"{_times(first.times)} worse"
+        )
     return Verdict(clear, chosen.preprocessing, others, reason)
 
 
-def _tied(one: Ranked) -> bool:
-    return one.errors < TIE_ERRORS or one.times < TIE_TIMES
+def _tied(one: Ranked, times: float) -> bool:
+    return one.errors < TIE_ERRORS or one.times < times
 
 
 def _nothing(reason: str) -> Verdict:
