@@ -20,6 +20,7 @@ from layerprobe.images.preprocess import (
     parse_preprocess,
     parse_size,
     preprocess,
+    preprocess_text,
     resize,
 )
 from layerprobe.records import Preprocessing
@@ -117,6 +118,12 @@ def test_the_result_is_contiguous_float32_and_the_pixels_stay_as_they_were() -> 
         ("caffe", (10, 20, 30), (30 - 103.939, 20 - 116.779, 10 - 123.68)),
         ("100,110,120/2,4,5", (100, 130, 220), (0, 5, 20)),
         ("127.5/127.5", (0, 51, 255), (-1, -0.6, 1)),
+        ("rgb:unit", (0, 51, 255), (0, 0.2, 1)),
+        ("bgr:unit", (0, 51, 255), (1, 0.2, 0)),
+        ("bgr:caffe", (10, 20, 30), (30 - 103.939, 20 - 116.779, 10 - 123.68)),
+        ("rgb:caffe", (10, 20, 30), (10 - 123.68, 20 - 116.779, 30 - 103.939)),
+        ("bgr:torch", (0, 0, 255), ((1 - 0.406) / 0.225, -0.456 / 0.224, -0.485 / 0.229)),
+        ("bgr:100,110,120/2,4,5", (220, 130, 100), (0, 5, 20)),
     ],
 )
 def test_presets_give_the_numbers_worked_out_by_hand(
@@ -124,6 +131,22 @@ def test_presets_give_the_numbers_worked_out_by_hand(
 ) -> None:
     values = normalise(np.array([[pixel]], np.uint8), parse_preprocess(preset))
     np.testing.assert_allclose(values[0, 0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("caffe", "caffe"),
+        ("bgr:caffe", "caffe"),
+        ("rgb:tf", "tf"),
+        ("bgr:tf", "bgr:tf"),
+        ("bgr:1,2,3/0.5", None),
+    ],
+)
+def test_a_preprocessing_can_be_told_as_it_is_asked_for(text: str, told: str | None) -> None:
+    how = parse_preprocess(text)
+    assert preprocess_text(how) == (told or text)
+    assert parse_preprocess(preprocess_text(how)) == how
 
 
 def test_one_number_serves_all_channels() -> None:
@@ -137,6 +160,7 @@ def test_one_number_serves_all_channels() -> None:
     [
         "", "auto", "RAW", "caffe2", "1,2,3", "/", "1/", "/1", "1,2,3/4,5,6/7", "1,2/3,4,5", "1/0", "1/-2",
         "nan/1", "1/inf", "1,,2/1", "1,2/1", "1,2,3,4/1", "a/b",
+        "bgr:", "bgr", "gbr:unit", "bgr:auto", "bgr:bgr:unit", ":unit", "BGR:unit",
     ],
 )  # fmt: skip
 def test_a_preprocessing_that_cannot_be_meant_is_refused(text: str) -> None:
@@ -146,7 +170,7 @@ def test_a_preprocessing_that_cannot_be_meant_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 4])
-@pytest.mark.parametrize("text", ["caffe", "torch", "1,2,3/1"])
+@pytest.mark.parametrize("text", ["caffe", "torch", "1,2,3/1", "bgr:unit", "rgb:caffe"])
 def test_three_numbers_need_three_channels(text: str, channels: Any) -> None:
     with pytest.raises(UsageError, match="channels"):
         parse_preprocess(text, channels=channels)

@@ -108,7 +108,7 @@ def _read_batch_size(ctx: click.Context, option: click.Parameter, text: str | No
     default="auto",
     show_default=True,
     metavar="HOW",
-    help="auto, raw, unit, tf, torch, caffe, or MEAN/STD as in 127.5/127.5.",
+    help="auto, raw, unit, tf, torch, caffe, or MEAN/STD as in 127.5/127.5; bgr:HOW for BGR.",
 )
 @click.option("--no-exif", "exif", flag_value=False, default=True, help="Ignore EXIF orientation.")
 @click.option(
