@@ -67,14 +67,15 @@ def with_evidence(
 
 def _assumed(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions) -> Preprocessing | None:
     """What would be assumed; None where it is not up to statistics, or there can be none."""
-    inputs = probed.info.inputs
-    if how.preprocess != "auto" or not probed.path or set(sources) != {""} or len(inputs) != 1:
+    if how.preprocess != "auto" or not probed.path or set(sources) != {""}:
         return None
     rows = length(sources[""])
     if sources[""].kind != "images" or rows is None or min(rows, how.limit or rows) < LEAST:
         return None
-    normalised = any(layer.class_name == "BatchNormalization" for layer in probed.info.layers)
-    if not normalised or not takes_images(inputs[0]):
+    if not any(layer.class_name == "BatchNormalization" for layer in probed.info.layers):
+        return None
+    inputs = probed.info.inputs
+    if len(inputs) != 1 or not takes_images(inputs[0]):
         return None
     like = choose_preprocessing(how, inputs[0], probed.info.layers)
     return like if like.reason == ASSUMED else None
