@@ -98,7 +98,7 @@ def extract(
         check_pipe(pipe_format, how)
         now = clock.add("list", started)
         with closing(probed):
-            how = with_evidence(probed, sources, how, needs)
+            how = with_evidence(probed, sources, how)
             run = prepare_run(probed, sources, how, clock)
             clock.add("load", now)
             keys = run.feeds.keys() if run.feeds.rows is not None else None
@@ -113,7 +113,7 @@ def extract(
     with claim(path, file_format, how) as journal, closing(probed), ExitStack() as stack:
         if how.resume and how.batch_size == "auto":
             how = dataclasses.replace(how, batch_size=earlier_batch_size(path, journal.head) or "auto")
-        how = with_evidence(probed, sources, how, needs)
+        how = with_evidence(probed, sources, how)
         loaded: LoadedModel = probed
         fill: Fill = Run.fill
         if how.processes > 1:

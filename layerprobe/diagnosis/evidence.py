@@ -20,16 +20,14 @@ from layerprobe.run.plan import choose_preprocessing, takes_images
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Source
-    from layerprobe.records import ExtractOptions, ModelOptions, Preprocessing
+    from layerprobe.records import ExtractOptions, Preprocessing
     from layerprobe.run.probed_model import ProbedModel
 
 SAMPLE = 64
 """Images that are looked at, spread over the whole list, whatever part of it a run computes."""
 
 
-def with_evidence(
-    probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions, needs: ModelOptions
-) -> ExtractOptions:
+def with_evidence(probed: ProbedModel, sources: Mapping[str, Source], how: ExtractOptions) -> ExtractOptions:
     """Decide `preprocess` by what a model remembers of training, where it would otherwise be assumed.
 
     The answer follows from the model's file and the list of images alone, so that all shards, processes and
@@ -39,7 +37,6 @@ def with_evidence(
         probed: The model.
         sources: Its inputs by name; "" where it has only one.
         how: The user's options.
-        needs: What the model's file needs beside itself.
 
     Returns:
         The options: with `preprocess` and the reason for it, where it was looked for; else as they were.
@@ -50,9 +47,9 @@ def with_evidence(
     source = sources[""]
     rows = min(len(source), how.limit or len(source))
     sample = SampledSource(source, rows, SAMPLE)
-    running = Running(needs, "graph", "cpu", None, threads(how, sample.far), how.max_pixels)
+    running = Running(probed.options, "graph", "cpu", None, threads(how, sample.far), how.max_pixels)
     try:
-        with ModelFile(probed.path, needs) as file:
+        with ModelFile(probed.path, probed.options) as file:
             known = remembered(file)
         if not known.norms:
             return _because(how, "raw", f"{ASSUMED}; {known.reason}")

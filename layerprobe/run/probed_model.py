@@ -77,7 +77,7 @@ class ProbedModel:
         check_device(device)
         if engine in ("graph", "converted") and device.startswith("gpu"):
             raise UsageError(f"the engine {engine} runs on the processor: leave --device {device} out.")
-        self._options, self._device, self._cache = options, device, cache
+        self.options, self._device, self._cache = options, device, cache
         self._file: ModelFile | None = None
         self._live: keras.Model | None = None
         if isinstance(model, str | os.PathLike):
@@ -195,13 +195,13 @@ class ProbedModel:
         return {
             "model": self._file.archive.sha256() if self._file is not None else None,
             "weights": self._weights_sha256(),
-            "lambdas": dict(self._options.lambdas),
-            "custom_objects": sorted(self._options.custom_objects),
+            "lambdas": dict(self.options.lambdas),
+            "custom_objects": sorted(self.options.custom_objects),
         }
 
     def _weights_sha256(self) -> str | None:
         """Of the weights file that was given beside the model, as it was opened."""
-        if self._file is None or self._options.weights is None or self._file.archive.weights_source is None:
+        if self._file is None or self.options.weights is None or self._file.archive.weights_source is None:
             return None
         found = Digest(self._file.archive.weights_source.descriptor, hashed=True).sha256()
         self._file.archive.check_unchanged()
@@ -241,7 +241,7 @@ class ProbedModel:
                 instead=self._instead,
             )
             return converted
-        if self._options.custom_objects:
+        if self.options.custom_objects:
             raise Unsupported("code of the user's own")
         return GraphFile(self._file, self.taps)
 
@@ -249,7 +249,7 @@ class ProbedModel:
     def _keras(self) -> KerasModel:
         """The model as Keras runs it, which the converted engine is held against."""
         model = self._live if self._live is not None else self._file
-        return KerasModel(model, self.taps, self.info.inputs, self._device, self._options.max_memory)
+        return KerasModel(model, self.taps, self.info.inputs, self._device, self.options.max_memory)
 
     def _instead(
         self, reason: Unsupported, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing
