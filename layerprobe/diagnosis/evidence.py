@@ -15,7 +15,7 @@ from layerprobe.images.preprocess import preprocess_text
 from layerprobe.images.presets import ASSUMED
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.run.batches import threads
-from layerprobe.run.feeds import length
+from layerprobe.run.lengths import length
 from layerprobe.run.plan import choose_preprocessing, takes_images
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from layerprobe.images.presets import ASSUMED
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.records import MAX_MEMORY, ExtractOptions, Failure, ModelOptions, Preprocessing, TensorSpec
 from layerprobe.run.batches import threads
-from layerprobe.run.feeds import Clock, length
+from layerprobe.run.feeds import Clock
+from layerprobe.run.lengths import length
 from layerprobe.run.plan import choose_preprocessing, takes_images
 from layerprobe.run.preparing import prepare_run
 from layerprobe.run.probed_model import ProbedModel

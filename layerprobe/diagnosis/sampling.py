@@ -36,9 +36,7 @@ class SampledSource:
         self.far: bool = getattr(source, "far", False)
         """Whether any of them are read through a network."""
         self.places = spread(rows, count)
-        wanted = set(self.places)
-        taken = itertools.islice(iter(source), self.places[-1] + 1 if self.places else 0)
-        self._samples = [sample for place, sample in enumerate(taken) if place in wanted]
+        self._samples = list(_at(source, self.places))
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -46,6 +44,17 @@ class SampledSource:
     def __iter__(self) -> Iterator[Sample]:
         for row, sample in enumerate(self._samples):
             yield dataclasses.replace(sample, index=row)
+
+
+def _at(source: Source, places: Sequence[int]) -> Iterator[Sample]:
+    """The samples of a source at certain places, which are in order."""
+    if (rows := getattr(source, "rows", None)) is not None:
+        for place in places:
+            yield from rows(place, place + 1)
+        return
+    wanted = set(places)
+    taken = itertools.islice(iter(source), places[-1] + 1 if places else 0)
+    yield from (sample for place, sample in enumerate(taken) if place in wanted)
 
 
 def spread(rows: int, count: int) -> list[int]:
