@@ -10,9 +10,11 @@ from layerprobe.version import __version__
 
 if TYPE_CHECKING:
     from layerprobe.backend_function import function, learning_phase, symbolic_gradients
+    from layerprobe.class_maps.compute import cam
     from layerprobe.diagnosis.examination import doctor
     from layerprobe.errors import LayerprobeError
     from layerprobe.formats.opening import open_output as open
+    from layerprobe.layer_gradients import gradients
     from layerprobe.layer_listing import layers
     from layerprobe.loading.build import load_model
     from layerprobe.merging.merge import merge
@@ -28,11 +30,13 @@ __all__ = [
     "LayerprobeError",
     "Probe",
     "__version__",
+    "cam",
     "compare",
     "doctor",
     "dry_run",
     "extract",
     "function",
+    "gradients",
     "layers",
     "learning_phase",
     "load_model",
@@ -47,11 +51,13 @@ __all__ = [
 _PUBLIC = {
     "LayerprobeError": "layerprobe.errors:LayerprobeError",
     "Probe": "layerprobe.probe:Probe",
+    "cam": "layerprobe.class_maps.compute:cam",
     "compare": "layerprobe.similarity:compare",
     "doctor": "layerprobe.diagnosis.examination:doctor",
     "dry_run": "layerprobe.planning:dry_run",
     "extract": "layerprobe.pipeline:extract",
     "function": "layerprobe.backend_function:function",
+    "gradients": "layerprobe.layer_gradients:gradients",
     "layers": "layerprobe.layer_listing:layers",
     "learning_phase": "layerprobe.backend_function:learning_phase",
     "load_model": "layerprobe.loading.build:load_model",

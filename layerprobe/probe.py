@@ -95,7 +95,7 @@ class Probe:
             UsageError: The number of inputs, their shapes or their lengths do not fit.
             ResourceError: There is not enough memory for so many rows.
         """
-        arrays = self._arrays(batch)
+        arrays = arrays_of_batch(self._probed.inputs, batch)
         engine, rows = self._engine(arrays), len(arrays[0])
         step = rows if self._how.training else engine.batch_size
         try:
@@ -129,31 +129,40 @@ class Probe:
         known = self._probed.inputs
         return known or [TensorSpec(f"input{i}", (), "float32") for i in range(len(arrays))]
 
-    def _arrays(self, batch: Any) -> list[Array]:
-        specs = self._probed.inputs
-        names = [spec.name for spec in specs]
-        if isinstance(batch, Mapping):
-            if set(batch) != set(names):
-                raise UsageError(
-                    f"the model's inputs are {', '.join(names)}. Received: {', '.join(map(str, batch))}"
-                )
-            batch = [batch[name] for name in names]
-        elif len(specs) < 2 and not (isinstance(batch, list | tuple) and not specs):
-            batch = [batch]
-        if specs and len(batch) != len(specs):
+
+def arrays_of_batch(specs: Sequence[TensorSpec], batch: Any) -> list[Array]:
+    """The inputs of a model in its order.
+
+    Args:
+        specs: The model's inputs; none where only a call can tell them.
+        batch: As `Probe` takes it.
+
+    Raises:
+        UsageError: The number of inputs, their types or their lengths do not fit.
+    """
+    names = [spec.name for spec in specs]
+    if isinstance(batch, Mapping):
+        if set(batch) != set(names):
             raise UsageError(
-                f"the model has {len(specs)} inputs, {', '.join(names)}. Received: {len(batch)} arrays"
+                f"the model's inputs are {', '.join(names)}. Received: {', '.join(map(str, batch))}"
             )
-        for values in map(np.asarray, batch):
-            if values.dtype.kind not in "biuf":
-                raise UsageError(f"a batch holds real numbers. Received: an array of {values.dtype}")
-        dtypes = [spec.dtype for spec in specs] or ["float32"] * len(batch)
-        arrays = [
-            np.asarray(values).astype(dtype, copy=False) for values, dtype in zip(batch, dtypes, strict=True)
-        ]
-        if len({array.shape[:1] for array in arrays}) != 1 or arrays[0].ndim == 0 or len(arrays[0]) == 0:
-            raise UsageError(
-                f"a batch needs at least one row, and as many for every input. "
-                f"Received: {', '.join(str(array.shape) for array in arrays)}"
-            )
-        return arrays
+        batch = [batch[name] for name in names]
+    elif len(specs) < 2 and not (isinstance(batch, list | tuple) and not specs):
+        batch = [batch]
+    if specs and len(batch) != len(specs):
+        raise UsageError(
+            f"the model has {len(specs)} inputs, {', '.join(names)}. Received: {len(batch)} arrays"
+        )
+    for values in map(np.asarray, batch):
+        if values.dtype.kind not in "biuf":
+            raise UsageError(f"a batch holds real numbers. Received: an array of {values.dtype}")
+    dtypes = [spec.dtype for spec in specs] or ["float32"] * len(batch)
+    arrays = [
+        np.asarray(values).astype(dtype, copy=False) for values, dtype in zip(batch, dtypes, strict=True)
+    ]
+    if len({array.shape[:1] for array in arrays}) != 1 or arrays[0].ndim == 0 or len(arrays[0]) == 0:
+        raise UsageError(
+            f"a batch needs at least one row, and as many for every input. "
+            f"Received: {', '.join(str(array.shape) for array in arrays)}"
+        )
+    return arrays

@@ -63,6 +63,8 @@ KERAS_ENGINES = {
     "tensorflow": "layerprobe.engines.keras_tensorflow:KerasTensorFlowEngine",
 }
 """The engine "keras", by the framework that Keras runs on."""
+KERAS_GRADIENTS = {"tensorflow": "layerprobe.engines.gradients_tensorflow:TensorFlowGradients"}
+"""What differentiates models, by the framework that Keras runs on."""
 REDUCTIONS = {
     "flatten": "layerprobe.reductions:flatten",
     "gap": "layerprobe.reductions:global_average",

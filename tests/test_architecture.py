@@ -12,7 +12,7 @@ FLOORS = [
     {"__main__"},
     {"cli"},
     {"__init__"},
-    {"looking", "retrying"},
+    {"class_maps", "layer_gradients", "looking", "retrying"},
     {"bench", "engine_check", "layer_listing", "pipeline", "planning", "probe"},
     {"diagnosis", "workers", "merging", "verification", "reporting"},
     {"run"},

@@ -18,6 +18,7 @@ from layerprobe.version import __version__
 
 COMMANDS = {
     "cache": "layerprobe.cli.cache:cache",
+    "cam": "layerprobe.cli.cam:cam",
     "bench": "layerprobe.cli.bench:bench",
     "check": "layerprobe.cli.check:check",
     "compare": "layerprobe.cli.compare:compare",
@@ -64,6 +65,7 @@ def cli() -> None:
     layerprobe info    photo.npz                                 what was written
     layerprobe stats   photo.npz                                 what its numbers are like
     layerprobe show    photo.npz -o maps.png                     its feature maps as a picture
+    layerprobe cam     model.h5 photo.jpg                        where on it the class is seen
     layerprobe report  photo.npz -o report.html                  all of it as a page to look around in
     layerprobe merge   all.h5 part1.h5 part2.h5                  what shards wrote, as one output
     layerprobe doctor  model.h5 photos                           which preprocessing it was trained with

@@ -86,6 +86,40 @@ class KerasModel:
         self._outlined = (tuple(inputs), batch_size, how), engine
         return engine
 
+    def gradients(
+        self,
+        outputs: Sequence[Tap],
+        layers: Sequence[Tap],
+        inputs: Sequence[TensorSpec],
+        *,
+        before_activation: bool,
+    ) -> Any:
+        """Build what differentiates outputs with respect to layers; see `gradients_tensorflow`.
+
+        Args:
+            outputs: Taps that the model was loaded for.
+            layers: Others, or the same.
+            inputs: With every size known.
+            before_activation: Take what went into an output's softmax or sigmoid.
+
+        Raises:
+            UnavailableError: It is not written for the framework that Keras runs on.
+        """
+        framework = keras_backend()
+        if framework not in registry.KERAS_GRADIENTS:
+            raise UnavailableError(
+                f"gradients need Keras on TensorFlow: set KERAS_BACKEND=tensorflow. Received: {framework}."
+            )
+        _engine_class().prepare(self._device)
+        return registry.find(registry.KERAS_GRADIENTS, framework, "framework of Keras")(
+            self._model,
+            outputs,
+            layers,
+            inputs,
+            before_activation=before_activation,
+            max_memory=self._max_memory,
+        )
+
     @cached_property
     def _model(self) -> keras.Model:
         if isinstance(self._source, ModelFile):

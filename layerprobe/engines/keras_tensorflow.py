@@ -79,9 +79,9 @@ class KerasTensorFlowEngine:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="layerprobe-compute")
         # On a GPU TensorFlow gives zeros for an index that a table lacks; on a processor it stops.
         watch = bool(tf.config.get_visible_devices("GPU"))
-        self._trace = Trace(model, taps, how, _refuse, watch=watch)
+        self._trace = Trace(model, taps, how, refuse, watch=watch)
         self._compiled = self._compile(self._trace, inputs)
-        _refuse_oversized(self._compiled, max_memory)
+        refuse_oversized(self._compiled, max_memory)
         self.outputs = self._sized(self._trace.outputs, inputs)
 
     @staticmethod
@@ -161,7 +161,7 @@ class KerasTensorFlowEngine:
         return results
 
     def _collected(self, rows: int, results: Callable[[], list[tf.Tensor]]) -> dict[str, Array]:
-        with _told_at_run(rows):
+        with told_at_run(rows):
             found, self.overflowed = self._trace.read(results(), rows)
         return found
 
@@ -178,7 +178,7 @@ class KerasTensorFlowEngine:
                 return trace(values)
 
         specs = [tf.TensorSpec((self._padded, *spec.shape), spec.dtype) for spec in inputs]
-        with _told_at_trace(inputs):
+        with told_at_trace(inputs):
             return tf.function(traced, autograph=False).get_concrete_function(*specs)
 
     def _sized(self, outputs: tuple[TensorSpec, ...], inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
@@ -186,7 +186,7 @@ class KerasTensorFlowEngine:
         if not any(None in spec.shape for spec in outputs):
             return outputs
         plain = dataclasses.replace(self._how, finish=None)
-        compiled = self._compile(Trace(self._model, self._taps, plain, _refuse, watch=False), inputs)
+        compiled = self._compile(Trace(self._model, self._taps, plain, refuse, watch=False), inputs)
         zeros = [tf.zeros((self._padded or 1, *spec.shape), spec.dtype) for spec in inputs]
         results = compiled(*zeros)
         return tuple(
@@ -196,7 +196,7 @@ class KerasTensorFlowEngine:
 
 
 @contextmanager
-def _told_at_run(rows: int) -> Iterator[None]:
+def told_at_run(rows: int) -> Iterator[None]:
     """What TensorFlow raises while it computes a batch, as the error that it is to the user."""
     try:
         yield
@@ -209,7 +209,7 @@ def _told_at_run(rows: int) -> Iterator[None]:
 
 
 @contextmanager
-def _told_at_trace(inputs: Sequence[TensorSpec]) -> Iterator[None]:
+def told_at_trace(inputs: Sequence[TensorSpec]) -> Iterator[None]:
     """The same, while a model is traced."""
     try:
         yield
@@ -222,7 +222,7 @@ def _told_at_trace(inputs: Sequence[TensorSpec]) -> Iterator[None]:
         raise UsageError(f"the model cannot take inputs of shape {shapes}: {first_line(error)}.") from error
 
 
-def _refuse(name: str, tensor: Any, _: Any) -> None:
+def refuse(name: str, tensor: Any, _: Any) -> None:
     """Raise unless the tensor is dense and belongs to the traced model itself."""
     if isinstance(tensor, tf.SparseTensor | tf.RaggedTensor):
         raise UnrecordableLayerError(f"{name!r} cannot be recorded: its values are sparse or ragged.")
@@ -233,7 +233,7 @@ def _refuse(name: str, tensor: Any, _: Any) -> None:
         )
 
 
-def _refuse_oversized(compiled: Any, max_memory: int) -> None:
+def refuse_oversized(compiled: Any, max_memory: int) -> None:
     """Raise ResourceError for a tensor that the results need and that nobody has the memory for."""
     seen: set[Any] = set()
     pending = [tensor.op for tensor in compiled.outputs]

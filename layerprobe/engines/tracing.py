@@ -56,14 +56,9 @@ class Trace:
             The finished tensors, in the order of `outputs`; after them, for each of `counted`, how many
             values of each row the cast made infinite, (B,); and then what `Lookups` wants to know.
         """
-        recording = Recording(self._model, self._taps)
         watching = self._lookups.active() if self._lookups is not None else nullcontext()
-        with recording.active(), watching, computing_in(self._model, self._how.precision):
-            outputs = self._model(as_the_model_takes_them(self._model, values), training=self._how.training)
-        tensors = recording.tensors(outputs)
-        for tap, tensor in tensors.items():
-            self._refuse(tap.name, tensor, values[0])
-            _refuse_unless_rows(tap.name, tuple(tensor.shape), values[0].shape[0])
+        with watching:
+            _, tensors = recorded(self._model, self._taps, values, self._how, self._refuse)
         own = [
             ops.cast(tensor, "float32")
             if self._how.precision == _dtype(tensor) == "bfloat16"
@@ -116,11 +111,36 @@ class Trace:
                 tap.name,
                 shape := tuple(tensor.shape[1:]),
                 _dtype(tensor),
-                _channel_axis(layers.get(tap.address), shape),
+                channel_axis(layers.get(tap.address), shape),
                 tap.address or _layer_behind(self._model, tap.output or 0),
             )
             for tap, tensor in zip(taps, tensors, strict=True)
         )
+
+
+def recorded(
+    model: keras.Model, taps: Sequence[Tap], values: Sequence[Any], how: Computing, refuse: Refuse
+) -> tuple[Any, dict[Tap, Any]]:
+    """Call a model once.
+
+    Args:
+        model: Built; its `call` is wrapped meanwhile and left as it was.
+        taps: What to record, in order.
+        values: One (B, ...) tensor of the tracer per input of the model.
+        how: How it computes.
+        refuse: What the framework cannot give.
+
+    Returns:
+        What the model returned, and the tensors that the taps mean.
+    """
+    recording = Recording(model, taps)
+    with recording.active(), computing_in(model, how.precision):
+        outputs = model(as_the_model_takes_them(model, values), training=how.training)
+    tensors = recording.tensors(outputs)
+    for tap, tensor in tensors.items():
+        refuse(tap.name, tensor, values[0])
+        _refuse_unless_rows(tap.name, tuple(tensor.shape), values[0].shape[0])
+    return outputs, tensors
 
 
 class KerasFunctions:
@@ -258,7 +278,7 @@ def _layer_behind(model: keras.Model, output: int) -> str:
     return outputs[output]._keras_history.operation.name if outputs else ""
 
 
-def _channel_axis(layer: Any, shape: Sequence[int | None]) -> int:
+def channel_axis(layer: Any, shape: Sequence[int | None]) -> int:
     """Which axis of one row holds the channels."""
     first = getattr(layer, "data_format", None) == "channels_first"
     return 0 if first and len(shape) > 1 else -1

@@ -115,6 +115,11 @@ class ProbedModel:
         reasons = self._reasons if trusted is None else [*self._reasons, trusted]
         return f"engine {self._engines[0]}: {'; '.join(reasons)}" if reasons else None
 
+    @property
+    def file(self) -> ModelFile | None:
+        """The model's file; None for a live model."""
+        return self._file
+
     def close(self) -> None:
         """Release the file; no engine can be built any more."""
         if self._file is not None:
@@ -178,6 +183,32 @@ class ProbedModel:
         if how.training:
             self._only_keras("training, which only Keras computes")
         return self._first(lambda runnable: runnable.outline(inputs, batch_size, how))
+
+    def gradients(
+        self,
+        outputs: Sequence[str],
+        layers: Sequence[str],
+        inputs: Sequence[TensorSpec],
+        *,
+        before_activation: bool = False,
+    ) -> Any:
+        """Build what differentiates some of what is recorded with respect to the rest, with Keras.
+
+        Args:
+            outputs: Addresses, as this model was made for.
+            layers: The same.
+            inputs: With every size known.
+            before_activation: Take what went into an output's softmax or sigmoid.
+        """
+        self._only_keras("gradients, which only Keras computes")
+        listed = self.info.layers
+        found = self._keras.gradients(
+            select(outputs, listed), select(layers, listed), inputs, before_activation=before_activation
+        )
+        if self._file is not None:
+            self._file.archive.verify()
+            self._file.archive.check_unchanged()
+        return found
 
     def provenance(self) -> dict[str, Any]:
         """Which model this is: path, SHA-256, format, Keras version, SHA-256 of weights given beside it."""

@@ -108,7 +108,7 @@ def open_recorded(reader: Reader, given: Given, *, whole: bool) -> RecordedRun:
         if whole and options.get("shard") is not None:
             raise UsageError(f"{path!r} is a part of a list: give all its inputs again.")
         again = "run extract again" if whole else "give its inputs again"
-        inputs, options["shard"] = _recorded(reader, again), None
+        inputs, options["shard"] = recorded_images(reader, again), None
     try:
         request = open_request(model, inputs, layers, given.needs, {**options, **given.options})
     except NoInputError as error:
@@ -134,8 +134,16 @@ def _options(record: Mapping[str, Any]) -> dict[str, Any]:
     return recorded
 
 
-def _recorded(reader: Reader, again: str) -> Source:
-    """The images that the output names; `again` is what to do where they cannot be read by themselves."""
+def recorded_images(reader: Reader, again: str) -> Source:
+    """The images that an output names.
+
+    Args:
+        reader: The output.
+        again: What to do where they cannot be read by themselves.
+
+    Raises:
+        UsageError: They cannot.
+    """
     if reader.provenance["preprocessing"] is None:
         raise UsageError(f"{reader.path!r} is of arrays: give all its inputs again.")
     members: dict[str, dict[str, Readable]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,6 +95,16 @@ def draw_overlaid(shown: Sequence[Overlaid], title: str, below: str) -> Image.Im
             picture.paste(row, (style.MARGIN + place * step, top))
         top += max(row.height for row in line)
     return picture
+
+
+def shrunk(shown: Overlaid, side: int) -> Overlaid:
+    """The same with the longer side of the image no longer than this, so that many take little memory."""
+    scale = side / max(shown.image.size)
+    if scale >= 1:
+        return shown
+    size = max(1, round(shown.image.width * scale)), max(1, round(shown.image.height * scale))
+    panels = [replace(panel, values=_resized(panel.values, size)) for panel in shown.panels]
+    return Overlaid(shown.image.resize(size, Image.Resampling.LANCZOS), shown.name, panels)
 
 
 def _row(shown: Overlaid, side: int, beside: bool) -> Image.Image:
