@@ -115,9 +115,16 @@ class ModelMaps:
     def _default_layer(self) -> str:
         if not isinstance(self._model, str | os.PathLike):
             raise UsageError("name the layer: that of a live model is not looked for.")
-        needs = dataclasses.asdict(self._needs)
-        listed = list_layers(self._model, shapes=True, **needs)
-        return default_layer(listed, None if self._scores is None else self._scores.tap.address)
+        needs = self._needs
+        listed = list_layers(
+            self._model,
+            shapes=True,
+            custom_objects=needs.custom_objects,
+            weights=needs.weights,
+            lambdas=needs.lambdas,
+            max_memory=needs.max_memory,
+        )
+        return default_layer(listed, None if self._scores is None else self._scores.place.address)
 
     def _exact(self) -> Head | str:
         """What makes scores of the layer's values, or why nothing linear does."""
@@ -126,7 +133,7 @@ class ModelMaps:
         with closing(self._probe([self._layer], self._how.engine)) as probed:
             assert probed.file is not None
             tap = one_tap(probed.taps, probed.info.layers)
-            feeds = find_feeds(probed, self._sources, self._how, self._clock)
+            feeds = find_feeds(probed, self._needed(probed), self._how, self._clock)
             (spec,) = probed.outline(feeds.specs, batch_size=1).outputs
             check_maps(self._layer, spec.shape)
             try:
@@ -134,14 +141,21 @@ class ModelMaps:
             except NotLinear as reason:
                 return str(reason)
 
+    def _needed(self, probed: ProbedModel) -> dict[str, Source]:
+        """The sources, without those for inputs that only the rest of the model takes."""
+        taken = {spec.name for spec in probed.inputs}
+        others = {spec.name for spec in probed.info.inputs} - taken
+        return {name: source for name, source in self._sources.items() if name not in others}
+
     def _kept(self, probed: ProbedModel) -> tuple[dict[str, Source], KeptInputs]:
-        """The sources, with the one that is drawn on kept."""
+        """The sources that are needed, with the one that is drawn on kept."""
+        sources = self._needed(probed)
         shapes = {spec.name: spec for spec in probed.inputs}
-        images = [name for name, source in self._sources.items() if source.kind == "images"]
-        shaped = [name for name in self._sources if name in shapes and takes_images(shapes[name])]
-        drawn = [*images, *shaped, *self._sources][0]
-        kept = KeptInputs(self._sources[drawn])
-        return {**self._sources, drawn: kept}, kept
+        images = [name for name, source in sources.items() if source.kind == "images"]
+        shaped = [name for name in sources if name in shapes and takes_images(shapes[name])]
+        drawn = [*images, *shaped, *sources][0]
+        kept = KeptInputs(sources[drawn])
+        return {**sources, drawn: kept}, kept
 
     def _by_values(self, head: Head) -> _Way:
         """CAM: the model is run up to the layer, by any engine."""

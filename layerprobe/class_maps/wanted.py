@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from layerprobe.class_maps.measured import Measured
     from layerprobe.records import Array
 
-_NOT_DEFAULT = ("Pooling", "Dropout", "Padding", "Cropping", "InputLayer", "Rescaling", "Normalization")
-"""Parts of the names of classes whose maps are those of the layer before them, only smaller or shifted."""
+_NOT_DEFAULT = re.compile("Pooling|Dropout|Padding|Cropping|InputLayer|Rescaling|^Normalization")
+"""Classes whose maps are those of the layer before them, only smaller or shifted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +95,20 @@ def default_layer(layers: Sequence[LayerInfo], before: str | None) -> str:
 
     Args:
         layers: Of the model, with their shapes, in the order in which it runs.
-        before: Address of the layer that gives the scores; None where that is not known.
+        before: Address of the layer that gives the scores; None where that is not known, and neither is the
+            order in which inner layers run.
 
     Raises:
         UsageError: None is known to have maps.
     """
     needed = None if before is None else _ancestors(layers, before.partition("/")[0])
     for layer in reversed(layers):
+        if needed is None and "/" in layer.address:
+            continue
         shapes = layer.shapes or ()
         has_maps = len(shapes) == 1 and len(shapes[0]) == 3 and _is_map(shapes[0])
         reached = needed is None or layer.address.partition("/")[0] in needed
-        if has_maps and reached and not any(part in layer.class_name for part in _NOT_DEFAULT):
+        if has_maps and reached and not _NOT_DEFAULT.search(layer.class_name):
             return layer.address
     raise UsageError(
         "no layer is known to give feature maps (H, W, C): name one with --layer; "

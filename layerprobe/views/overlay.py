@@ -83,9 +83,10 @@ def draw_overlaid(shown: Sequence[Overlaid], title: str, below: str) -> Image.Im
     side = ALONE if len(shown) == 1 else IN_SHEET
     beside = len(shown) == 1 or any(len(each.panels) > 1 for each in shown)
     rows = [_row(each, side, beside) for each in shown]
-    columns = 1 if beside else max(1, min(5, round(len(shown) ** 0.5 * 1.3)))
+    step = max(row.width for row in rows) + style.MARGIN * (2 if beside else 1)
+    # About 3 wide to 2 high.
+    columns = max(1, round((1.5 * sum(row.height for row in rows) / step) ** 0.5))
     lines = [rows[start : start + columns] for start in range(0, len(rows), columns)]
-    step = max(row.width for row in rows) + style.MARGIN
     top = style.MARGIN + style.line_height(style.LARGE) + 2 * style.line_height(style.NORMAL) + style.MARGIN
     width = max(style.MARGIN + min(columns, len(rows)) * step, LEAST)
     picture, pen = style.page(width, top + sum(max(row.height for row in line) for line in lines))
