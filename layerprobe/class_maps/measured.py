@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from layerprobe.class_maps.formulas import OF_GRADIENTS, cam
-from layerprobe.errors import ResourceError, UsageError
+from layerprobe.errors import ResourceError
 
 if TYPE_CHECKING:
     from layerprobe.class_maps.head import Head
@@ -71,8 +71,8 @@ class ByGradients:
         self._traced, self._inputs, self._axis = traced, inputs, channel_axis
         scores, plain = in_parts(traced.values, inputs)
         (name,) = scores
-        units = one_axis(name, scores[name])
-        found = activation or _activation_between(units, one_axis(name, plain[name]))
+        units = _one_axis(scores[name])
+        found = activation or _activation_between(units, _one_axis(plain[name]))
         self._signs = class_signs(units.shape[1], found)
         self.scores = units @ self._signs.T
         self.probabilities = probabilities(self.scores, found)
@@ -129,15 +129,9 @@ def channels_last(rows: Array, channel_axis: int) -> Array:
     return np.moveaxis(rows, 1, -1) if channel_axis == 0 else rows
 
 
-def one_axis(name: str, scores: Array) -> Array:
-    """(B, K). Raises UsageError where that is not what a model gives."""
-    sizes = [size for size in scores.shape[1:] if size != 1] or [1]
-    if len(sizes) > 1 or scores.dtype.kind != "f":
-        raise UsageError(
-            f"{name!r} has rows of shape {scores.shape[1:]}: class activation maps need one score for each "
-            "class, (K,); name another with --output-layer."
-        )
-    return np.asarray(scores.reshape(len(scores), sizes[0]), np.float32)
+def _one_axis(scores: Array) -> Array:
+    """(B, K) of what `check_scores` accepts."""
+    return np.asarray(scores.reshape(len(scores), -1), np.float32)
 
 
 def in_parts(

@@ -12,7 +12,15 @@ from layerprobe.class_maps.head import Head, NotLinear, find_head
 from layerprobe.class_maps.measured import ByGradients, Exact, Measured
 from layerprobe.class_maps.pictures import KeptInputs
 from layerprobe.class_maps.walk import Scores, find_scores
-from layerprobe.class_maps.wanted import Found, MeasuredBatch, Wanted, check_maps, default_layer, one_tap
+from layerprobe.class_maps.wanted import (
+    Found,
+    MeasuredBatch,
+    Wanted,
+    check_maps,
+    check_scores,
+    default_layer,
+    one_tap,
+)
 from layerprobe.engines.cache import user_cache
 from layerprobe.errors import UsageError
 from layerprobe.layer_listing import layers as list_layers
@@ -187,12 +195,13 @@ class ModelMaps:
         traced = probed.gradients([output], [self._layer], feeds.specs, before_activation=scores is None)
         spec = traced.layers[0]
         check_maps(self._layer, spec.shape)
+        check_scores(output, traced.shapes[output])
         asked = self._how.batch_size if isinstance(self._how.batch_size, int) else BATCH
         size = probed.fixed_batch_size or asked
         activation = None if scores is None else scores.activation
 
         def measured() -> Iterator[MeasuredBatch]:
-            with closing(batches(feeds, size, worker_threads(self._how))) as taken:
+            with closing(batches(feeds, size, worker_threads(self._how, feeds))) as taken:
                 for batch in taken:
                     found = (
                         ByGradients(method, traced, batch.inputs, activation, spec.channel_axis)

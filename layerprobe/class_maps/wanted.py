@@ -106,6 +106,8 @@ def default_layer(layers: Sequence[LayerInfo], before: str | None) -> str:
         if needed is None and "/" in layer.address:
             continue
         shapes = layer.shapes or ()
+        if layer.address == before:
+            continue
         has_maps = len(shapes) == 1 and len(shapes[0]) == 3 and _is_map(shapes[0])
         reached = needed is None or layer.address.partition("/")[0] in needed
         if has_maps and reached and not _NOT_DEFAULT.search(layer.class_name):
@@ -156,4 +158,13 @@ def check_maps(layer: str, shape: Sequence[int | None]) -> None:
         raise UsageError(
             f"layer {layer!r} gives rows of shape {tuple(shape)}: class activation maps are over images, "
             "of a layer that gives feature maps (H, W, C); name another with --layer."
+        )
+
+
+def check_scores(output: str, shape: Sequence[int | None]) -> None:
+    """Raise UsageError unless one row of an output is a score for each class."""
+    if sum(size != 1 for size in shape) > 1:
+        raise UsageError(
+            f"{output!r} has rows of shape {tuple(shape)}: class activation maps need one score for each "
+            "class, (K,); name another with --output-layer."
         )
