@@ -101,16 +101,13 @@ def default_layer(layers: Sequence[LayerInfo], before: str | None) -> str:
     Raises:
         UsageError: None is known to have maps.
     """
-    needed = None if before is None else _ancestors(layers, before.partition("/")[0])
+    needed = None if before is None else _ancestors(layers, before)
     for layer in reversed(layers):
-        if needed is None and "/" in layer.address:
-            continue
         shapes = layer.shapes or ()
-        if layer.address == before:
+        if len(shapes) != 1 or len(shapes[0]) != 3 or not _is_map(shapes[0]) or layer.address == before:
             continue
-        has_maps = len(shapes) == 1 and len(shapes[0]) == 3 and _is_map(shapes[0])
-        reached = needed is None or layer.address.partition("/")[0] in needed
-        if has_maps and reached and not _NOT_DEFAULT.search(layer.class_name):
+        reached = "/" not in layer.address if needed is None else _is_within(layer.address, needed)
+        if reached and not _NOT_DEFAULT.search(layer.class_name):
             return layer.address
     raise UsageError(
         "no layer is known to give feature maps (H, W, C): name one with --layer; "
@@ -124,15 +121,25 @@ def _is_map(shape: Sequence[int | None]) -> bool:
 
 
 def _ancestors(layers: Sequence[LayerInfo], last: str) -> set[str]:
-    """Addresses of the outermost layers that one of them needs, itself included."""
+    """Addresses of the layers that one of them needs; of a nested model that is needed whole, its own."""
     inbound = {layer.address: layer.inbound for layer in layers}
-    needed, waiting = set(), [last]
+    needed: set[str] = set()
+    waiting = [last]
     while waiting:
         address = waiting.pop()
-        if address not in needed:
-            needed.add(address)
-            waiting += inbound.get(address, ())
+        if address in needed:
+            continue
+        needed.add(address)
+        # What goes into a nested model is what the model is called with.
+        outer = address.rpartition("/")[0]
+        waiting += inbound.get(address) or inbound.get(outer, ())
     return needed
+
+
+def _is_within(address: str, needed: set[str]) -> bool:
+    """Whether a layer, or a model around it, is among them."""
+    names = address.split("/")
+    return any("/".join(names[:depth]) in needed for depth in range(1, len(names) + 1))
 
 
 def one_tap(taps: Sequence[Tap], layers: Sequence[LayerInfo]) -> Tap:

@@ -40,7 +40,8 @@ class TensorFlowGradients:
     Raises:
         ResourceError: A tensor is larger than that.
         UnrecordableLayerError: A tap's values live inside a loop or have no batch axis.
-        UsageError: The inputs do not fit the model, or an output does not depend on a layer.
+        UsageError: The inputs do not fit the model, or no output depends on a layer. Where only some do, the
+            others' gradients are 0.
     """
 
     def __init__(
@@ -110,17 +111,25 @@ class TensorFlowGradients:
 
     def _differentiated(self, values: tuple[tf.Tensor, ...], seeds: tuple[tf.Tensor, ...]) -> list[tf.Tensor]:
         outputs, layers, _ = self._call(values)
-        gradients = []
-        for seed, (name, output) in zip(seeds, outputs.items(), strict=True):
-            given = tf.cast(tf.reshape(seed, tf.shape(output)), output.dtype)
-            found = tf.gradients(output, list(layers.values()), grad_ys=given)
-            for layer, gradient in zip(layers, found, strict=True):
-                if gradient is None:
-                    raise UsageError(
-                        f"{name!r} has no gradient with respect to {layer!r}: it is not computed from it by "
-                        "operations that can be differentiated; name a layer before it."
-                    )
-                gradients.append(tf.convert_to_tensor(gradient))
+        found = [
+            tf.gradients(
+                output,
+                list(layers.values()),
+                grad_ys=tf.cast(tf.reshape(seed, tf.shape(output)), output.dtype),
+            )
+            for seed, output in zip(seeds, outputs.values(), strict=True)
+        ]
+        for name, of_layer in zip(layers, zip(*found, strict=True), strict=True):
+            if all(gradient is None for gradient in of_layer):
+                raise UsageError(
+                    f"{', '.join(map(repr, outputs))} has no gradient with respect to {name!r}: it is not "
+                    "computed from it by operations that can be differentiated; name a layer before it."
+                )
+        gradients = [
+            tf.zeros_like(layer) if gradient is None else tf.convert_to_tensor(gradient)
+            for of_output in found
+            for layer, gradient in zip(layers.values(), of_output, strict=True)
+        ]
         return [*outputs.values(), *layers.values(), *gradients]
 
     def _call(
