@@ -20,7 +20,7 @@ FLOORS = [
     {"loading"},
     {"modelfile", "taps", "sources", "reductions", "formats"},
     {"images", "stores"},
-    {"protocols", "registry"},
+    {"labels", "protocols", "registry"},
     {"columns"},
     {"errors", "escaping", "records", "version"},
 ]

@@ -15,12 +15,13 @@ from model_writers import entry, functional, sequential, write_flat
 from PIL import Image
 
 from layerprobe import Probe, cam, extract
-from layerprobe.class_maps.classes import Classes, read_labels
+from layerprobe.class_maps.classes import Classes
 from layerprobe.class_maps.compute import MappedImage
 from layerprobe.class_maps.formulas import gradcam, gradcam_plus_plus, layercam
 from layerprobe.class_maps.measured import class_signs, in_parts, probabilities
-from layerprobe.errors import ModelError, NoInputError, ResourceError, UsageError
+from layerprobe.errors import ModelError, ResourceError, UsageError
 from layerprobe.images.projection import onto_image
+from layerprobe.labels import read_labels
 
 FOLDER = Path(__file__).parent.parent / "sample_models"
 VGG, NESTED = str(FOLDER / "vgg_shapes.h5"), str(FOLDER / "nested_shapes.keras")
@@ -331,34 +332,32 @@ def test_what_does_not_fit_into_memory_is_computed_in_parts() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("cat\ndog\n\n", {0: "cat", 1: "dog"}),
-        ("0 cat\n1 a dog\n", {0: "cat", 1: "a dog"}),
-        ("0 cat\n0 dog\n", {0: "0 cat", 1: "0 dog"}),
-        ('["cat", "dog"]', {0: "cat", 1: "dog"}),
-        ('{"1": "dog", "0": "cat"}', {0: "cat", 1: "dog"}),
-        ('{"0": ["n01", "cat"], "1": ["n02", "dog"]}', {0: "cat", 1: "dog"}),
-        ('{"cat": 0, "dog": 1}', {0: "cat", 1: "dog"}),
-        ("\ufeffKätzchen\r\nHund", {0: "Kätzchen", 1: "Hund"}),
+        ("cat\ndog\n\n", ["cat", "dog"]),
+        ("0 cat\n1 a dog\n", ["cat", "a dog"]),
+        ("0 cat\n0 dog\n", ["0 cat", "0 dog"]),
+        ('["cat", "dog"]', ["cat", "dog"]),
+        ('{"1": "dog", "0": "cat"}', ["cat", "dog"]),
+        ('{"0": ["n01", "cat"], "1": ["n02", "dog"]}', ["cat", "dog"]),
+        ('{"dog": 1, "cat": 0}', ["cat", "dog"]),
+        ("\ufeffKätzchen\r\nHund", ["Kätzchen", "Hund"]),
     ],
 )
-def test_names_of_classes_are_read_in_every_form(tmp_path: Path, text: str, expected: dict[int, str]) -> None:
+def test_names_of_classes_are_read_in_every_form(tmp_path: Path, text: str, expected: list[str]) -> None:
     path = tmp_path / "labels"
     path.write_bytes(text.encode())
-    assert read_labels(str(path)) == expected
+    assert read_labels(path) == expected
 
 
-@pytest.mark.parametrize("text", ["", "\n\n", '{"a": "b"}', "[1.5]", '["cat", 3]', "[", "{}", "\xff"])
+@pytest.mark.parametrize("text", ["", "\n\n", '{"a": "b"}', "[1.5]", '["cat", 3]', "[", "{}", "[]", "\0"])
 def test_what_is_no_list_of_names_is_said_so(tmp_path: Path, text: str) -> None:
     path = tmp_path / "labels"
-    path.write_bytes(text.encode("latin-1"))
+    path.write_bytes(text.encode())
     with pytest.raises(UsageError, match="labels"):
-        read_labels(str(path))
-    with pytest.raises(NoInputError, match="no such file"):
-        read_labels(str(tmp_path / "gone"))
+        read_labels(path)
 
 
 def test_classes_are_named_by_number_or_name() -> None:
-    classes = Classes({0: "cat", 1: "dog", 2: "7", 3: "dog"})
+    classes = Classes(["cat", "dog", "7", "dog"])
     assert [classes.number(text, 9) for text in ("cat", "7", "4", 5, -1)] == [0, 2, 4, 5, 8]
     assert classes.name(8) == "class 8"
     for wrong, said in (("dog", "classes 1, 3"), ("cow", "closest"), ("9", "0 to 8"), ("-10", "0 to 8")):
@@ -367,7 +366,7 @@ def test_classes_are_named_by_number_or_name() -> None:
     with pytest.raises(UsageError, match="labels name 4 classes, but the model has 3"):
         classes.check(3)
     with pytest.raises(UsageError, match="--labels"):
-        Classes({}).number("cat", 9)
+        Classes([]).number("cat", 9)
 
 
 def test_what_cannot_be_meant_is_refused_before_anything_is_opened() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from layerprobe.class_maps.classes import Classes, read_labels
+from layerprobe.class_maps.classes import Classes
 from layerprobe.class_maps.formulas import METHODS
 from layerprobe.class_maps.of_model import ModelMaps
 from layerprobe.class_maps.of_output import OutputMaps
@@ -19,6 +19,7 @@ from layerprobe.class_maps.wanted import Found, MapSource, Wanted
 from layerprobe.errors import OutputFormatError, SampleError, UsageError
 from layerprobe.formats.opening import open_output
 from layerprobe.images.projection import onto_image
+from layerprobe.labels import read_labels
 from layerprobe.records import MAX_MEMORY, Failure, ModelOptions
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def cam(
     top: int = 1,
     method: str = "auto",
     output_layer: str | None = None,
-    labels: str | Sequence[str] | None = None,
+    labels: str | os.PathLike[str] | Sequence[str] | None = None,
     model: str | None = None,
     rows: Sequence[int] = (),
     custom_objects: Mapping[str, Any] | None = None,
@@ -179,7 +180,7 @@ def cam(
         top: So many, where no classes are named.
         method: "cam", "gradcam", "gradcam++", "layercam", or "auto": cam where that is exact, else gradcam.
         output_layer: What gives the scores: an address; None: the model's output.
-        labels: Names of classes: a file, see `classes.read_labels`, or a list.
+        labels: Names of classes: a file, see `labels.read_labels`, or a list.
         model: Of an output: the model's path, where that is another one now.
         rows: Of an output: which, negative ones from the end; empty: all.
         custom_objects: Classes and functions that the model needs and Keras does not have, by name.
@@ -196,7 +197,7 @@ def cam(
         raise UsageError(f"method must be one of {', '.join(METHODS)}. Received: {method!r}")
     if top < 1:
         raise UsageError(f"top must be 1 or more. Received: {top}")
-    names = read_labels(labels) if isinstance(labels, str) else dict(enumerate(labels or ()))
+    names = read_labels(labels) if isinstance(labels, str | os.PathLike) else labels or ()
     wanted = Wanted(layer, method, output_layer, tuple(classes), top, Classes(names))
     needs = ModelOptions(custom_objects or {}, weights, lambdas or {}, max_memory)
     with ExitStack() as stack:

@@ -15,8 +15,8 @@ from layerprobe.escaping import escape
 from layerprobe.formats.disk import amount
 from layerprobe.formats.opening import open_output
 from layerprobe.formats.placement import check_target
+from layerprobe.labels import read_labels
 from layerprobe.reporting.budget import Plan, by_importance, most_rows, plan_channels, rows_to_list
-from layerprobe.reporting.labels import read_labels
 from layerprobe.reporting.origin import read_origin
 from layerprobe.reporting.originals import Originals
 from layerprobe.reporting.record import (
