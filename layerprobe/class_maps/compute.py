@@ -14,10 +14,10 @@ from layerprobe.class_maps.classes import Classes
 from layerprobe.class_maps.formulas import METHODS
 from layerprobe.class_maps.of_model import ModelMaps
 from layerprobe.class_maps.of_output import OutputMaps
-from layerprobe.class_maps.pictures import picture
 from layerprobe.class_maps.wanted import Found, MapSource, Wanted
 from layerprobe.errors import OutputFormatError, SampleError, UsageError
 from layerprobe.formats.opening import open_output
+from layerprobe.images.pictures import picture
 from layerprobe.images.projection import onto_image
 from layerprobe.labels import read_labels
 from layerprobe.records import MAX_MEMORY, Failure, ModelOptions

@@ -9,8 +9,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from layerprobe.class_maps.head import Head, NotLinear, find_head
+from layerprobe.class_maps.kept_inputs import KeptInputs
 from layerprobe.class_maps.measured import ByGradients, Exact, Measured
-from layerprobe.class_maps.pictures import KeptInputs
 from layerprobe.class_maps.walk import Scores, find_scores
 from layerprobe.class_maps.wanted import (
     Found,
