@@ -79,7 +79,7 @@ class ClassMaps:
         """How many images there are; None for a stream."""
         return self._source.rows
 
-    def keys(self) -> list[str]:
+    def keys(self) -> Sequence[str]:
         """What the images are called; none of a stream."""
         return self._source.keys()
 

@@ -97,7 +97,7 @@ class ModelMaps:
         """See `MapSource`."""
         return self._way.feeds.rows
 
-    def keys(self) -> list[str]:
+    def keys(self) -> Sequence[str]:
         """See `MapSource`."""
         return [] if self.rows is None else self._way.feeds.keys()
 

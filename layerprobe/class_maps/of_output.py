@@ -87,7 +87,7 @@ class OutputMaps:
         """See `MapSource`."""
         return len(self._rows)
 
-    def keys(self) -> list[str]:
+    def keys(self) -> Sequence[str]:
         """See `MapSource`."""
         return [self._reader.paths[row] for row in self._rows]
 

@@ -77,7 +77,7 @@ class MapSource(Protocol):
         """How many there are; None for a stream."""
         ...
 
-    def keys(self) -> list[str]:
+    def keys(self) -> Sequence[str]:
         """What the rows are called; none of a stream."""
         ...
 
