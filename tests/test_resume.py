@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 from made_up_model import (
     BROKEN,
     FORMATS,
+    OTHERS,
     ROWS,
     MadeUpModel,
     contents,
@@ -35,7 +38,7 @@ from layerprobe.errors import (
 )
 from layerprobe.formats import pending
 from layerprobe.formats.opening import open_output
-from layerprobe.run import journal
+from layerprobe.run import feeds, journal, loop
 from layerprobe.run.journal import Journal
 
 
@@ -50,9 +53,9 @@ def inputs(tmp_path: Path) -> list[str]:
     return write_inputs(tmp_path / "images")
 
 
-@pytest.fixture(params=sorted(FORMATS))
+@pytest.fixture(params=sorted(FORMATS | OTHERS))
 def output(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    return tmp_path / FORMATS[request.param]
+    return tmp_path / (FORMATS | OTHERS)[request.param]
 
 
 @pytest.fixture
@@ -77,10 +80,31 @@ def left_over(output: Path) -> list[str]:
 
 def stopped(inputs: list[str], output: Path, batches: int = 2, **options: Any) -> None:
     """Leave an unfinished output."""
-    with pytest.raises(StoppedError, match=f"stopped after {10 * batches} of {ROWS} rows") as caught:
+    rows = "an unknown number of" if is_stream(output) else ROWS
+    with pytest.raises(StoppedError, match=f"stopped after {10 * batches} of {rows} rows") as caught:
         extract(inputs, output, stop=after(batches), **options)
-    assert caught.value.__notes__ == [f"{10 * batches} of {ROWS} rows are kept in an unfinished output"]
-    assert left_over(output) == [f".{output.name}.journal", f".{output.name}.unfinished"]
+    assert caught.value.__notes__ == [kept(10 * batches, output)]
+    waiting = "blocks" if is_spooled(output) else "unfinished"
+    assert left_over(output) == sorted([f".{output.name}.journal", f".{output.name}.{waiting}"])
+
+
+def is_stream(output: Path) -> bool:
+    """Whether nobody knows how many rows come."""
+    return ".stream" in output.name
+
+
+def is_spooled(output: Path) -> bool:
+    """Whether rows wait for the end of the run."""
+    return any(part in output.name for part in (".gzip", ".zstd")) or (
+        is_stream(output) and output.suffix != ".jsonl"
+    )
+
+
+def kept(rows: int, output: Path) -> str:
+    """What is said of rows that are kept."""
+    if is_stream(output):
+        return f"{rows} rows are kept in an unfinished output, for when the same stream is given again"
+    return f"{rows} of {ROWS} rows are kept in an unfinished output"
 
 
 @pytest.mark.parametrize("batches", [1, 2, 4])
@@ -104,7 +128,8 @@ def test_a_stopped_run_goes_on_and_ends_as_an_uninterrupted_one(
 def test_a_run_may_be_stopped_as_often_as_there_are_batches(
     inputs: list[str], output: Path, reference: dict[str, bytes]
 ) -> None:
-    for _ in range(4):
+    # That a stream has ended is seen when nothing comes any more.
+    for _ in range(5 if is_stream(output) else 4):
         with pytest.raises(StoppedError):
             extract(inputs, output, resume=True, stop=after(1))
     extract(inputs, output, resume=True, stop=after(1))
@@ -192,6 +217,10 @@ def test_a_changed_image_is_computed_anew_with_its_batch(inputs: list[str], outp
     stopped(inputs, output, batches=3)
     Image.new("RGB", (8, 8), (1, 2, 3)).save(inputs[12])
     Image.new("RGB", (8, 8), (4, 5, 6)).save(inputs[BROKEN[0]])
+    if is_stream(output):  # which cannot be gone back to
+        with pytest.raises(ResumeError, match="for what rows 0 to 9 are made of was changed"):
+            extract(inputs, output, resume=True)
+        return
     extract(inputs, output, resume=True)
     fresh = output.parent / "fresh"
     fresh.mkdir()
@@ -219,6 +248,10 @@ def test_an_old_output_stays_until_the_resumed_one_is_complete(inputs: list[str]
     # Finished, and another run's: replaced only when that is said.
     with pytest.raises(ResumeError):
         extract(inputs[:5], output, resume=True)
+    if is_stream(output):  # which is seen only when it is gone
+        with pytest.raises(ResumeError, match="it ends before row 5.*--overwrite without --resume"):
+            extract(inputs[:5], output, resume=True, overwrite=True)
+        return
     extract(inputs[:5], output, resume=True, overwrite=True)
     assert contents(output) == old
 
@@ -290,7 +323,7 @@ def test_whatever_ends_a_run_what_is_done_is_kept(
 
     with pytest.raises(error) as caught:
         extract(inputs, output, progress=fail)
-    assert caught.value.__notes__ == [f"30 of {ROWS} rows are kept in an unfinished output"]
+    assert caught.value.__notes__ == [kept(30, output)]
     extract(inputs, output, resume=True)
     assert contents(output) == reference
 
@@ -342,3 +375,105 @@ def test_a_spool_that_nobody_goes_on_with_is_discarded(tmp_path: Path, inputs: l
     spool.write_bytes(b"left by a run that was killed before its first rows were safe")
     extract(inputs, tmp_path / "out.npz")
     assert not spool.exists()
+
+
+@pytest.mark.parametrize("name", [name for name in OTHERS if "of a stream" in name])
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_stream_is_the_same_or_refused_and_the_first_row_that_differs_named(
+    inputs: list[str], tmp_path: Path, name: str, finished: bool
+) -> None:
+    output = tmp_path / OTHERS[name]
+    extract(inputs, output) if finished else stopped(inputs, output)
+    before = {file: os.stat(tmp_path / file).st_mtime_ns for file in os.listdir(tmp_path)}
+    swapped = [*inputs[:3], inputs[4], inputs[3], *inputs[5:]]
+    for other, told in [
+        (swapped, f"row 3 is {inputs[4]!r} and was {inputs[3]!r}"),
+        (inputs[:12], f"it ends before row 12, {inputs[12]!r}"),
+    ]:
+        with pytest.raises(ResumeError, match=re.escape(told)) as caught:
+            extract(other, output, resume=True)
+        assert caught.value.exit_code == 65
+        assert ("--overwrite" if finished else "--restart") in str(caught.value)
+    if finished:
+        with pytest.raises(ResumeError, match=f"it ended before row {ROWS}"):
+            extract([*inputs, inputs[0]], output, resume=True)
+        assert {file: os.stat(tmp_path / file).st_mtime_ns for file in os.listdir(tmp_path)} == before
+    else:
+        report = extract([*inputs, inputs[0]], output, resume=True)  # it only goes on
+        assert report.rows == ROWS + 1
+
+
+def test_rows_of_a_stream_that_are_done_are_not_decoded(
+    inputs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / OTHERS["hdf5 of a stream"]
+    stopped(inputs, output, batches=3)
+    decoded: list[int] = []
+    original = feeds.decode
+    monkeypatch.setattr(feeds, "decode", lambda *args, **how: (decoded.append(1), original(*args, **how))[1])
+    extract(inputs, output, resume=True)
+    assert len(decoded) == ROWS - 30
+
+
+@pytest.mark.parametrize("name", ["jsonl", "tar"])
+def test_a_resumed_file_of_rows_one_after_the_other_is_the_same_byte_for_byte(
+    inputs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(loop.secrets, "token_hex", lambda _: "00" * 8)
+    monkeypatch.setattr(loop, "datetime", SimpleNamespace(datetime=_Noon, UTC=None))
+    # A name that comes twice gets a number, which a resumed run has to know.
+    inputs = [*inputs[:15], inputs[3], *inputs[15:40], inputs[3], *inputs[40:-2]]
+    output, reference = tmp_path / OTHERS[name], tmp_path / f"reference.{name}"
+    extract(inputs, reference)
+    for _ in range(2):
+        with pytest.raises(StoppedError):
+            extract(inputs, output, resume=True, stop=after(2))
+        with open(tmp_path / f".{output.name}.unfinished", "ab") as file:
+            file.write(b"what a killed run wrote last, in part" * 1000)
+    extract(inputs, output, resume=True)
+    assert output.read_bytes() == reference.read_bytes()
+
+
+class _Noon:
+    @staticmethod
+    def now(_: object) -> Any:
+        return SimpleNamespace(isoformat=lambda timespec: "2026-11-29T12:00:00+00:00")
+
+
+def test_rows_behind_a_changed_image_are_written_again_where_they_have_no_places(
+    inputs: list[str], tmp_path: Path
+) -> None:
+    output = tmp_path / OTHERS["jsonl"]
+    stopped(inputs, output, batches=3)
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(inputs[12])
+    seen: list[int] = []
+    with pytest.raises(StoppedError):
+        extract(inputs, output, resume=True, stop=after(1), progress=lambda done, *_: seen.append(done))
+    assert seen == [10, 20]
+    found = journal.written_rows(str(tmp_path / ".out.jsonl.journal"))
+    assert found is not None
+    assert found[1] == [(0, 20)]  # the journal does not know any more what was written over
+
+
+@pytest.mark.parametrize("name", ["gzip", "jsonl", "tar", "npy of a stream"])
+def test_an_unfinished_output_of_which_a_part_is_gone_is_refused(
+    inputs: list[str], tmp_path: Path, name: str
+) -> None:
+    output = tmp_path / OTHERS[name]
+    stopped(inputs, output)
+    waiting = next(path for path in tmp_path.iterdir() if path.suffix in (".blocks", ".unfinished"))
+    os.truncate(waiting, 100)
+    with pytest.raises(ResumeError, match="is damaged.*--restart"):
+        extract(inputs, output, resume=True)
+    extract(inputs, output, restart=True)
+
+
+def test_a_different_compression_is_another_run(inputs: list[str], tmp_path: Path) -> None:
+    output = tmp_path / OTHERS["gzip"]
+    stopped(inputs, output)
+    for compress, told in [("zstd", "zstd"), (None, "None")]:
+        with pytest.raises(ResumeError, match=f"its compress was gzip, now it is {told}"):
+            extract(inputs, output, resume=True, compress=compress)
+    extract(inputs, output, resume=True)
+    with pytest.raises(ResumeError, match="its compress was gzip, now it is lz4"):
+        extract(inputs, output, resume=True, compress="lz4")

@@ -29,7 +29,7 @@ class EarlierRows:
     Args:
         path: Of the output, for messages.
         names: Row -> what it was called.
-        states: First row of a block -> the row after its last, and `Batch.files`.
+        states: First row of a block -> the row after its last, and `Batch.files`; None: it is finished.
     """
 
     def __init__(
@@ -38,6 +38,10 @@ class EarlierRows:
         self._path, self._names = path, names
         self._ends = {stop - 1: (start, files) for start, (stop, files) in (states or {}).items()}
         self._block: list[bytes] = []
+        # What came of the stream is gone, so that nothing can begin again now.
+        self._instead = (
+            "--overwrite without --resume to replace it" if states is None else "--restart to begin again"
+        )
 
     def __contains__(self, row: int) -> bool:
         return row in self._names
@@ -80,7 +84,7 @@ class EarlierRows:
     def _other(self, how: str) -> ResumeError:
         return ResumeError(
             f"{self._path!r} is of another stream than the one that came now, for {how}: give the same "
-            "stream again, --restart or --overwrite to begin again, or -o for another name."
+            f"stream again, {self._instead}, or -o for another name."
         )
 
 

@@ -25,6 +25,10 @@ def preprocessing_text(how: Mapping[str, Any] | None) -> str:
     return f"{height}x{width} {how['resize']}, crop {how['crop']}{fast}, {how['preset']} ({how['reason']})"
 
 
+_OF_ONE_GO = ("overwrite", "restart", "resume")
+"""Options that are not recorded: an interrupted run shall write what an uninterrupted one does."""
+
+
 def describe_run(
     probed: LoadedModel,
     feeds: Feeds,
@@ -74,7 +78,7 @@ def describe_run(
             "specs": [dataclasses.asdict(spec) for spec in feeds.specs],
         },
         preprocessing=None if preprocessing is None else dataclasses.asdict(preprocessing),
-        options=dataclasses.asdict(how),
+        options={name: value for name, value in dataclasses.asdict(how).items() if name not in _OF_ONE_GO},
         engine={**engine.describe(), "batch_size": engine.at_once},
         versions=versions(engine.describe()),
         started=started,
