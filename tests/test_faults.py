@@ -52,7 +52,7 @@ class Place:
         # Two batches have every kind of call that many have.
         self.inputs, self.replacing = inputs if file_format in FORMATS else inputs[:12], replacing
         self.output = folder / (FORMATS | OTHERS)[file_format]
-        extract(inputs, self.output)
+        extract(self.inputs, self.output)
         self.reference = contents(self.output)
         self.old: dict[str, bytes] | None = None
         self.begin()

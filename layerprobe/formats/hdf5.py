@@ -300,7 +300,7 @@ class HDF5Reader(OutputReader):
                 told = self._file[stored].attrs.get("layer", "").encode("utf-8", "surrogateescape")
                 if len(address) < _LONGEST_ATTRIBUTE and told != address:
                     yield f"the attribute 'layer' of dataset {stored!r} is not what was written"
-            ours = {*self._stored.values(), "paths", "status", "error", "provenance"}
+            ours = {*self._stored.values(), "paths", "status", "error", "fields", "provenance"}
             for name in sorted(set(self._file) - ours):
                 yield f"dataset {name!r} is not the output's"
 
