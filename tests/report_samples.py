@@ -115,9 +115,7 @@ def page_data(page: Path) -> dict[str, Any]:
     return found
 
 
-def page_maps(layer: Mapping[str, Any]) -> Any:
+def page_maps(maps: Mapping[str, Any]) -> Any:
     """(n, K, h, w) uint8."""
-    maps = layer["maps"]
     packed = zlib.decompress(base64.b64decode(maps["packed"]))
-    shape = (len(layer["each"]["number"]), maps["top"], maps["height"], maps["width"])
-    return np.frombuffer(packed, np.uint8).reshape(shape)
+    return np.frombuffer(packed, np.uint8).reshape(-1, maps["top"], maps["height"], maps["width"])

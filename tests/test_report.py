@@ -132,9 +132,9 @@ def test_the_strongest_channels_and_classes_of_an_image_are_numpys(written: tupl
 def test_maps_are_the_values_to_half_a_step_of_their_scale(written: tuple[Path, Path], name: str) -> None:
     found = layer(page_data(written[1]), name)
     values = np.moveaxis(LAYERS[name], 1, -1) if name in FIRST else LAYERS[name]
-    maps = page_maps(found)
+    maps = page_maps(found["maps"])
     for channel, rows in enumerate(found["each"]["rows"]):
-        low, high = found["maps"]["low"][channel], found["maps"]["high"][channel]
+        low, high = found["low"][channel], found["high"][channel]
         for rank, row in enumerate(rows):
             wanted = values[row, ..., channel]
             shown = np.where(
@@ -146,13 +146,31 @@ def test_maps_are_the_values_to_half_a_step_of_their_scale(written: tuple[Path, 
             )
 
 
+@pytest.mark.parametrize("name", ["relu", "maps", "first", "steps"])
+def test_each_image_has_the_maps_of_its_own_strongest_channels(written: tuple[Path, Path], name: str) -> None:
+    data = page_data(written[1])
+    found, number = layer(data, name), list(LAYERS).index(name)
+    values = np.moveaxis(LAYERS[name], 1, -1) if name in FIRST else LAYERS[name]
+    maps = page_maps(found["maps_of_rows"])
+    assert maps.shape[:2] == (len(GOOD), 5)
+    for place, row in enumerate(GOOD):
+        for rank, channel in enumerate(data["images"][row]["strong"][number][::2]):
+            low, high = found["low"][channel], found["high"][channel]
+            wanted = values[row, ..., channel]
+            known = np.isfinite(wanted)
+            shown = low + maps[place, rank].reshape(wanted.shape) * ((high - low) or 1) / 254
+            assert (maps[place, rank].reshape(wanted.shape)[~known] == 255).all()
+            limit = 0.51 * (high - low) / 254 + 1e-4
+            np.testing.assert_allclose(shown[known], wanted[known], atol=limit)
+
+
 def test_large_maps_are_averaged_down(written: tuple[Path, Path]) -> None:
     found = layer(page_data(written[1]), "large")
     assert (found["maps"]["height"], found["maps"]["width"]) == (32, 24)
     row = found["each"]["rows"][1][0]
     wanted = LAYERS["large"][row, ..., 1].reshape(32, 2, 24, 2).mean((1, 3))
-    shown = page_maps(found)[1, 0] * found["maps"]["high"][1] / 254
-    np.testing.assert_allclose(shown, wanted, atol=0.51 * found["maps"]["high"][1] / 254 + 1e-4)
+    shown = page_maps(found["maps"])[1, 0] * found["high"][1] / 254
+    np.testing.assert_allclose(shown, wanted, atol=0.51 * found["high"][1] / 254 + 1e-4)
 
 
 def test_layers_without_maps_have_none(written: tuple[Path, Path]) -> None:
@@ -380,6 +398,23 @@ def test_a_report_of_failed_rows_alone_has_no_numbers(written: tuple[Path, Path]
     layerprobe.report(output, tmp_path / "a.html", limit=1)
     found = page_data(tmp_path / "a.html")["layers"][0]
     assert (found["mean"], found["dead"], found["each"]["rows"]) == (None, 0, [[], []])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": [0, 5]}, {"size": "x"}, {"channels": 7}, {"crop": "weird"}, {"background": ["a", 1, 2]},
+        {"resize": None}, {"exif": 1, "size": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_provenance_that_extract_does_not_write_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    paths = write_images(tmp_path / "images", 1)
+    how = {**PREPROCESSING, **change}
+    output = write_output(tmp_path / "a.h5", {"x": np.ones((1, 2), "f4")}, paths, {}, how)
+    with pytest.raises(OutputFormatError, match="its provenance is not what extract writes"):
+        layerprobe.report(output, tmp_path / "a.html")
+    assert not (tmp_path / "a.html").exists()
 
 
 def test_layers_without_values_and_complex_ones_do_no_harm(tmp_path: Path) -> None:

@@ -220,6 +220,10 @@ def test_an_image_shows_its_classes_and_channels(browser: Browser, page: Path) -
     assert browser.texts("dialog .tiles:first-of-type .value b")[: len(image["strong"][0]) // 2] == [
         str(channel) for channel in image["strong"][0][::2]
     ]
+    shown = (
+        "[...document.querySelectorAll('dialog .tiles')].map((one) => one.querySelectorAll('canvas').length)"
+    )
+    assert browser.run(shown) == [5, 4, 0, 3], "vectors have no maps, and classes are told above"
     browser.run("document.querySelector('dialog .tile').click()")
     browser.settle()
     assert not browser.run("document.querySelector('dialog').open")

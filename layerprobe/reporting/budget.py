@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAP_SIDE = 32
 """Most values along a side of a map, where there is room."""
-_CHANNELS_SHARE, _ROWS_SHARE = 0.45, 0.2
+_CHANNELS_SHARE, _ROWS_SHARE, _ROW_MAPS_SHARE = 0.45, 0.15, 0.15
 """Of the file; the rest is for pictures."""
 _CHANNEL_BYTES, _TOP_BYTES, _ROW_BYTES, _STRONG_BYTES = 60, 14, 220, 70
 """About what is written of a channel, of one of its top rows, of a row, of its channels in one layer."""
@@ -54,6 +54,22 @@ def _bytes_of(layers: Sequence[LayerSurvey], plan: Plan) -> int:
 def most_rows(layers: int, size: int) -> int:
     """How many rows can be listed in a file of `size` bytes."""
     return max(1, int(size * _ROWS_SHARE) // (_ROW_BYTES + _STRONG_BYTES * layers))
+
+
+def plan_row_maps(layers: Sequence[LayerSurvey], rows: int, maps: int, size: int) -> int:
+    """The longer side of the maps of each row's own strongest channels; 0: there is no room for any.
+
+    Args:
+        layers: What is known of them.
+        rows: How many rows have such maps.
+        maps: How many each of them has of each layer.
+        size: Bytes of the whole file.
+    """
+    for side in (MAP_SIDE, 16, 8, 4):
+        sizes = [map_size(layer.shape, layer.channel_axis, side) or (0, 0) for layer in layers]
+        if rows * maps * sum(height * width for height, width in sizes) <= size * _ROW_MAPS_SHARE:
+            return side
+    return 0
 
 
 def by_importance(layers: Sequence[LayerSurvey], plan: Plan, good: Array) -> list[int]:

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from layerprobe.views.scale import Scale
-
 if TYPE_CHECKING:
     from layerprobe.records import Array
-    from layerprobe.statistics import LayerStatistics
+    from layerprobe.views.scale import Scale
 
 STEPS = 254
 """The byte of a channel's largest value; 0 is its least."""
@@ -22,23 +20,20 @@ MISSING = 255
 
 
 class Maps:
-    """The maps of the rows that excite each channel most.
+    """The maps of the rows that excite each channel most, or of the channels that each row excites most.
 
     Args:
-        statistics: Of the layer, for the scales.
-        channels: (n,) numbers of those that are shown.
+        count: n, of channels or of rows.
+        top: K, so many maps for each of them.
         size: (h, w) of one map.
-        top: K, so many for each channel.
     """
 
-    def __init__(self, statistics: LayerStatistics, channels: Array, size: tuple[int, int], top: int) -> None:
-        self.scales = [channel_scale(statistics, int(channel)) for channel in channels]
+    def __init__(self, count: int, top: int, size: tuple[int, int]) -> None:
         self.size = size
-        self.values = np.full((len(channels), top, *size), MISSING, np.uint8)
+        self.values = np.full((count, top, *size), MISSING, np.uint8)
 
-    def put(self, place: int, rank: int, values: Array) -> None:
-        """Keep one map, (H, W) of any real type, averaged down to the size."""
-        scale = self.scales[place]
+    def put(self, place: int, rank: int, values: Array, scale: Scale) -> None:
+        """Keep one map, (H, W) of any real type, averaged down to the size; its channel has the scale."""
         small = values.astype(np.float32)
         if small.shape != self.size:
             small = np.asarray(Image.fromarray(small).resize(self.size[::-1], Image.Resampling.BOX))
@@ -53,12 +48,6 @@ class Maps:
     def packed(self) -> str:
         """(n, K, h, w) bytes in C order, deflated with zlib's header, in base64."""
         return base64.b64encode(zlib.compress(self.values.tobytes())).decode("ascii")
-
-
-def channel_scale(statistics: LayerStatistics, channel: int) -> Scale:
-    """The scale on which all values of a channel can be seen, in whatever row."""
-    ends = np.array([statistics.minimum[channel], statistics.maximum[channel]])
-    return Scale.of(ends)
 
 
 def map_size(shape: tuple[int, ...], channel_axis: int, side: int) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from layerprobe.errors import OutputFormatError
+from layerprobe.images.preprocess import check_preprocessing
 from layerprobe.records import Preprocessing
 from layerprobe.run.provenance import preprocessing_text
 
@@ -45,11 +46,11 @@ def read_origin(reader: Reader) -> Origin:
             lines=tuple(_lines(reader.path, record)),
             preprocessing=_preprocessing(record["preprocessing"]),
             started=str(record["started"]),
-            max_pixels=record["options"].get("max_pixels"),
+            max_pixels=None if (most := record["options"].get("max_pixels")) is None else int(most),
             classes={layer["name"]: str(layer["class_name"]) for layer in record["layers"]},
-            channel_axes={layer["name"]: int(layer["channel_axis"]) for layer in record["layers"]},
+            channel_axes={layer["name"]: _channel_axis(layer["channel_axis"]) for layer in record["layers"]},
         )
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError) as error:  # UsageError is a ValueError
         raise OutputFormatError(f"{reader.path!r}: its provenance is not what extract writes.") from error
 
 
@@ -76,4 +77,14 @@ def _preprocessing(record: Mapping[str, Any] | None) -> Preprocessing | None:
     given: dict[str, Any] = {name: value for name, value in record.items() if name in known}
     for name in ("size", "background", "mean", "std"):
         given[name] = tuple(given[name])
-    return Preprocessing(**given)
+    how = Preprocessing(**given)
+    check_preprocessing(how)
+    if how.channels not in (1, 3, 4):
+        raise ValueError(how.channels)
+    return how
+
+
+def _channel_axis(axis: object) -> int:
+    if axis not in (-1, 0):
+        raise ValueError(axis)
+    return int(axis)

@@ -31,7 +31,7 @@ class Originals:
         self._beside, self._folder = beside, folder
         try:
             self._started = datetime.fromisoformat(started).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError, OSError):
             self._started = float("inf")
 
     def read_all(self, keys: Mapping[int, str]) -> Iterator[tuple[int, Read]]:

@@ -19,6 +19,7 @@ from layerprobe.views.colours import STEPS, amounts, signed
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader
     from layerprobe.records import Array
+    from layerprobe.reporting.maps import Maps
     from layerprobe.reporting.survey import LayerSurvey
     from layerprobe.reporting.thumbnails import Thumbnail
     from layerprobe.statistics import LayerStatistics
@@ -49,7 +50,11 @@ def layer_record(layer: LayerSurvey, plan: Plan) -> dict[str, Any]:
         "infinite": int(statistics.infinite.sum()),
         "histogram": _histogram(statistics),
         "each": _channels(layer, plan),
-        "maps": _maps(layer),
+        "low": [_short(layer.scale(int(channel)).low) for channel in layer.channels],
+        "high": [_short(layer.scale(int(channel)).high) for channel in layer.channels],
+        "is_sequence": len(layer.shape) == 2,
+        "maps": _packed(layer.maps),
+        "maps_of_rows": _packed(layer.maps_of_rows),
     }
 
 
@@ -91,19 +96,11 @@ def _known(rows: Array) -> list[int]:
     return [int(row) for row in rows if row >= 0]
 
 
-def _maps(layer: LayerSurvey) -> dict[str, Any] | None:
-    if layer.maps is None:
+def _packed(maps: Maps | None) -> dict[str, Any] | None:
+    if maps is None:
         return None
-    height, width = layer.maps.size
-    return {
-        "height": height,
-        "width": width,
-        "top": layer.maps.values.shape[1],
-        "is_sequence": len(layer.shape) == 2,
-        "low": [_short(scale.low) for scale in layer.maps.scales],
-        "high": [_short(scale.high) for scale in layer.maps.scales],
-        "packed": layer.maps.packed,
-    }
+    height, width = maps.size
+    return {"height": height, "width": width, "top": maps.values.shape[1], "packed": maps.packed}
 
 
 def image_records(

@@ -16,7 +16,14 @@ from layerprobe.formats.disk import amount
 from layerprobe.formats.opening import open_output
 from layerprobe.formats.placement import check_target
 from layerprobe.labels import read_labels
-from layerprobe.reporting.budget import Plan, by_importance, most_rows, plan_channels, rows_to_list
+from layerprobe.reporting.budget import (
+    Plan,
+    by_importance,
+    most_rows,
+    plan_channels,
+    plan_row_maps,
+    rows_to_list,
+)
 from layerprobe.reporting.origin import read_origin
 from layerprobe.reporting.originals import Originals
 from layerprobe.reporting.record import (
@@ -25,7 +32,7 @@ from layerprobe.reporting.record import (
     palettes,
     probabilities_of,
 )
-from layerprobe.reporting.survey import LayerSurvey, survey_layer, survey_rows
+from layerprobe.reporting.survey import STRONGEST, LayerSurvey, survey_layer, survey_rows
 from layerprobe.reporting.template import as_script_data, fill_page
 from layerprobe.reporting.thumbnails import make_thumbnails
 from layerprobe.version import __version__
@@ -175,8 +182,9 @@ class _Report:
             )
         good = [row for row in listed if self._good[row]]
         kept = set(good)
+        row_side = plan_row_maps(layers, len(good), STRONGEST, how.max_size)
         for layer in layers:
-            survey_rows(reader, layer, good, plan.side, plan.top, self._step)
+            survey_rows(reader, layer, good, plan, row_side, self._step)
         failed = int((~self._good).sum())
         data: dict[str, Any] = {
             "title": escape(os.path.basename(os.path.abspath(reader.path))),

@@ -12,10 +12,12 @@ import numpy as np
 from layerprobe.reporting.maps import Maps, as_map, map_size
 from layerprobe.reporting.strongest import StrongestRows, strengths, strongest_channels
 from layerprobe.statistics import CHUNK_VALUES, ChannelStatistics, LayerStatistics
+from layerprobe.views.scale import Scale
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader
     from layerprobe.records import Array
+    from layerprobe.reporting.budget import Plan
     from layerprobe.reporting.origin import Origin
 
 STRONGEST = 5
@@ -48,9 +50,16 @@ class LayerSurvey:
     is_probabilities: bool
     """Whether every row is a vector of probabilities, such as a softmax gives."""
     maps: Maps | None = None
-    """Of the strongest rows; None where the layer has none, or they are left out."""
+    """Of each channel's strongest rows; None where the layer has none, or they are left out."""
+    maps_of_rows: Maps | None = None
+    """Of each listed row's strongest channels, likewise."""
     of_rows: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
     """For some rows, the channels that they excite most."""
+
+    def scale(self, channel: int) -> Scale:
+        """The scale on which all values of a channel can be seen, in whatever row."""
+        ends = np.array([self.statistics.minimum[channel], self.statistics.maximum[channel]])
+        return Scale.of(ends)
 
 
 def survey_layer(reader: Reader, name: str, origin: Origin, good: Array, top: int, done: Done) -> LayerSurvey:
@@ -91,30 +100,35 @@ def survey_layer(reader: Reader, name: str, origin: Origin, good: Array, top: in
 
 
 def survey_rows(
-    reader: Reader, layer: LayerSurvey, rows: Sequence[int], side: int, top: int, done: Done
+    reader: Reader, layer: LayerSurvey, rows: Sequence[int], plan: Plan, row_side: int, done: Done
 ) -> None:
-    """Find out what is shown of some rows: their strongest channels, and the maps of those that excite most.
+    """Find out what is shown of some rows: their strongest channels, and maps.
 
     Args:
         reader: The output.
-        layer: What is known of the layer; its `maps` and `of_rows` are filled.
+        layer: What is known of the layer; `of_rows`, `maps` and `maps_of_rows` are filled.
         rows: Their numbers, rising.
-        side: Maps are no longer or wider than this; 0: there are none.
-        top: So many rows have maps for each channel.
+        plan: How many rows of each channel have maps, and of which size.
+        row_side: Maps of the rows' own channels are no longer or wider than this; 0: there are none.
         done: Progress.
     """
-    array = reader[layer.name]
-    size = map_size(layer.shape, layer.channel_axis, side)
-    if size is not None:
-        layer.maps = Maps(layer.statistics, layer.channels, size, top)
-    shown = layer.strongest.rows[:top, layer.channels]
-    for row, values in _some_rows(array, rows):
+    if (size := map_size(layer.shape, layer.channel_axis, plan.side)) is not None:
+        layer.maps = Maps(len(layer.channels), plan.top, size)
+    if (size := map_size(layer.shape, layer.channel_axis, row_side)) is not None:
+        layer.maps_of_rows = Maps(len(rows), STRONGEST, size)
+    shown = layer.strongest.rows[: plan.top, layer.channels]
+    for place, (row, values) in enumerate(_some_rows(reader[layer.name], rows)):
         strength = strengths(values[np.newaxis], layer.channel_axis)[0]
         layer.of_rows[row] = strongest_channels(strength, STRONGEST)
         if layer.maps is not None:
             whole = as_map(values, layer.channel_axis)
-            for rank, place in zip(*np.nonzero(shown == row), strict=True):
-                layer.maps.put(int(place), int(rank), whole[..., layer.channels[place]])
+            for rank, channel in zip(*np.nonzero(shown == row), strict=True):
+                number = int(layer.channels[channel])
+                layer.maps.put(int(channel), int(rank), whole[..., number], layer.scale(number))
+        if layer.maps_of_rows is not None:
+            whole = as_map(values, layer.channel_axis)
+            for rank, (number, _) in enumerate(layer.of_rows[row]):
+                layer.maps_of_rows.put(place, rank, whole[..., number], layer.scale(number))
         done(1)
 
 

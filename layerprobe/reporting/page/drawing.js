@@ -7,23 +7,30 @@ const STEPS = 254;
 const MISSING = 255;
 const unpacked = new Map();
 
-/** The bytes of all maps of a layer, a promise. */
-function mapsOf(layer) {
-  if (!unpacked.has(layer)) {
-    const packed = new Blob([bytes(layer.maps.packed)]).stream();
+/** The bytes of maps that belong together, a promise. */
+function unpack(maps) {
+  if (!unpacked.has(maps)) {
+    const packed = new Blob([bytes(maps.packed)]).stream();
     const read = new Response(packed.pipeThrough(new DecompressionStream('deflate'))).arrayBuffer();
-    unpacked.set(layer, read.then((buffer) => new Uint8Array(buffer)));
+    unpacked.set(maps, read.then((buffer) => new Uint8Array(buffer)));
   }
-  return unpacked.get(layer);
+  return unpacked.get(maps);
 }
 
-const isSigned = (layer, place) => layer.maps.low[place] < 0;
+/** Where the map of one of a channel's strongest images is; null if there is none. `place` is the channel's. */
+const mapOfChannel = (layer, place, rank) => layer.maps && { layer, place, from: layer.maps, at: place * layer.maps.top + rank };
+
+/** Where the map of one of an image's strongest channels is; `index` is the image's among those that did not fail. */
+const mapOfImage = (layer, place, index, rank) => (layer.maps_of_rows && place >= 0
+  ? { layer, place, from: layer.maps_of_rows, at: index * layer.maps_of_rows.top + rank } : null);
+
+const isSigned = (layer, place) => layer.low[place] < 0;
 
 /** Draw one map on a canvas of its own size. */
-async function drawMap(canvas, layer, place, rank) {
-  const { width, height, top } = layer.maps;
-  const all = await mapsOf(layer);
-  const start = (place * top + rank) * width * height;
+async function drawMap(canvas, { layer, place, from, at }) {
+  const { width, height } = from;
+  const all = await unpack(from);
+  const start = at * width * height;
   const palette = isSigned(layer, place) ? palettes.signed : palettes.amounts;
   const pixels = new ImageData(width, height);
   for (let i = 0; i < width * height; i += 1) {
@@ -44,23 +51,24 @@ function legend(layer, place) {
     pixels.data.set([...palette.subarray(6 * i, 6 * i + 3), 255], 4 * i);
   }
   canvas.getContext('2d').putImageData(pixels, 0, 0);
-  return element('span', { class: 'legend' }, number(layer.maps.low[place]), canvas, number(layer.maps.high[place]));
+  return element('span', { class: 'legend' }, number(layer.low[place]), canvas, number(layer.high[place]));
 }
 
-/** An image, with a map over it if there is one; `maps` is null or {layer, place, rank}. */
-function picture(row, maps, alternative) {
+/** An image, with a map over it, if there is one. */
+function picture(row, map, alternative) {
   const image = images.get(row);
   const [url, width, height] = image?.picture ?? [null, 1, 1];
   const box = element('span', { class: 'box' });
   box.style.setProperty('--ratio', width / height);
   if (url) box.append(element('img', { src: url, width, height, alt: alternative, loading: 'lazy', decoding: 'async' }));
   else box.append(element('span', { class: 'none', role: 'img', 'aria-label': alternative }));
-  if (maps) {
-    const { width: across, height: down, is_sequence: isSequence } = maps.layer.maps;
-    const signed = isSigned(maps.layer, maps.place);
+  if (map) {
+    const { width: across, height: down } = map.from;
+    const isSequence = map.layer.is_sequence;
+    const signed = isSigned(map.layer, map.place);
     const canvas = element('canvas', { class: `map ${signed ? 'signed' : 'amounts'} ${isSequence ? 'sequence' : ''}`,
       width: across, height: down, 'aria-hidden': 'true' });
-    drawMap(canvas, maps.layer, maps.place, maps.rank);
+    drawMap(canvas, map);
     box.append(canvas);
     box.classList.add(signed ? 'under-signed' : 'under-amounts');
     if (isSequence) box.classList.add('with-sequence');

@@ -134,18 +134,21 @@ function strongest(image) {
   return data.layers.map((layer, index) => {
     const found = image.strong[index];
     const tiles = [];
-    for (let i = 0; i < found.length; i += 2) tiles.push(strongTile(image, layer, index, found[i], found[i + 1]));
+    for (let i = 0; i < found.length; i += 2) tiles.push(strongTile(image, layer, index, i / 2));
     return tiles.length && index !== data.classes?.layer
       ? element('section', {}, element('h3', {}, named(layer.name, 'mono')), element('div', { class: 'tiles strong' }, tiles)) : null;
   });
 }
 
-/** One of the channels that an image excites most, with its map where the image is one of the channel's strongest. */
-function strongTile(image, layer, index, channel, value) {
+/** The images that did not fail -> their place among these. */
+const computed = new Map(data.images.filter((image) => !image.failed).map((image, index) => [image, index]));
+
+/** One of the channels that an image excites most, with its map where there is one. */
+function strongTile(image, layer, index, rank) {
+  const [channel, value] = image.strong[index].slice(2 * rank, 2 * rank + 2);
   const place = layer.each.number.indexOf(channel);
-  const rank = place < 0 ? -1 : layer.each.rows[place].indexOf(image.row);
-  const maps = layer.maps && rank >= 0 && rank < layer.maps.top ? { layer, place, rank } : null;
+  const map = mapOfImage(layer, place, computed.get(image), rank);
   return element('a', { class: 'tile', href: `#layer=${index}&channel=${channel}`, title: `channel ${channel}: ${number(value)}` },
-    maps ? picture(image.row, maps, '') : element('span', { class: 'frame' }, element('span', { class: 'box plain' }, meter(value / (layer.each.max[place] || 1)))),
+    map ? picture(image.row, map, '') : element('span', { class: 'frame' }, element('span', { class: 'box plain' }, meter(value / (layer.each.max[place] || 1)))),
     element('span', { class: 'value' }, element('b', {}, channelName(layer, channel)), ` ${number(value)}`));
 }

@@ -75,7 +75,7 @@ const notes = () => (data.notes.length ? element('ul', { class: 'notes' }, data.
 
 function layerCard(layer, index) {
   const places = order(layer, 'strength').filter((place) => layer.each.rows[place].length).slice(0, 4);
-  const strip = places.map((place) => picture(layer.each.rows[place][0], layer.maps && { layer, place, rank: 0 }, ''));
+  const strip = places.map((place) => picture(layer.each.rows[place][0], mapOfChannel(layer, place, 0), ''));
   return element('a', { class: 'card layer item', href: `#layer=${index}` },
     element('span', { class: 'strip', 'aria-hidden': 'true' }, strip),
     element('h2', {}, named(layer.name, 'mono')),
@@ -156,7 +156,7 @@ function channelRow(layer, place) {
     const value = number(each.values[place][rank]);
     const label = images.get(row)?.name ?? `row ${row}`;
     return element('a', { class: 'tile item', href: withImage(row), title: label, 'aria-label': `${label}, ${value}` },
-      picture(row, layer.maps && { layer, place, rank }, ''), element('span', { class: 'value' }, value));
+      picture(row, mapOfChannel(layer, place, rank), ''), element('span', { class: 'value' }, value));
   });
   const none = isDead ? '0 in every image' : 'no values';
   return element('article', { class: `channel ${isDead ? 'dead' : ''}`, role: 'listitem' }, head,
