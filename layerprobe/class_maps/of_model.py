@@ -21,8 +21,10 @@ from layerprobe.class_maps.wanted import (
     default_layer,
     one_tap,
 )
+from layerprobe.diagnosis.evidence import with_evidence
 from layerprobe.engines.cache import user_cache
 from layerprobe.errors import UsageError
+from layerprobe.images.presets import ASKED
 from layerprobe.layer_listing import layers as list_layers
 from layerprobe.modelfile.listing import describe_file
 from layerprobe.modelfile.model_file import ModelFile
@@ -168,6 +170,7 @@ class ModelMaps:
     def _by_values(self, head: Head) -> _Way:
         """CAM: the model is run up to the layer, by any engine."""
         probed = self._probe([self._layer], self._how.engine)
+        self._how = with_evidence(probed, self._sources, self._how)
         sources, kept = self._kept(probed)
         run = prepare_run(probed, sources, self._how, self._clock)
         (spec,) = run.engine.outputs
@@ -190,6 +193,7 @@ class ModelMaps:
         output = self._output_text if scores is None else scores.tap.name
         probed = self._probe([self._layer, output], "keras")
         one_tap(select([self._layer], probed.info.layers), probed.info.layers)
+        self._how = with_evidence(probed, self._sources, self._how)
         sources, kept = self._kept(probed)
         feeds = find_feeds(probed, sources, self._how, self._clock)
         traced = probed.gradients([output], [self._layer], feeds.specs, before_activation=scores is None)
@@ -222,7 +226,7 @@ class ModelMaps:
         if way.probed.note is not None and way.method == "cam":
             notes.append(way.probed.note)
         how = way.feeds.preprocessing
-        if how is not None and self._how.preprocess == "auto":
+        if how is not None and how.reason != ASKED:
             notes.append(f"preprocess {how.preset}: {how.reason}")
         return Found(
             layer=self._layer,
