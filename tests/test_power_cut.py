@@ -232,3 +232,21 @@ def test_a_power_cut_while_parts_are_merged_leaves_no_half_of_the_whole(
             assert contents(folder / name) == reference
         act(folder)
         check_done(folder / name, reference)
+
+
+def test_the_list_of_failed_rows_is_on_disk_before_the_output_has_its_name(
+    tmp_path: Path, inputs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def act(folder: Path) -> None:
+        extract(inputs, folder / "out.npz", errors_to=str(folder / "failed"), workers=1)
+
+    (tmp_path / "whole").mkdir()
+    act(tmp_path / "whole")
+    whole = (tmp_path / "whole" / "failed").read_text()
+    assert whole.count("\n") == 2
+    seen = 0
+    for folder in folders_after_cuts(nothing, act, tmp_path / "cuts", monkeypatch, seed=6):
+        if (folder / "out.npz").exists():
+            assert (folder / "failed").read_text() == whole
+            seen += 1
+    assert seen > 2

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from made_up_model import ROWS, contents, extract, use_made_up_model, write_inputs
 
+from layerprobe.run.journal import written_rows
+
 HERE = Path(__file__).parent
 
 PROGRAM = """
@@ -145,3 +147,53 @@ def test_a_signal_that_a_library_loses_in_a_callback_ends_the_command_as_any_oth
     with pytest.raises(SystemExit) as ended:
         cli.run()
     assert ended.value.code == 143
+
+
+def state(pid: int) -> str:
+    """One letter: T is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def rows_on_disk(folder: Path) -> int:
+    found = written_rows(str(folder / ".out.h5.journal"))
+    return 0 if found is None else sum(stop - start for start, stop in found[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux whether a process is stopped")
+def test_a_run_that_is_stopped_goes_on_where_it_was(
+    tmp_path: Path, inputs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with Ctrl-Z and fg."""
+    with running(words(tmp_path, pause=0.3)) as process:
+        wait_for(lambda: has_rows(tmp_path))
+        process.send_signal(signal.SIGTSTP)
+        wait_for(lambda: state(process.pid) == "T")
+        before = (tmp_path / ".out.h5.journal").read_bytes()
+        time.sleep(1)
+        assert (tmp_path / ".out.h5.journal").read_bytes() == before
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(timeout=60) == 3
+    use_made_up_model(monkeypatch)
+    extract(inputs, tmp_path / "reference.h5")
+    assert contents(tmp_path / "out.h5") == contents(tmp_path / "reference.h5")
+
+
+def test_of_two_runs_on_one_output_the_second_says_so_and_a_killed_one_holds_nothing(
+    tmp_path: Path, inputs: list[str]
+) -> None:
+    command = words(tmp_path, pause=2)
+    with running(command) as first:
+        wait_for(lambda: has_rows(tmp_path))
+        done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 75
+        assert f"layerprobe: another run (pid {first.pid} on " in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert first.poll() is None
+        first.kill()
+        first.wait()
+        kept = rows_on_disk(tmp_path)
+        again = [*words(tmp_path, pause=0), "--resume"]
+        done = subprocess.run(again, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3
+    assert 20 <= kept < ROWS
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out.h5"]

@@ -31,7 +31,13 @@ def check_target(path: str, file_format: str, overwrite: bool) -> None:
         OutputError: Something is in the way, or the folder to write in is missing or closed to us.
     """
     folder = os.path.dirname(resolved(path))
-    if not os.path.isdir(folder):
+    try:
+        is_folder = stat.S_ISDIR(os.stat(folder).st_mode)
+    except PermissionError as error:
+        raise cannot_create(path, error) from error
+    except (OSError, ValueError):
+        is_folder = False
+    if not is_folder:
         raise OutputError(f"{path!r} cannot be created, for there is no folder {folder!r}: make it first.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{path!r} cannot be created, for {folder!r} denies writing: use another folder.")

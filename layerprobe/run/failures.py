@@ -17,7 +17,7 @@ from layerprobe.errors import (
     ResourceError,
     UsageError,
 )
-from layerprobe.formats.disk import create, discard, reported
+from layerprobe.formats.disk import create, discard, reported, sync, sync_folder
 from layerprobe.records import ExtractOptions, Failure
 
 _FIELDS = ("index", "path", "stage", "reason")
@@ -98,9 +98,11 @@ class Failures:
         )
 
     def finish(self) -> None:
-        """Have them written down in the order of rows. Raises WriteError."""
-        if self._log is not None and not self._log.in_order:
-            self._log.write(self)
+        """Have them on disk in the order of rows. Raises WriteError."""
+        if self._log is not None:
+            if not self._log.in_order:
+                self._log.write(self)
+            self._log.sync()
 
     def close(self) -> None:
         """Let the file go that they are written to."""
@@ -155,6 +157,14 @@ class FailureLog:
             self._file.write(json.dumps(dict(zip(_FIELDS, values, strict=True))) + "\n")
         self.in_order &= failure.index > self._last
         self._last = failure.index
+
+    def sync(self) -> None:
+        """Bring the file to disk, and its name. Raises WriteError."""
+        if self._file is not None and not is_stream(self._path):
+            with reported(self._path):
+                self._file.flush()
+                sync(self._file.fileno())
+                sync_folder(os.path.dirname(os.path.realpath(self._path)))
 
     def close(self) -> None:
         """Close the file."""
