@@ -65,6 +65,10 @@ KERAS_ENGINES = {
 """The engine "keras", by the framework that Keras runs on."""
 KERAS_GRADIENTS = {"tensorflow": "layerprobe.engines.gradients_tensorflow:TensorFlowGradients"}
 """What differentiates models, by the framework that Keras runs on."""
+MODELS = {
+    "app:": "layerprobe.loading.applications:made",
+}
+"""Models that are no files yet, by what their names begin with."""
 REDUCTIONS = {
     "flatten": "layerprobe.reductions:flatten",
     "gap": "layerprobe.reductions:global_average",

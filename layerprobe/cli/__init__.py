@@ -125,6 +125,7 @@ def _called() -> int:
     """Run the command; a signal that C code has made an error of its own of comes out as what it was."""
     try:
         result: Any = cli.main(prog_name="layerprobe", standalone_mode=False)
+        _tell_notes()
         return result if isinstance(result, int) else 0
     except (LayerprobeError, click.ClickException, OSError):
         raise
@@ -149,6 +150,14 @@ def _ended_by_signal(error: Exception) -> BaseException | None:
         return error.__cause__
     number = signals.ending()
     return None if number is None else SystemExit(128 + number)
+
+
+def _tell_notes() -> None:
+    """Say what was fetched and what had to be asked for again, where a command has not told it itself."""
+    notes = sys.modules.get("layerprobe.stores.notes")
+    if notes is not None and not {"-q", "--quiet"} & set(sys.argv):
+        for note in notes.taken():
+            say(note)
 
 
 def _tell_how_to_resume(error: BaseException) -> None:

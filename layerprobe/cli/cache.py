@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 def cache(clear: bool, as_json: bool) -> None:
     """Show the conversions that are kept for later runs of the engine `converted`, last used first.
 
+    Models that were fetched are there too.
+
     They are in $LAYERPROBE_CACHE, or in the system's place for such things.
     """
     from layerprobe.engines.cache import user_cache

@@ -17,12 +17,13 @@ import os
 import secrets
 import shutil
 import stat
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from layerprobe.stores.cache_place import MODELS, cache_folder
 
 LIMIT = 2 << 30
 """Bytes that all entries together may have."""
@@ -131,12 +132,12 @@ class Cache:
         return sorted(found, key=lambda entry: -entry.used)
 
     def clear(self) -> int:
-        """Remove all entries, damaged and unfinished ones too; gives how many files that were.
+        """Remove all entries, damaged and unfinished ones too, and fetched models; gives how many there were.
 
         Raises:
             OSError: One cannot be removed.
         """
-        names = [*self._names(_SUFFIX), *self._names(_UNFINISHED)]
+        names = [*self._names(_SUFFIX), *self._names(_UNFINISHED), *self._names(MODELS)]
         for name in names:
             with contextlib.suppress(FileNotFoundError):
                 _remove(os.path.join(self.folder, name))
@@ -196,18 +197,8 @@ def user_cache() -> Cache | None:
     Returns:
         None where $LAYERPROBE_CACHE is empty: the user wants none.
     """
-    given = os.environ.get("LAYERPROBE_CACHE")
-    if given is not None:
-        return Cache(os.path.abspath(given)) if given else None
-    if sys.platform == "win32":
-        place, name = os.environ.get("LOCALAPPDATA", ""), os.path.join("layerprobe", "cache")
-    elif sys.platform == "darwin":
-        place, name = os.path.expanduser("~/Library/Caches"), "layerprobe"
-    else:
-        place, name = os.environ.get("XDG_CACHE_HOME", ""), "layerprobe"
-        if not os.path.isabs(place):  # A relative one is to be ignored, says the XDG specification.
-            place = os.path.expanduser("~/.cache")
-    return Cache(os.path.join(place, name) if os.path.isabs(place) else "")
+    folder = cache_folder()
+    return None if folder is None else Cache(folder)
 
 
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)

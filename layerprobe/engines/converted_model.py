@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -28,6 +27,7 @@ from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.keras_model import KerasModel
 from layerprobe.engines.planned import Planned
 from layerprobe.modelfile.model_file import ModelFile
+from layerprobe.modelfile.naming import told
 from layerprobe.records import Computing, Tap, TensorSpec
 from layerprobe.version import __version__
 
@@ -182,7 +182,7 @@ class ConvertedModel:
         if self._cache is None:
             return
         about = {
-            "model": os.path.abspath(self._file.path),
+            "model": told(self._file.path),
             "layers": [tap.name for tap in self._taps],
             "kept": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             **verdict,

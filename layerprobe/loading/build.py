@@ -63,7 +63,7 @@ def load_model(
 def load_file(file: ModelFile, keep: Collection[str] | None = None) -> keras.Model:
     """Like `load_model`, for a file that is open."""
     if not file.graph.layers and file.archive.savedmodel is None:
-        model = load_subclassed(file.path, file.archive.config(), file.options.custom_objects)
+        model = load_subclassed(file.archive.path, file.archive.config(), file.options.custom_objects)
         file.archive.check_unchanged(by_name=True)
         return model
     _refuse_missing(keep or (), file.graph)

@@ -10,6 +10,7 @@ from layerprobe.modelfile.reach import inbound, problems
 from layerprobe.modelfile.served_layers import remaining_problems, served_operations
 from layerprobe.modelfile.weights import Weights
 from layerprobe.records import MAX_MEMORY, Finding, LayerInfo, ModelInfo, ModelOptions, TensorSpec
+from layerprobe.stores.urls import shown
 
 
 def layers(path: str, weights: str | None = None) -> tuple[LayerInfo, ...]:
@@ -63,7 +64,7 @@ def describe_file(file: ModelFile) -> ModelInfo:
         remaining = remaining_problems(archive.savedmodel, graph, found, given, file.oversized)
         layers = _list_layers(graph, weights, remaining)
     return ModelInfo(
-        path=archive.path,
+        path=shown(file.path),
         file_format=archive.file_format,
         keras_version=archive.keras_version,
         class_name=graph.class_name,

@@ -9,6 +9,7 @@ from types import TracebackType
 from layerprobe.modelfile.archive import open_archive
 from layerprobe.modelfile.config import read_graph
 from layerprobe.modelfile.graph import Graph
+from layerprobe.modelfile.naming import local_path
 from layerprobe.modelfile.safety import inspect, refuse
 from layerprobe.modelfile.safety.sizes import oversized
 from layerprobe.modelfile.saved import read_version
@@ -23,7 +24,7 @@ class ModelFile:
     it later is of the same file, also where its name went to another one meanwhile.
 
     Args:
-        path: Of the model file or SavedModel folder.
+        path: Of the model file or SavedModel folder, or another name of it; see `naming`.
         options: What it needs beside itself.
         refusing: Whether to raise where the inspection refuses it; a report about it wants to know why.
 
@@ -31,12 +32,14 @@ class ModelFile:
         NoInputError: There is no such file.
         AccessError: The system does not let us read it.
         ModelError: It is no saved model, or damaged, or refused.
+        UnavailableError: It is to be fetched, and cannot be.
     """
 
     def __init__(self, path: str, options: ModelOptions, *, refusing: bool = True) -> None:
         self.path = path
         self.options = options
-        self.archive = open_archive(path, options.weights)
+        weights = None if options.weights is None else local_path(options.weights)
+        self.archive = open_archive(local_path(path), weights)
         self.close = weakref.finalize(self, self.archive.close)
         """Release the file; a second call does nothing."""
         try:

@@ -36,7 +36,7 @@ from layerprobe.run.report import RunReport
 from layerprobe.run.resume import failures_of
 from layerprobe.run.storing import Storing
 from layerprobe.run.tally import Tally
-from layerprobe.stores.attempts import repeated_requests
+from layerprobe.stores.notes import taken
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Collect, Engine, LoadedModel, Reader, RowStream, Writer
@@ -333,7 +333,7 @@ class Run:
             yield f"preprocess {how.preset}: {how.reason}"
         if self.tally.several_frames:
             yield f"{self.tally.several_frames} of the images have several frames: the first was taken"
-        yield from repeated_requests()
+        yield from taken()
         for name, count in self.tally.overflows.items():
             yield f"{name}: {count} values are too large for float16 and became infinite: use --dtype float32"
 

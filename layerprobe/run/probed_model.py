@@ -18,6 +18,7 @@ from layerprobe.errors import UnavailableError, UsageError
 from layerprobe.modelfile.digest import Digest
 from layerprobe.modelfile.listing import describe_file
 from layerprobe.modelfile.model_file import ModelFile
+from layerprobe.modelfile.naming import told
 from layerprobe.modelfile.select import select
 from layerprobe.records import INFERENCE, Computing, ModelInfo, ModelOptions, Tap, TensorSpec
 
@@ -213,7 +214,7 @@ class ProbedModel:
     def provenance(self) -> dict[str, Any]:
         """Which model this is: path, SHA-256, format, Keras version, SHA-256 of weights given beside it."""
         return {
-            "path": os.path.abspath(self.path) if self.path else "",
+            "path": told(self.path) if self.path else "",
             "sha256": self._file.archive.sha256() if self._file is not None else None,
             "file_format": self.info.file_format,
             "keras_version": self.info.keras_version,

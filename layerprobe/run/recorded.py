@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from layerprobe.errors import NoInputError, OutputFormatError, ResumeError, UnknownLayerError, UsageError
+from layerprobe.modelfile.naming import is_path
 from layerprobe.records import ExtractOptions, ModelOptions
 from layerprobe.run.identity import difference
 from layerprobe.run.request import Request, open_request
@@ -112,7 +113,7 @@ def open_recorded(reader: Reader, given: Given, *, whole: bool) -> RecordedRun:
     try:
         request = open_request(model, inputs, layers, given.needs, {**options, **given.options})
     except NoInputError as error:
-        if given.model is not None or os.path.lexists(model):
+        if given.model is not None or not is_path(os.fspath(model)) or os.path.lexists(model):
             raise
         raise NoInputError(f"the model of {path!r} is no longer at {model!r}: say where it is.") from error
     except UnknownLayerError as error:

@@ -109,12 +109,12 @@ def meaning(error: Exception) -> StoreError:
     if isinstance(error, StoreError):
         return error
     error = _cause(error)
-    status = getattr(error, "status", None)
+    status = _status(error)
     if isinstance(error, FileNotFoundError) or status in _MISSING:
         return MissingError("no such object")
     if isinstance(error, PermissionError) or status in _DENIED or "Credentials" in type(error).__name__:
         return DeniedError(f"access is denied ({_words(error)})")
-    if isinstance(status, int):
+    if status is not None:
         return StoreError(f"the store answers {status} {getattr(error, 'message', '')}".rstrip())
     if _has_no_answer(error):
         return UnreachableError(f"the store does not answer ({_words(error)})")
@@ -129,10 +129,16 @@ def _cause(error: Exception) -> Exception:
     return error if hasattr(behind, "response") else behind  # S3's own answer, which was understood
 
 
+def _status(error: Exception) -> int | None:
+    """HTTP's code, where the error has one: aiohttp's own, httpx's of its response."""
+    found = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    return found if isinstance(found, int) else None
+
+
 def _passes(error: Exception) -> bool:
     error = _cause(error)
-    status = getattr(error, "status", None)
-    if isinstance(status, int):
+    status = _status(error)
+    if status is not None:
         return status in _AGAIN
     if isinstance(error, NotImplementedError | IsADirectoryError | NotADirectoryError | TypeError):
         return False
@@ -142,7 +148,8 @@ def _passes(error: Exception) -> bool:
 def _has_no_answer(error: Exception) -> bool:
     """Whether it is about the connection, and not about what came through it."""
     names = {kind.__name__ for kind in type(error).__mro__}
-    no_answer = {"ClientConnectorError", "EndpointConnectionError", "ConnectTimeoutError", "ConnectTimeout"}
+    no_answer = {"ClientConnectorError", "EndpointConnectionError", "ConnectTimeoutError"}
+    no_answer |= {"ConnectTimeout", "ConnectError"}  # of httpx, which the Hugging Face hub uses
     timeouts = {"FSTimeoutError", "TimeoutError", "ReadTimeoutError"}
     return isinstance(error, ConnectionRefusedError) or bool(names & (no_answer | timeouts))
 
