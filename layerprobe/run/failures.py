@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import IO
 
@@ -19,6 +19,7 @@ from layerprobe.errors import (
 )
 from layerprobe.formats.disk import create, discard, reported, sync, sync_folder
 from layerprobe.records import ExtractOptions, Failure
+from layerprobe.run.failed_rows import FailedRows, Reasons
 
 _FIELDS = ("index", "path", "stage", "reason")
 
@@ -33,14 +34,19 @@ class Failures:
     def __init__(self, how: ExtractOptions) -> None:
         self._limit = 1 if how.on_error == "fail" else how.max_errors
         self._log = None if how.errors_to is None else FailureLog(how.errors_to)
-        self._found: dict[int, Failure] = {}
+        self._found = FailedRows()
 
     def __len__(self) -> int:
         return len(self._found)
 
     def __iter__(self) -> Iterator[Failure]:
         """In the order of rows."""
-        return iter(sorted(self._found.values(), key=_row))
+        return iter(self._found.values())
+
+    @property
+    def by_row(self) -> Mapping[int, str]:
+        """Row -> why it failed."""
+        return Reasons(self._found)
 
     def reasons(self, rows: range) -> dict[int, str]:
         """Why some of these rows failed, by their place among them, from 0."""
@@ -48,7 +54,8 @@ class Failures:
 
     def adopt(self, failures: Iterable[Failure]) -> None:
         """Take over rows that failed in an earlier run."""
-        self._found.update((failure.index, failure) for failure in failures)
+        for failure in failures:
+            self._found.add(failure)
 
     def too_many(self, failures: Collection[Failure]) -> bool:
         """Whether a run may not go on with so many, so that it is to try these rows again."""
@@ -67,7 +74,7 @@ class Failures:
             WriteError: They cannot be written down.
         """
         for failure in sorted(failures, key=_row):
-            self._found[failure.index] = failure
+            self._found.add(failure)
             if self._log is not None:
                 self._log.append(failure)
             if self._limit is not None and len(self._found) >= self._limit:

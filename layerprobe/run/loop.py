@@ -272,8 +272,7 @@ class Run:
         """Give the output its name; raises AllInputsFailedError instead when there is nothing in it."""
         self.failures.check_not_all(len(self.feeds), self._how)
         now = time.perf_counter()
-        reasons = {failure.index: failure.reason for failure in self.failures}
-        writer.commit(reasons, provenance or self.provenance(), self.feeds.fields())
+        writer.commit(self.failures.by_row, provenance or self.provenance(), self.feeds.fields())
         self._clock.add("write", now)
 
     def finish(self, stream: RowStream) -> None:
