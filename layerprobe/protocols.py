@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 class Source(Protocol):
     """Where samples come from. Listing happens when it is made; reading only in `Sample.read`.
 
-    A source may have two methods more, for those who want some of its samples: `rows(start, stop)` gives the
-    samples from one to before another, and `names(start, stop)` a pair of key and fields for each of them.
-    Without these it is gone through from the beginning, and its names are kept.
+    A source may have three methods more, for those who want some of its samples: `rows(start, stop)` gives
+    the samples from one to before another, `names(start, stop)` a pair of key and fields for each of them,
+    and `states(start, stop)` what `Sample.state` gives. Without these it is gone through from the beginning,
+    and its names are kept.
     """
 
     kind: str

@@ -15,12 +15,13 @@ from layerprobe.records import Batch, ExtractOptions, Failure
 from layerprobe.run.earlier_rows import digest_of
 from layerprobe.run.feeds import Feeds
 from layerprobe.run.prefetch import ordered_map
+from layerprobe.run.ranges import together
 
 if TYPE_CHECKING:
     from layerprobe.records import Array, Sample
     from layerprobe.run.entries import Entry
 
-STATES_AT_ONCE = 100
+STATES_AT_ONCE = 512
 """So many files a thread looks at in one step."""
 FAR_THREADS = 16
 """Threads that read through a network, where each waits most of the time, or look at files anywhere."""
@@ -95,13 +96,12 @@ def unchanged(feeds: Feeds, size: int, entries: Sequence[Entry]) -> list[Entry]:
         entries: Blocks of whole batches, in order, as an earlier run noted them.
     """
     ranges = [(entry.block.start, entry.block.stop) for entry in entries]
-    rows = feeds.samples(ranges)
-    some = iter(lambda: list(itertools.islice(rows, STATES_AT_ONCE)), [])
-
-    def look(samples: Sequence[tuple[Sample, ...]]) -> list[bytes]:
-        return [feeds.file_states(row) for row in samples]
-
-    looked = ordered_map(look, some, workers=FAR_THREADS, window=4 * FAR_THREADS)
+    some = (
+        (first, min(first + STATES_AT_ONCE, stop))
+        for start, stop in together(ranges, STATES_AT_ONCE)
+        for first in range(start, stop, STATES_AT_ONCE)
+    )
+    looked = ordered_map(lambda rows: feeds.states(*rows), some, workers=FAR_THREADS, window=4 * FAR_THREADS)
     with closing(looked):
         states = itertools.chain.from_iterable(looked)
         return [

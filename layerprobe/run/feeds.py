@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Stage = Literal["read", "decode", "preprocess"]
 
-KEYS_AT_ONCE = 10_000
+KEYS_AT_ONCE = 1000
 """So many names are hashed in one step."""
 
 
@@ -308,6 +308,15 @@ class Feeds:
     def file_states(self, samples: tuple[Sample, ...]) -> bytes:
         """Say which version of its files one row is made of, as they are now."""
         return b" ".join(b"" if sample.state is None else sample.state() for sample in samples)
+
+    def states(self, start: int, stop: int) -> list[bytes]:
+        """`file_states` of the rows from one to before another, without their samples where a source can."""
+        start, stop = start + self.place.start, stop + self.place.start
+        sources = [feed.source for feed in self._feeds]
+        if not all(hasattr(source, "states") for source in sources):
+            return [self.file_states(samples) for samples in self._placed([(start, stop)])]
+        found = [source.states(start, stop) for source in sources]  # type: ignore[attr-defined]
+        return [b" ".join(row) for row in zip(*found, strict=True)]
 
     def fill(self, samples: tuple[Sample, ...], places: Sequence[Array]) -> tuple[Failure | None, int]:
         """Put one row of each input in its place, or say why there is none. Runs in worker threads.

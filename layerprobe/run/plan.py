@@ -80,10 +80,16 @@ def check_pipe(file_format: str, how: ExtractOptions) -> None:
 
 def check_not_an_input(output: str, files: Iterable[str]) -> None:
     """Raise OutputError when the output exists and is one of the files that the run reads."""
-    if not os.path.exists(output):
+    try:
+        there = os.stat(output)
+    except (OSError, ValueError):
         return
     for file in files:
-        if os.path.exists(file) and os.path.samefile(file, output):
+        try:
+            same = os.path.samestat(os.stat(file), there)
+        except (OSError, ValueError):
+            continue
+        if same:
             raise OutputError(f"output {output!r} is one of the inputs: give another name with -o.")
 
 

@@ -92,6 +92,14 @@ class ArraySource:
         """Key and fields of each of the samples `start` to `stop` - 1; see `protocols.Source`."""
         return [(f"{array.label}[{row}]", "") for _, array, row in self._found(start, stop)]
 
+    def states(self, start: int, stop: int) -> list[bytes]:
+        """Which version of its file each of the samples `start` to `stop` - 1 has; see `protocols.Source`."""
+        found: list[bytes] = []
+        for array, first, end in zip(self._arrays, [0, *self._ends], self._ends, strict=False):
+            if rows := range(max(start, first), min(stop, end)):
+                found += [array.place.state()] * len(rows)
+        return found
+
     def _found(self, start: int, stop: int) -> Iterator[tuple[int, _Stored, int]]:
         """Number, array, and row in it, of each of these samples."""
         ends = self._ends

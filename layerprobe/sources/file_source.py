@@ -61,6 +61,16 @@ class FileSource:
         """Key and fields of each of the samples `start` to `stop` - 1; see `protocols.Source`."""
         return [(file, "") if isinstance(file, str) else _name(file) for file in self._files[start:stop]]
 
+    def states(self, start: int, stop: int) -> list[bytes]:
+        """Which version of its file each of the samples `start` to `stop` - 1 has; see `protocols.Source`."""
+        files = map(_file, self._files[start:stop])
+        return [file_state(file) if isinstance(file, str) else _state(file) for file in files]
+
+
+def _state(file: Readable | TarStream) -> bytes:
+    assert not isinstance(file, TarStream), "a stream has no places"
+    return file.state()
+
 
 def _sample(number: int, file: str | Readable, fields: str) -> Sample:
     if isinstance(file, str):

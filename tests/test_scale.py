@@ -1,0 +1,109 @@
+"""A batch job of any length: what a row costs in memory, and what is gone through how often."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_up_model import extract, use_made_up_model
+
+from layerprobe.errors import SampleError, StoppedError
+from layerprobe.records import Sample
+from layerprobe.run import journal
+
+FEW, MANY = 1500, 4500
+BYTES_A_ROW = 60
+"""Of memory, beyond those that a run of any length takes."""
+OUTPUTS = ("out.h5", "out.npz", "out", "out.jsonl", "out.safetensors")
+
+
+class Rows:
+    """Arrays that are made when they are asked for; counts for which rows that was."""
+
+    kind = "arrays"
+    row_shape, dtype = (8, 8, 3), np.dtype("uint8")
+
+    def __init__(self, rows: int, broken: int = 0, fields: bool = False) -> None:
+        self._rows, self._broken, self._fields = rows, broken, fields
+        self.asked: list[int] = []
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __iter__(self) -> Iterator[Sample]:
+        return self.rows(0, self._rows)
+
+    def rows(self, start: int, stop: int) -> Iterator[Sample]:
+        for row, (key, fields) in enumerate(self.names(start, stop), start):
+            self.asked.append(row)
+            yield Sample(row, key, lambda row=row: self._read(row), None, fields)
+
+    def names(self, start: int, stop: int) -> list[tuple[str, str]]:
+        fields = '{{"label": {}}}' if self._fields else ""
+        return [(f"folder/of/images/{row:07}.png", fields.format(row)) for row in range(start, stop)]
+
+    def _read(self, row: int) -> np.ndarray:
+        if self._broken and row % self._broken:
+            raise SampleError(f"no image, for it has only {row} bytes")
+        return np.full(self.row_shape, row % 251, self.dtype)
+
+
+@pytest.fixture(autouse=True)
+def made_up_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_made_up_model(monkeypatch)
+    monkeypatch.setattr(journal, "SECONDS_BETWEEN_FLUSHES", 0.05)
+
+
+def peak(source: Rows, output: Path, **options: Any) -> int:
+    """Bytes that were taken at most while a run was going on."""
+    tracemalloc.start()
+    extract(source, output, layers=["vector"], **options)  # type: ignore[arg-type]
+    found = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return found
+
+
+def check_flat(tmp_path: Path, name: str, of: dict[str, Any], **options: Any) -> None:
+    peak(Rows(10), tmp_path / f"first-{name}", **options)  # what is imported on the way
+    few = peak(Rows(FEW, **of), tmp_path / f"few-{name}", **options)
+    many = peak(Rows(MANY, **of), tmp_path / f"many-{name}", **options)
+    assert (many - few) / (MANY - FEW) < BYTES_A_ROW
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_memory_does_not_grow_with_the_rows_but_for_a_few_bytes(tmp_path: Path, name: str) -> None:
+    check_flat(tmp_path, name, {})
+
+
+def test_nor_with_rows_that_fail_nor_with_fields_nor_with_statistics(tmp_path: Path) -> None:
+    check_flat(tmp_path, "out.h5", {"broken": 20, "fields": True}, stats=True)
+
+
+def test_a_resumed_run_asks_for_no_row_that_it_has(tmp_path: Path) -> None:
+    seen: list[int] = []
+    with pytest.raises(StoppedError):
+        extract(
+            *(Rows(MANY), tmp_path / "out.h5"),  # type: ignore[arg-type]
+            layers=["vector"],
+            progress=lambda done, *_: seen.append(done),
+            stop=lambda: seen[-1] >= MANY - 100,
+        )
+    source = Rows(MANY)
+    report = extract(source, tmp_path / "out.h5", layers=["vector"], resume=True)  # type: ignore[arg-type]
+    assert report.rows == MANY
+    assert source.asked.count(MANY - 1) == 1
+    # Once to see whether their files were changed, and no more.
+    assert source.asked.count(7) == 1
+
+
+def test_listing_goes_through_the_names_and_makes_no_samples(tmp_path: Path) -> None:
+    from layerprobe.planning import dry_run
+
+    source = Rows(1_000_000)
+    plan = dry_run("model.h5", source, ["vector"], tmp_path / "out.h5")  # type: ignore[arg-type]
+    assert (plan.rows, plan.last) == (1_000_000, "folder/of/images/0999999.png")
+    assert len(source.asked) <= 2
