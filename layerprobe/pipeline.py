@@ -22,6 +22,7 @@ from layerprobe.records import (
     ExtractOptions,
     ModelOptions,
 )
+from layerprobe.run.cluster_options import parse_cluster
 from layerprobe.run.destination import Destination
 from layerprobe.run.feeds import Clock
 from layerprobe.run.journal import Journal
@@ -41,6 +42,7 @@ from layerprobe.workers.remote import Job, alone
 if TYPE_CHECKING:
     from layerprobe.protocols import LoadedModel, Source, Writer
     from layerprobe.run.request import Inputs
+    from layerprobe.workers.crew import Crew
 
     Fill = Callable[[Run, Writer, Progress | None, Journal | None, Stop | None], None]
 
@@ -116,12 +118,9 @@ def extract(
         how = with_evidence(probed, sources, how)
         loaded: LoadedModel = probed
         fill: Fill = Run.fill
-        if how.processes > 1:
-            from layerprobe.workers.team import Team  # It imports what takes time, and few need.
-
-            job = _job(probed, inputs, sources, layers, needs, how)
-            team = stack.enter_context(Team(job, how.processes, clock))
-            loaded, fill = team.model, cast("Fill", team.fill)  # `check_output_options`: rows have places
+        if how.processes > 1 or how.cluster is not None:
+            crew = stack.enter_context(_crew(_job(probed, inputs, sources, layers, needs, how), how, clock))
+            loaded, fill = crew.model, cast("Fill", crew.fill)  # `check_output_options`: rows have places
         check = partial(check_space, path, file_format) if how.compress is None else None
         run = prepare_run(loaded, sources, how, clock, check)
         now = clock.add("load", now)
@@ -148,6 +147,18 @@ def extract(
     return where.deliver(run.report(path))
 
 
+def _crew(job: Job, how: ExtractOptions, clock: Clock) -> Crew:
+    """Find who computes: processes on this machine, or on a cluster."""
+    cluster = parse_cluster(how)
+    # They import what takes time, and few need.
+    if cluster is None:
+        from layerprobe.workers.team import Team
+
+        return Team(job, how.processes, clock)
+    crew: Crew = registry.find(registry.CLUSTERS, "ray", "cluster")(job, cluster, clock)
+    return crew
+
+
 def _job(
     probed: ProbedModel,
     inputs: Inputs | Mapping[str, Inputs],
@@ -158,7 +169,7 @@ def _job(
 ) -> Job:
     """Say what worker processes are to do."""
     if not probed.path:
-        raise UsageError("processes need a model from a file, which each of them loads.")
+        raise UsageError("workers need a model from a file, which each of them loads.")
     given = inputs if isinstance(inputs, Mapping) else {"": inputs}
     # Images are listed once. Files of arrays stay open, which no other process can go on with.
     sent = {name: given[name] if source.kind == "arrays" else source for name, source in sources.items()}

@@ -243,10 +243,14 @@ class ExtractOptions:
     """JPEGs of twice the needed size or more are decoded at 1/2, 1/4 or 1/8; pixels differ a little."""
     max_pixels: int | None = None
     """Images of more pixels are refused; None: `decode.MAX_PIXELS`."""
-    workers: int | None = None
-    """Threads that read and decode; None: one per processor."""
+    workers: int | str | None = None
+    """Threads that read and decode; None: one per processor. With a cluster its workers, "MIN:MAX"."""
     processes: int = 1
     """Worker processes, each with the model, that share processors and GPUs; 1: none beside this one."""
+    cluster: str | None = None
+    cpus_per_worker: float | None = None
+    gpus_per_worker: float | None = None
+    """Of Ray ("ray", "ray://HOST:PORT", "HOST:PORT"), which computes, and what each worker has; 1 and 0."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,9 @@ MODELS = {
     "app:": "layerprobe.loading.applications:made",
 }
 """Models that are no files yet, by what their names begin with."""
+CLUSTERS = {
+    "ray": "layerprobe.cluster.ray_crew:RayCrew",
+}
 REDUCTIONS = {
     "flatten": "layerprobe.reductions:flatten",
     "gap": "layerprobe.reductions:global_average",
@@ -76,7 +79,7 @@ REDUCTIONS = {
     "none": "layerprobe.reductions:keep",
 }
 
-PACKAGES = {"pyarrow": "'layerprobe[parquet]'"}
+PACKAGES = {"pyarrow": "'layerprobe[parquet]'", "ray": "'layerprobe[ray]'"}
 """Optional package -> what to install for it, where the two names differ."""
 NEEDED = {"parquet": "pyarrow"}
 """Format -> the optional package that it needs."""

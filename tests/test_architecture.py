@@ -14,6 +14,7 @@ FLOORS = [
     {"__init__"},
     {"class_maps", "layer_gradients", "looking", "retrying"},
     {"bench", "engine_check", "layer_listing", "pipeline", "planning", "probe"},
+    {"cluster"},
     {"diagnosis", "workers", "merging", "verification", "reporting"},
     {"run"},
     {"engines", "backend_function", "similarity", "statistics", "views"},
@@ -40,6 +41,7 @@ THIRD_PARTIES = {
     "openvino": {"engines"},
     "xdis": {"modelfile"},
     "zlib_ng": {"formats", "modelfile"},
+    "ray": {"cluster"},
     "scipy": {"backend_function"},
 }
 """Who may import what, type checking aside."""

@@ -33,7 +33,7 @@ def test_the_suffix_decides_the_format(name: str, expected: tuple[str, str]) -> 
 def test_an_unknown_suffix_says_which_there_are() -> None:
     with pytest.raises(
         UsageError,
-        match=r"'a.npy': '.npy' is not a format.*\.h5, \.hdf5, \.npz, \.jsonl, \.tar, or a name without",
+        match=r"'a.npy': '.npy' is not a format.*\.h5, \.hdf5, .*\.tar.*, or a name without",
     ):
         choose_output("a.npy", [])
 

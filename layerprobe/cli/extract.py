@@ -33,6 +33,11 @@ def _read_batch_size(ctx: click.Context, option: click.Parameter, text: str | No
     return text if text in (None, "auto") else click.IntRange(1)(text, option, ctx)
 
 
+def _read_workers(ctx: click.Context, option: click.Parameter, text: str | None) -> int | str | None:
+    """A number from 1 on, or MIN:MAX."""
+    return text if text is None or ":" in text else click.IntRange(1)(text, option, ctx)
+
+
 @click.command()
 @click.argument("model", type=click.Path(), required=False)
 @click.argument("inputs", nargs=-1, type=click.Path())
@@ -127,7 +132,12 @@ def _read_batch_size(ctx: click.Context, option: click.Parameter, text: str | No
     metavar="N|auto",
     help="Rows at once, or auto. [default: 8; Keras 32; or what fits]",
 )
-@click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per processor]")
+@click.option(
+    "--workers",
+    callback=_read_workers,
+    metavar="N",
+    help="Decoding threads. [default: one per processor] With --cluster its workers, as N or MIN:MAX.",
+)
 @click.option(
     "--processes",
     type=click.IntRange(1),
@@ -135,6 +145,9 @@ def _read_batch_size(ctx: click.Context, option: click.Parameter, text: str | No
     show_default=True,
     help="Worker processes that share processors and GPUs.",
 )
+@click.option("--cluster", metavar="ray", help="Compute on a Ray cluster: ray, ray://HOST:PORT or HOST:PORT.")
+@click.option("--cpus-per-worker", type=float, metavar="N", help="Of a cluster. [default: 1]")
+@click.option("--gpus-per-worker", type=float, metavar="N", help="Of a cluster. [default: 0]")
 @click.option(
     "--engine",
     type=click.Choice(["auto", "graph", "converted", "keras"]),

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from layerprobe.formats.disk import opened, reported, write_all
+from layerprobe.formats.disk import opened, reported, sync, write_all
 from layerprobe.formats.rows import RowBlocks, StoredLayer
 from layerprobe.records import WrittenBlock
 
@@ -38,6 +38,7 @@ class PlacedRows:
     def __init__(self, places: RowPlaces) -> None:
         self._places = places
         self._blocks = RowBlocks(places.layers, places.rows)
+        self._unsynced: set[str] = set()
 
     def write(self, start: int, activations: Mapping[str, Array]) -> WrittenBlock:
         """Put (n, ...) arrays, one for each layer, at rows start to start + n. Raises WriteError."""
@@ -46,6 +47,7 @@ class PlacedRows:
 
             def put(layer: StoredLayer, place: int, data: memoryview) -> None:
                 name, offset = self._places.files[layer.layer]
+                self._unsynced.add(name)
                 if name not in descriptors:
                     files.close()
                     descriptors.clear()
@@ -53,3 +55,10 @@ class PlacedRows:
                 write_all(descriptors[name], offset + place, data)
 
             return self._blocks.write(start, activations, put)
+
+    def sync(self) -> None:
+        """Bring the blocks to disk, for a process on another machine cannot. Raises WriteError."""
+        with reported(self._places.path):
+            while self._unsynced:
+                with opened(self._unsynced.pop()) as descriptor:
+                    sync(descriptor)

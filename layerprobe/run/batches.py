@@ -84,7 +84,9 @@ def worker_threads(how: ExtractOptions, feeds: Feeds) -> int:
 
 def threads(how: ExtractOptions, far: bool) -> int:
     """The same, where only `far` is known: whether anything comes through a network."""
-    return how.workers or max(len(os.sched_getaffinity(0)), FAR_THREADS if far else 1)
+    if isinstance(how.workers, int) and how.cluster is None:
+        return how.workers
+    return max(len(os.sched_getaffinity(0)), FAR_THREADS if far else 1)
 
 
 def unchanged(feeds: Feeds, size: int, entries: Sequence[Entry]) -> list[Entry]:

@@ -12,6 +12,7 @@ from layerprobe.images.preprocess import check_preprocessing, parse_background, 
 from layerprobe.images.presets import ASKED, guess_preset
 from layerprobe.records import ExtractOptions, LayerInfo, Preprocessing, TensorSpec
 from layerprobe.registry import PIPES, REDUCTIONS, STREAMS, SUFFIXES, check_installed
+from layerprobe.run.cluster_options import parse_cluster
 from layerprobe.run.shards import Shard
 from layerprobe.stores.urls import is_url, name_of
 
@@ -20,7 +21,10 @@ BATCH_BYTES = 128 * 2**20
 
 
 _OPTION_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("limit", "max_errors", "max_pixels", "seed", "workers"), (int, type(None))),
+    **dict.fromkeys(("limit", "max_errors", "max_pixels", "seed"), (int, type(None))),
+    **dict.fromkeys(("cpus_per_worker", "gpus_per_worker"), (int, float, type(None))),
+    "cluster": (str, type(None)),
+    "workers": (int, str, type(None)),
     "batch_size": (int, str, type(None)),
     "compress": (str, type(None)),
     "errors_to": (str, type(None)),
@@ -74,8 +78,11 @@ def check_pipe(file_format: str, how: ExtractOptions) -> None:
     for name in ("overwrite", "resume", "restart"):
         if getattr(how, name):
             raise UsageError(f"{name} is about files: leave it out, or give -o NAME.")
-    if how.processes > 1:
-        raise UsageError("processes write to places in a file, which a pipe has not: give -o NAME.")
+    for name, asked in (("processes", how.processes > 1), ("cluster", how.cluster)):
+        if asked:
+            raise UsageError(
+                f"{name} is for workers that write to places in a file, which a pipe has not: give -o NAME."
+            )
 
 
 def check_not_an_input(output: str, files: Iterable[str]) -> None:
@@ -117,12 +124,13 @@ def check_options(options: ExtractOptions) -> None:
         raise UsageError(f"batch_size must be a number or auto. Received: {options.batch_size!r}")
     for name in ("batch_size", "limit", "max_errors", "max_pixels", "processes", "workers"):
         value = getattr(options, name)
-        if value not in (None, "auto") and value < 1:
+        if isinstance(value, int) and value < 1:
             raise UsageError(f"{name} must be 1 or more. Received: {value}")
     if options.processes > 1 and options.training:
         raise UsageError("training needs one process, in which the random numbers follow each other.")
     if options.processes > 1 and options.device.startswith("gpu:"):
         raise UsageError("every process takes a GPU of its own: give --device gpu, without a number.")
+    parse_cluster(options)
     if options.seed is not None and not options.training:
         raise UsageError("seed needs training: without it nothing is random.")
 

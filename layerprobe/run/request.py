@@ -89,7 +89,7 @@ def check_output_options(request: Request, file_format: str) -> None:
     how = request.how
     if how.compress is not None:
         check_compress(file_format, how.compress)
-    if how.processes == 1:
+    if how.processes == 1 and how.cluster is None:
         return
     what = None
     if how.compress is not None:
@@ -99,7 +99,8 @@ def check_output_options(request: Request, file_format: str) -> None:
     elif None in map(length, request.sources.values()):
         what = "what is read as a stream: name files, folders or lists"
     if what is not None:
-        raise UsageError(f"processes write to places of their rows, which there are not in {what}.")
+        who = "processes write" if how.cluster is None else "workers of a cluster write"
+        raise UsageError(f"{who} to places of their rows, which there are not in {what}.")
 
 
 def read_options(options: Mapping[str, Any]) -> ExtractOptions:

@@ -74,9 +74,18 @@ class Written:
 
 def alone(how: ExtractOptions) -> ExtractOptions:
     """Say how one of several workers works: its failed rows are dealt with where they are told."""
-    workers = None if how.workers is None else max(1, how.workers // how.processes)
+    workers = max(1, how.workers // how.processes) if isinstance(how.workers, int) else None
     return replace(
-        how, processes=1, workers=workers, on_error="skip", max_errors=None, errors_to=None, stats=False
+        how,
+        processes=1,
+        cluster=None,
+        cpus_per_worker=None,
+        gpus_per_worker=None,
+        workers=None if how.cluster else workers,
+        on_error="skip",
+        max_errors=None,
+        errors_to=None,
+        stats=False,
     )
 
 

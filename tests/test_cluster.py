@@ -1,0 +1,181 @@
+"""A run on a Ray cluster: whatever becomes of its nodes, the output is what one process writes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_up_model import contents
+from PIL import Image
+
+import layerprobe
+from layerprobe.errors import UnavailableError, UnknownLayerError, UsageError
+from layerprobe.records import ExtractOptions
+from layerprobe.run.cluster_options import parse_cluster
+
+ROWS = 600
+BROKEN = 17
+LAYERS = ["conv5_3", "predictions"]
+OPTIONS: dict[str, Any] = {"batch_size": 3, "preprocess": "raw"}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    numbers = np.random.default_rng(0)
+    for row in range(ROWS):
+        Image.fromarray(numbers.integers(0, 256, (28, 28, 3), "uint8")).save(folder / f"{row:03}.png")
+    (folder / f"{BROKEN:03}.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(samples: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What one process writes."""
+    output = tmp_path_factory.mktemp("reference") / "one.h5"
+    layerprobe.extract(samples / "vgg_shapes.h5", str(images), LAYERS, output, **OPTIONS)
+    return contents(output)
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A cluster whose head computes nothing, and two nodes that do."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def extract(samples: Path, images: Path, output: Path, nodes: Any, **options: Any) -> Any:
+    options = {**OPTIONS, "cluster": nodes.address} | options
+    return layerprobe.extract(
+        samples / "vgg_shapes.h5", str(images), options.pop("layers", LAYERS), output, **options
+    )
+
+
+def once(after: int, act: Callable[[], object]) -> Callable[[int, int, int], None]:
+    """Does something when so many rows are done."""
+    left = iter([act])
+
+    def progress(done: int, *_: int) -> None:
+        if done >= after:
+            next(left, lambda: None)()
+
+    return progress
+
+
+@pytest.mark.slow
+def test_the_output_is_bit_for_bit_what_one_process_writes(
+    samples: Path, images: Path, reference: dict[str, bytes], tmp_path: Path, nodes: Any
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    output = tmp_path / "out.h5"
+    report = extract(
+        samples, images, output, nodes, workers="1:2", progress=lambda *numbers: seen.append(numbers)
+    )
+    assert contents(output) == reference
+    assert [failure.index for failure in report.failures] == [BROKEN]
+    assert (seen[0], seen[-1]) == ((0, ROWS, 0), (ROWS, ROWS, 1))
+    assert {"decode", "compute", "write", "load", "total"} <= report.seconds.keys()
+    assert not [left for left in os.listdir(tmp_path) if left.startswith(".")]
+
+
+@pytest.mark.slow
+def test_a_node_that_is_lost_costs_its_blocks_which_another_does_again(
+    samples: Path, images: Path, reference: dict[str, bytes], tmp_path: Path, nodes: Any
+) -> None:
+    lost = nodes.add_node(num_cpus=1)
+    remove = once(30, lambda: nodes.remove_node(lost, allow_graceful=False))
+    extract(samples, images, tmp_path / "out", nodes, workers="3", progress=remove)
+    assert contents(tmp_path / "out") == reference
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_is_started_again_with_resume(
+    samples: Path, images: Path, reference: dict[str, bytes], tmp_path: Path, nodes: Any
+) -> None:
+    words = [sys.executable, "-m", "layerprobe", "extract", str(samples / "vgg_shapes.h5"), str(images)]
+    words += [word for layer in LAYERS for word in ("-l", layer)]
+    words += ["--batch-size", "3", "--preprocess", "raw", "--resume", "-q", "-o", str(tmp_path / "out.npz")]
+    words += ["--cluster", nodes.address]
+    journal = tmp_path / ".out.npz.journal"
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as driver:
+        until = time.monotonic() + 120
+        while not (journal.exists() and b'"rows"' in journal.read_bytes()) and driver.poll() is None:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        driver.send_signal(signal.SIGKILL)
+    assert driver.returncode == -signal.SIGKILL, "it was done before it could be killed"
+    done = subprocess.run(words, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False), done.stderr
+    assert contents(tmp_path / "out.npz") == reference
+
+
+@pytest.mark.slow
+def test_what_is_wrong_with_the_model_is_told_as_on_one_machine(
+    samples: Path, images: Path, tmp_path: Path, nodes: Any
+) -> None:
+    with pytest.raises(UnknownLayerError, match="conv9"):
+        extract(samples, images, tmp_path / "out.h5", nodes, layers=["conv9"])
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_cluster_that_is_not_there_is_an_error(samples: Path, images: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(UnavailableError, match="127.0.0.1:1"):
+        layerprobe.extract(
+            samples / "vgg_shapes.h5", str(images), LAYERS, tmp_path / "out.h5", cluster="127.0.0.1:1"
+        )
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"cluster": "slurm"}, "cluster must be ray"),
+        ({"workers": "2:4"}, "number of threads"),
+        ({"cpus_per_worker": 2}, "give --cluster ray too"),
+        ({"cluster": "ray", "workers": "4:2"}, "MIN:MAX"),
+        ({"cluster": "ray", "workers": "0"}, "MIN:MAX"),
+        ({"cluster": "ray", "processes": 2}, "one machine"),
+        ({"cluster": "ray", "training": True}, "one process"),
+        ({"cluster": "ray", "device": "gpu:1"}, "--gpus-per-worker"),
+        ({"cluster": "ray", "device": "gpu"}, "--gpus-per-worker"),
+        ({"cluster": "ray", "cpus_per_worker": 0}, "some of a processor"),
+        ({"cluster": "ray", "gpus_per_worker": -1.0}, "some of a processor"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        parse_cluster(ExtractOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("workers", "least", "most"), [(None, 1, None), (4, 4, 4), ("4", 4, 4), ("2:16", 2, 16)]
+)
+def test_workers_are_a_number_or_two(workers: Any, least: int, most: int | None) -> None:
+    found = parse_cluster(ExtractOptions(cluster="ray", workers=workers))
+    assert found is not None
+    assert (found.least, found.most) == (least, most)
+
+
+@pytest.mark.parametrize("output", ["out.jsonl", "out.tar"])
+def test_outputs_whose_rows_have_no_places_are_refused(
+    samples: Path, images: Path, tmp_path: Path, output: str
+) -> None:
+    with pytest.raises(UsageError, match="cluster"):
+        layerprobe.extract(samples / "vgg_shapes.h5", str(images), LAYERS, tmp_path / output, cluster="ray")
