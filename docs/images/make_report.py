@@ -5,7 +5,6 @@ Run `python docs/images/make_report.py`; it needs `chromium` and Pillow, and abo
 
 from __future__ import annotations
 
-import io
 import sys
 import tempfile
 from pathlib import Path
@@ -22,7 +21,6 @@ import layerprobe  # noqa: E402
 
 PICTURES = 400
 SIZE = (1240, 760)
-COLOURS = 256
 
 
 def main() -> None:
@@ -46,8 +44,8 @@ def main() -> None:
             browser.open(folder / "shapes.html", "#layer=1")
             browser.settle()
             browser.screenshot(folder / "shot.png")
-        shot = Image.open(io.BytesIO((folder / "shot.png").read_bytes())).convert("RGB")
-        shot.quantize(COLOURS, dither=Image.Dither.FLOYDSTEINBERG).save(HERE / "report.png", optimize=True)
+        with Image.open(folder / "shot.png") as shot:
+            shot.convert("RGB").save(HERE / "report.png", optimize=True)
 
 
 if __name__ == "__main__":

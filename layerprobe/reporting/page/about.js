@@ -13,7 +13,7 @@ function showAbout(main) {
 
 const READING = [
   'An image excites a channel as much as the channel’s largest value in it, at whatever position. For each channel the images that excite it most are shown, the strongest first; the number below is that value.',
-  'A map is laid over the image as the model saw it: cropped or padded, in its own proportions. Equal colours in one channel are equal values. Where no value is negative 0 adds nothing to the image; where some are, blue is below 0 and red above.',
+  'A map is laid over the image as the model saw it: cropped or padded, in its own proportions. Equal colours in one channel are equal values. Where no value is negative 0 adds nothing to the image; where some are, blue is below 0 and red above. Large maps are kept smaller than they are, averaged.',
   'A channel is dead if it is 0 everywhere in every image. Failed rows, NaN and infinite values are left out of all numbers.',
 ];
 
