@@ -36,14 +36,16 @@ def rendered(found: Sequence[dict]) -> str:
     Raises:
         SystemExit: The scripts did not run on one machine with one set of packages.
     """
-    first = found[0]
-    rounds = {one["rounds"] for one in found} - {None}  # of scripts that measure nothing
-    if len(rounds) > 1 or any(one[what] != first[what] for one in found for what in ("machine", "versions")):
+    measured = [
+        one for one in found if one["rounds"] is not None
+    ] or found  # Others count, whatever the machine.
+    first = measured[0]
+    if any(one[what] != first[what] for one in measured for what in ("machine", "versions", "rounds")):
         raise SystemExit("the results are of several machines, versions or rounds: run all.py again")
     machine = first["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
     lines = [
-        f"Medians of {max(rounds, default=0)} rounds, {max(one['date'] for one in found)}, "
+        f"Medians of {first['rounds']} rounds, {max(one['date'] for one in measured)}, "
         f"on {machine['cores']} cores ({machine['processor']}, {machine['system']}), "
         f"Python {machine['python']}, {packages}.",
         "",

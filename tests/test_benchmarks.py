@@ -2,10 +2,13 @@
 
 import argparse
 import json
+import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import pytest
+from made_up_model import extract, use_made_up_model, write_inputs
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -65,7 +68,7 @@ def test_what_is_reported_becomes_a_line_of_the_table(
     assert first.startswith("Medians of 3 rounds, 20")
     assert compared == "| a claim | 20 images/s | 10 images/s: Keras | 3.00 |"
     assert alone == "| a claim | 0.123 s |  |  |"
-    unmeasured = {**written, "rounds": None}
+    unmeasured = {**written, "rounds": None, "machine": {**written["machine"], "cores": 1000}}
     assert table.rendered([written, unmeasured]).startswith("Medians of 3 rounds")
     with pytest.raises(SystemExit, match="several machines"):
         table.rendered([written, {**written, "rounds": 4}])
@@ -96,3 +99,47 @@ def test_photos_are_all_different_and_the_same_each_time() -> None:
     first, again = ([photos.photo(n, (40, 30), sources).tobytes() for n in numbers] for _ in range(2))
     assert first == again
     assert len(set(first)) == len(first)
+
+
+@pytest.mark.slow  # It starts the real command a dozen times.
+def test_runs_that_are_interrupted_end_as_others_and_kill_py_tells_of_them() -> None:
+    options = ["--short", "--images", "60", "--format", "npz", "--mode", "KILL", "--mode", "worker"]
+    script = str(ROOT / "benchmarks" / "kill.py")
+    done = subprocess.run([sys.executable, script, *options], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("1 of 1 equal") == 2
+    assert "killed by SIGKILL" in done.stdout
+
+
+def test_kill_py_sees_what_is_wrong(tmp_path: Path) -> None:
+    import interrupting
+
+    with pytest.MonkeyPatch.context() as patch:
+        use_made_up_model(patch)
+        inputs = write_inputs(tmp_path / "images")
+        (tmp_path / "here").mkdir()
+        extract(inputs, tmp_path / "here" / "out.h5")
+    spans = interrupting.Spans(0.1, 1.0)
+    wanted = interrupting.contents(tmp_path / "here" / "out.h5")
+    kind = interrupting.Kind("hdf5", "out.h5")
+    sample = interrupting.Sample(tmp_path / "images", kind, True, True, spans, wanted, 1000)
+    place = interrupting.Place(tmp_path / "here", sample)
+    place.check()
+    assert place.state() == "named"
+    (tmp_path / "here" / "left").touch()
+    with pytest.raises(interrupting.Wrong, match=r"beside the output there is \['left'\]"):
+        place.check()
+    (tmp_path / "here" / "left").unlink()
+    place.sample.reference["vector"] = b""
+    with pytest.raises(interrupting.Wrong, match="'vector' is not that of the uninterrupted run"):
+        place.check()
+    with h5py.File(place.output, "r+") as file:
+        file["vector"][0] += 1
+    with pytest.raises(interrupting.Wrong, match=r"verify says: .*CRC-32"):
+        place.check()
+    with pytest.raises(interrupting.Wrong, match="exit code 1"):
+        interrupting.expect(1, "Traceback (most recent call last)", [0, 3])
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"], stderr=subprocess.PIPE)
+    with pytest.raises(interrupting.Wrong, match="did not end"):
+        interrupting.ended(sleeper, 0.1)
+    assert sleeper.returncode is not None
