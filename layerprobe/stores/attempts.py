@@ -157,5 +157,6 @@ def _has_no_answer(error: Exception) -> bool:
 def _words(error: Exception) -> str:
     from layerprobe.stores.urls import shown
 
-    text = " ".join(str(error).split()) or type(error).__name__
+    told = error.strerror if isinstance(error, OSError) else None
+    text = " ".join(str(told or error).split()) or type(error).__name__
     return " ".join(shown(word) for word in text.split())[:200]
