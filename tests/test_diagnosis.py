@@ -143,6 +143,12 @@ def test_only_what_is_clear_in_size_and_in_spread_is_a_verdict() -> None:
     ).clear
 
 
+def test_what_is_no_preset_has_to_be_clearer() -> None:
+    rare = ranked("127.5/255", 0.1, 1, 0)
+    assert not judge_presets([rare, ranked("tf", 0.99, 9.9, 8)], [norm()], 64).clear
+    assert judge_presets([rare, ranked("tf", 1.01, 10.1, 8)], [norm()], 64).clear
+
+
 def test_an_order_that_is_not_clear_is_the_presets_own_and_said_to_be_assumed() -> None:
     close = (ranked("bgr:unit", 0.1, 1, 0), ranked("unit", 0.12, 1.2, 2.9), CLEAR[2])
     verdict = judge_presets(close, [norm()], 64)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from layerprobe.modelfile.model_file import ModelFile
     from layerprobe.records import Array
 
-STEPS = 300
-"""Of training, that every model had; with a momentum of 0.99, a twentieth of the beginning is left then."""
-MOST_REMAINING = 0.05
+STEPS = 450
+"""Of training, that every model had; with a momentum of 0.99, a hundredth of the beginning is left then."""
+MOST_REMAINING = 0.02
 MOST = 6
 """Layers that are looked at, where several have no other before them."""
 _SCALE_FREE = frozenset(

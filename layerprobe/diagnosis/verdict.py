@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from layerprobe.diagnosis.trials import CENTRED
+
 if TYPE_CHECKING:
     from layerprobe.diagnosis.norms import StoredNorm
     from layerprobe.diagnosis.ranking import Ranked
@@ -15,6 +17,8 @@ LEAST = 8
 """Images. With fewer, how much they differ from each other cannot be told from how much the presets do."""
 CLEAR_TIMES = 3.0
 """The next preset's divergence has to be so many times the best one's, and ..."""
+RARE_TIMES = 10.0
+"""... or so many times, where the best is no preset: images of half the contrast look scaled by half ..."""
 CLEAR_ERRORS = 3.0
 """... so many standard errors above it."""
 FITS = 0.5
@@ -60,10 +64,11 @@ def judge_presets(ranked: Sequence[Ranked], norms: Sequence[StoredNorm], images:
             f"what arrives at {where} is not what it has seen in training, whatever the preset: with "
             f"{best.preset}, the best, the divergence is {best.divergence:.2g}, and {FITS} is the most"
         )
-    if runner_up.times < CLEAR_TIMES or runner_up.errors < CLEAR_ERRORS:
+    needed = RARE_TIMES if best.family == CENTRED else CLEAR_TIMES
+    if runner_up.times < needed or runner_up.errors < CLEAR_ERRORS:
         return _nothing(
-            f"{best.preset} and {runner_up.preset} cannot be told apart: what arrives at {where} fits the "
-            f"one {_times(runner_up.times)} better, and {_images(images, 'is', 'are')} not enough to be sure"
+            f"{best.preset} and {runner_up.preset} cannot be told apart for sure: at {where} the first "
+            f"fits {_times(runner_up.times)} better ({runner_up.errors:.1f} standard errors)"
         )
     same = [one for one in ranked if one.family == best.family]
     ties = [one for one in same if _tied(one, ORDER_TIMES)]
