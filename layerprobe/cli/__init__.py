@@ -72,8 +72,8 @@ def cli() -> None:
     layerprobe bench   model.h5 photos                           how fast it is here, and what bounds it
 
     Exit codes: 0 done; 1 a bug; 2 usage; 3 done, but some inputs failed; 65 the model, the resume or
-    the merge was refused; 66 no input; 69 a device, package or store is missing; 70 every input failed; 71 not
-    enough memory; 73 the output cannot be created; 74 write error; 75 another run holds the output; 77
+    the merge was refused; 66 no input; 69 a device, package or store is missing; 70 every input failed; 71
+    not enough memory; 73 the output cannot be created; 74 write error; 75 another run holds the output; 77
     permission denied; 129, 130, 141, 143 ended by a signal.
     """
 
