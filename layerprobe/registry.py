@@ -17,6 +17,7 @@ WRITERS = {
     "npz": "layerprobe.formats.npz:NpzWriter",
     "parquet": "layerprobe.formats.parquet:ParquetWriter",
     "safetensors": "layerprobe.formats.safetensors:SafetensorsWriter",
+    "zarr": "layerprobe.formats.zarr:ZarrWriter",
 }
 STREAMS = {
     "jsonl": "layerprobe.formats.jsonl:JsonlStream",
@@ -41,6 +42,7 @@ READERS = {
     "parquet": "layerprobe.formats.parquet:ParquetReader",
     "safetensors": "layerprobe.formats.safetensors:SafetensorsReader",
     "tar": "layerprobe.formats.tar:TarReader",
+    "zarr": "layerprobe.formats.zarr_reading:ZarrReader",
 }
 SUFFIXES = {
     "": "npy",
@@ -51,6 +53,7 @@ SUFFIXES = {
     ".parquet": "parquet",
     ".safetensors": "safetensors",
     ".tar": "tar",
+    ".zarr": "zarr",
 }
 """What an output's suffix means; a name without one is a folder of `.npy` files."""
 
@@ -79,9 +82,13 @@ REDUCTIONS = {
     "none": "layerprobe.reductions:keep",
 }
 
-PACKAGES = {"pyarrow": "'layerprobe[parquet]'", "ray": "'layerprobe[ray]'"}
+PACKAGES = {
+    "pyarrow": "'layerprobe[parquet]'",
+    "ray": "'layerprobe[ray]'",
+    "zarr": "'layerprobe[zarr]'",
+}
 """Optional package -> what to install for it, where the two names differ."""
-NEEDED = {"parquet": "pyarrow"}
+NEEDED = {"parquet": "pyarrow", "zarr": "zarr"}
 """Format -> the optional package that it needs."""
 
 

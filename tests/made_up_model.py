@@ -24,6 +24,7 @@ FORMATS = {
     "npy": "out",
     "safetensors": "out.safetensors",
     "parquet": "out.parquet",
+    "zarr": "out.zarr",
 }
 """Outputs whose rows have places."""
 OTHERS = {

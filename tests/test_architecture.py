@@ -43,6 +43,7 @@ THIRD_PARTIES = {
     "zlib_ng": {"formats", "modelfile"},
     "ray": {"cluster"},
     "scipy": {"backend_function"},
+    "zarr": {"formats"},
 }
 """Who may import what, type checking aside."""
 

@@ -261,7 +261,7 @@ def test_a_closed_reader_says_so_and_arrays_taken_before_stay(writer_class: Any,
 def test_a_file_that_is_cut_short_anywhere_is_refused(writer_class: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     write_output(writer_class, out)
-    for file in [out] if out.is_file() else sorted(out.iterdir()):
+    for file in _files(out):
         content = file.read_bytes()
         # 200 is in the middle of `status.npy`, between two texts.
         for length in {0, 1, 7, 100, min(200, len(content) - 1), len(content) // 2, len(content) - 1}:
@@ -279,7 +279,7 @@ def test_damaged_bytes_give_an_error_or_values_but_never_another_exception(
     out = tmp_path / "out"
     write_output(writer_class, out)
     random = np.random.default_rng(1)
-    for file in [out] if out.is_file() else sorted(out.iterdir()):
+    for file in _files(out):
         content = file.read_bytes()
         # Not HDF5's: libhdf5 itself is not proof against every byte.
         places = range(len(content)) if not content.startswith(b"\x89HDF") else range(0, 96)
@@ -340,5 +340,8 @@ def _read_all(path: Path) -> None:
 
 
 def _contents(path: Path) -> dict[str, bytes]:
-    files = [path] if path.is_file() else sorted(path.iterdir())
-    return {"" if file == path else file.name: file.read_bytes() for file in files}
+    return {str(file.relative_to(path)): file.read_bytes() for file in _files(path)}
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())

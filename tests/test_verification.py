@@ -15,6 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import zarr
 from made_up_model import BROKEN, FORMATS, ROWS, extract, use_made_up_model, write_inputs
 from output_samples import LAYERS, write_output
 from pyarrow import parquet
@@ -47,7 +48,7 @@ def output(request: pytest.FixtureRequest, tmp_path: Path, inputs: list[str]) ->
 
 
 def files_of(output: Path) -> list[Path]:
-    return sorted(output.iterdir()) if output.is_dir() else [output]
+    return sorted(file for file in output.rglob("*") if file.is_file()) if output.is_dir() else [output]
 
 
 def flip(file: Path, place: int, bit: int = 0) -> None:
@@ -96,7 +97,7 @@ def test_layers_of_every_type_and_paths_of_every_kind_are(tmp_path: Path, name: 
 def test_a_bit_in_every_part_is_noticed(output: Path, tmp_path: Path) -> None:
     with open_output(output) as reader:
         parts = {name: np.asarray(reader[name][20:21]).tobytes() for name in reader}
-    if output.suffix == ".parquet":
+    if output.suffix in (".parquet", ".zarr"):
         pytest.skip("no value stands in it as it is: each bit is tried below")
     compressed = output.suffix == ".npz"
     texts = {} if compressed else {"paths": "013.png", "status": "failed", "error": "text, not"}
@@ -120,6 +121,10 @@ def test_a_bit_in_every_part_is_noticed(output: Path, tmp_path: Path) -> None:
 
 def everything(output: Path) -> list[Any]:
     """All that NumPy, zipfile and h5py find in an output."""
+    if output.suffix == ".zarr":
+        return [
+            repr(zarr.open_array(file.parent, mode="r")[:].tolist()) for file in output.glob("*/zarr.json")
+        ]
     if output.is_dir():
         return [file.read_bytes() for file in files_of(output)]
     if output.suffix == ".npz":
@@ -155,7 +160,7 @@ def test_no_bit_anywhere_changes_what_is_read_without_being_noticed(output: Path
             flip(file, place, bit)
             if not verify(output).problems:
                 assert everything(output) == whole, (file.name, place, bit)
-                assert output.suffix in (".h5", ".npz", ".parquet"), (file.name, place, bit)
+                assert output.suffix in (".h5", ".npz", ".parquet", ".zarr"), (file.name, place, bit)
             flip(file, place, bit)
     assert verify(output).problems == ()
 

@@ -58,9 +58,10 @@ def discard(path: str) -> None:
 
 
 @contextmanager
-def opened(path: str) -> Iterator[int]:
-    """Open a file that `create` made, for writing."""
-    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+def opened(path: str, flags: int = 0) -> Iterator[int]:
+    """Open a file that `create` made, for writing; with `os.O_CREAT` it may be a new one."""
+    flags |= os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, 0o666)
     try:
         yield descriptor
     finally:

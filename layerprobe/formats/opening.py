@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from layerprobe import registry
 from layerprobe.errors import AccessError, NoInputError, OutputFormatError
-from layerprobe.formats.remote import is_folder, open_for_reading
+from layerprobe.formats.remote import is_folder, names_in, open_for_reading
 from layerprobe.stores.urls import is_url, shown, without_file
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def open_output(path: str | os.PathLike[str]) -> Reader:
     """Open what `extract` wrote, lazily and in the same way for every format.
 
     Args:
-        path: Of a file of any format, whatever its name, or of a folder of `.npy` files; or a URL of such.
+        path: Of a file of any format, whatever its name, or of a folder of `.npy` files or a Zarr group; or a URL
+            of such.
 
     Returns:
         A mapping from layer name to an (N, ...) array of which only what is used is read, with `paths`,
@@ -57,7 +58,7 @@ def open_output(path: str | os.PathLike[str]) -> Reader:
 def format_of(path: str) -> str:
     """Tell the format of an output, a name in `registry.READERS`. Raises OSError or OutputFormatError."""
     if is_folder(path) if is_url(path) else os.path.isdir(path):
-        return "npy"
+        return "zarr" if "zarr.json" in names_in(path) else "npy"
     # A pipe would make us wait for ever.
     if not is_url(path) and not stat.S_ISREG(os.stat(path).st_mode):
         raise OutputFormatError(f"{path!r} is no regular file: expected an output of layerprobe.")
@@ -66,6 +67,6 @@ def format_of(path: str) -> str:
     for file_format, (place, signature) in _SIGNATURES.items():
         if start.startswith(signature, place):
             return file_format
-    expected = "HDF5, .npz, .safetensors, .parquet, .jsonl, .tar or a folder of .npy files"
+    expected = "HDF5, .npz, .safetensors, .parquet, .jsonl, .tar, Zarr or a folder of .npy files"
     found = "it is empty" if not start else f"expected {expected}, it begins {start[:8]!r}"
     raise OutputFormatError(f"{shown(path)!r} is no output of layerprobe: {found}.")

@@ -130,14 +130,15 @@ class PendingFolder:
 
     Args:
         path: The name it shall have. What stands there, if it is a folder that layerprobe wrote, is replaced.
+        file_format: A name from `registry.WRITERS`.
         resume: Go on with the unfinished folder that is there; otherwise it is discarded.
 
     Raises:
         OutputError: It cannot be created there.
     """
 
-    def __init__(self, path: str, *, resume: bool = False) -> None:
-        check_target(path, "npy", overwrite=True)
+    def __init__(self, path: str, file_format: str = "npy", *, resume: bool = False) -> None:
+        check_target(path, file_format, overwrite=True)
         self.path = path
         self._target = resolved(path)
         self._unfinished = unfinished_name(path)
@@ -171,16 +172,54 @@ class PendingFolder:
                     os.close(descriptor)
                 self._unsynced.add(name)
 
+    def make_folder(self, name: str) -> None:
+        """Make a folder within, if it is not there. Raises WriteError."""
+        folder = os.path.join(self._unfinished, name)
+        with reported(self.path):
+            if not os.path.isdir(folder):
+                os.mkdir(folder)
+
+    def put(self, name: str, data: bytes) -> None:
+        """Make a file, whatever an earlier run left there. Raises WriteError."""
+        self.discard(name)
+        self.create({name: len(data)})
+        self.write(name, 0, data)
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return os.path.isfile(os.path.join(self._unfinished, name))
+
+    def left_over(self, start: str) -> list[str]:
+        """Names of files that begin so, or so behind a "."."""
+        return [
+            name
+            for name in os.listdir(self._unfinished)
+            if name.removeprefix(".").startswith(start.removeprefix("."))
+        ]
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a file, which is on disk, another name. Raises WriteError."""
+        with reported(self.path):
+            os.replace(os.path.join(self._unfinished, old), os.path.join(self._unfinished, new))
+            sync_folder(self._unfinished)
+
     def discard(self, name: str) -> None:
         """Remove a file that an earlier run may have left. Raises WriteError."""
+        self._unsynced.discard(name)
         with reported(self.path):
             discard(os.path.join(self._unfinished, name))
 
-    def write(self, name: str, offset: int, data: bytes | memoryview) -> None:
-        """Put bytes at their place in one of the files. Raises WriteError."""
+    def write(self, name: str, offset: int, data: bytes | memoryview, *, create_it: bool = False) -> None:
+        """Put bytes at their place in one of the files, or in a new one. Raises WriteError."""
         self._unsynced.add(name)
-        with reported(self.path), opened(os.path.join(self._unfinished, name)) as descriptor:
+        flags = os.O_CREAT if create_it else 0
+        with reported(self.path), opened(os.path.join(self._unfinished, name), flags) as descriptor:
             write_all(descriptor, offset, data)
+
+    def read(self, name: str, offset: int, size: int) -> bytes:
+        """Get bytes back, or with -1 all that there are. Raises WriteError."""
+        with reported(self.path), opened(os.path.join(self._unfinished, name)) as descriptor:
+            return read_at(descriptor, offset, os.fstat(descriptor).st_size if size < 0 else size)
 
     def size(self, name: str) -> int:
         """Tell how many bytes long one of the files is; 0 when there is none."""
@@ -192,10 +231,13 @@ class PendingFolder:
     def sync(self) -> None:
         """Bring the files and their names to disk. Raises WriteError."""
         with reported(self.path):
+            folders = {os.path.dirname(name) for name in self._unsynced} - {""}
             for name in sorted(self._unsynced):
                 with opened(os.path.join(self._unfinished, name)) as descriptor:
                     sync(descriptor)
                 self._unsynced.discard(name)
+            for folder in sorted(folders):
+                sync_folder(os.path.join(self._unfinished, folder))
             sync_folder(self._unfinished)
 
     def commit(self) -> None:

@@ -6,6 +6,7 @@ what stood there before.
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from hashlib import sha256
@@ -15,6 +16,9 @@ from layerprobe.formats.schema import load_record
 
 FOLDER_RECORD = "provenance.json"
 """The file that marks a folder of `.npy` files as an output of layerprobe."""
+FOLDERS = ("npy", "zarr")
+"""Formats that are folders."""
+_TEXTS = ("paths", "status", "error", "fields")
 _LONGEST_NAME = 230
 """Bytes that leave room for what is added to a name; file systems allow 255."""
 
@@ -24,7 +28,7 @@ def check_target(path: str, file_format: str, overwrite: bool) -> None:
 
     Args:
         path: Of the output; a symbolic link stands for what it points to.
-        file_format: A name from `registry.WRITERS`; "npy" makes a folder, the others a file.
+        file_format: A name from `registry.WRITERS`; those in `FOLDERS` make a folder, the others a file.
         overwrite: Whether a regular file, or a folder that layerprobe wrote, may be replaced.
 
     Raises:
@@ -47,8 +51,8 @@ def check_target(path: str, file_format: str, overwrite: bool) -> None:
         return
     except OSError as error:
         raise cannot_create(path, error) from error
-    if file_format == "npy":
-        _check_replaceable_folder(path, mode)
+    if file_format in FOLDERS:
+        _check_replaceable_folder(path, file_format, mode)
     elif not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
         raise OutputError(f"{path!r} is {kind} and is not replaced: give -o for another name.")
@@ -66,7 +70,7 @@ def resolved(path: str) -> str:
         raise cannot_create(path, error) from error
 
 
-def _check_replaceable_folder(path: str, mode: int) -> None:
+def _check_replaceable_folder(path: str, file_format: str, mode: int) -> None:
     """Let only a folder be replaced in which everything was written by layerprobe (or which is empty)."""
     if not stat.S_ISDIR(mode):
         raise OutputError(f"{path!r} is not a folder and is not replaced by one: give -o for another name.")
@@ -74,17 +78,37 @@ def _check_replaceable_folder(path: str, mode: int) -> None:
         names = set(os.listdir(path))
         if not names:
             return
-        with open(os.path.join(path, FOLDER_RECORD), "rb") as file:
-            arrays, _ = load_record(file.read(), path)
-    except (OSError, LayerprobeError) as error:
+        others = _others_in_group(path) if file_format == "zarr" else _others_in_folder(path, names)
+    except (OSError, LayerprobeError, LookupError, TypeError, ValueError) as error:
         raise OutputError(
             f"folder {path!r} was not written by layerprobe and is not replaced: give -o for another name."
         ) from error
-    ours = {f"{name}.npy" for name in (*arrays.values(), "paths", "status", "error", "fields")}
-    if others := sorted(names - ours - {FOLDER_RECORD}):
+    if others:
         raise OutputError(
             f"folder {path!r} is not replaced, for {others[0]!r} in it is not layerprobe's: move that away."
         )
+
+
+def _others_in_folder(path: str, names: set[str]) -> list[str]:
+    """Name the files in a folder of `.npy` files that are not layerprobe's."""
+    with open(os.path.join(path, FOLDER_RECORD), "rb") as file:
+        arrays, _ = load_record(file.read(), path)
+    ours = {f"{name}.npy" for name in (*arrays.values(), *_TEXTS)}
+    return sorted(names - ours - {FOLDER_RECORD})
+
+
+def _others_in_group(path: str) -> list[str]:
+    """Name the files in a Zarr group that are not layerprobe's."""
+    with open(os.path.join(path, "zarr.json"), "rb") as file:
+        arrays, _ = load_record(json.load(file)["attributes"]["layerprobe"], path)
+    ours = {"", *arrays.values(), *_TEXTS}
+    found = []
+    for place, _, names in os.walk(path):
+        folder = os.path.relpath(place, path) if place != path else ""
+        files = [name for name in names if name != "zarr.json" and not (folder and name.startswith("c."))]
+        files = names if folder not in ours else files
+        found += [os.path.join(folder, name) for name in files]
+    return sorted(found)
 
 
 def unfinished_name(path: str) -> str:

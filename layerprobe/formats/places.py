@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,6 +27,33 @@ class RowPlaces:
     """N."""
     files: Mapping[str, tuple[str, int]]
     """Layer -> the file as it is called now, and the offset of the layer's first row in it."""
+    rows_per_file: int | None = None
+    """Where rows are in many files, that come into being as they do, how many one has: its number is the end
+    of its name. None: all are in one, which is there."""
+
+    def pieces(
+        self, layer: StoredLayer, place: int, data: memoryview
+    ) -> Iterator[tuple[str, int, memoryview]]:
+        """Say where bytes go.
+
+        Args:
+            layer: Whose they are.
+            place: In the layer's array.
+            data: Of whole rows.
+
+        Yields:
+            A file, an offset in it, and bytes.
+        """
+        name, offset = self.files[layer.layer]
+        if self.rows_per_file is None:
+            yield name, offset + place, data
+            return
+        size = self.rows_per_file * layer.row_bytes
+        while len(data):
+            number, within = divmod(place, size)
+            part = data[: size - within]
+            yield f"{name}{number}", offset + within, part
+            place, data = place + len(part), data[len(part) :]
 
 
 class PlacedRows:
@@ -42,17 +70,18 @@ class PlacedRows:
 
     def write(self, start: int, activations: Mapping[str, Array]) -> WrittenBlock:
         """Put (n, ...) arrays, one for each layer, at rows start to start + n. Raises WriteError."""
+        flags = 0 if self._places.rows_per_file is None else os.O_CREAT
         with reported(self._places.path), ExitStack() as files:
             descriptors: dict[str, int] = {}
 
             def put(layer: StoredLayer, place: int, data: memoryview) -> None:
-                name, offset = self._places.files[layer.layer]
-                self._unsynced.add(name)
-                if name not in descriptors:
-                    files.close()
-                    descriptors.clear()
-                    descriptors[name] = files.enter_context(opened(name))
-                write_all(descriptors[name], offset + place, data)
+                for name, offset, part in self._places.pieces(layer, place, data):
+                    self._unsynced.add(name)
+                    if name not in descriptors:
+                        files.close()
+                        descriptors.clear()
+                        descriptors[name] = files.enter_context(opened(name, flags))
+                    write_all(descriptors[name], offset, part)
 
             return self._blocks.write(start, activations, put)
 

@@ -63,6 +63,10 @@ FOLDER_NAMES = NameRules(
     240,
     folds_case=True,
 )
+# Members of a group are folders too; two names are Zarr's.
+ZARR_NAMES = NameRules(
+    re.compile(rf"{FOLDER_NAMES.unsafe.pattern}|\A(?:_(?=_)|(?i:z(?=arr\.json\Z)))"), 240, folds_case=True
+)
 # Members of tar files become files too, and their names begin with a key.
 MEMBER_NAMES = NameRules(FOLDER_NAMES.unsafe, 120)
 # Readers of WebDataset split at the first "."; "~" would take another row's number.

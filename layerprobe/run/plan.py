@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, cast
 
 from layerprobe.errors import OutputError, UsageError
+from layerprobe.formats.placement import FOLDERS
 from layerprobe.images.preprocess import check_preprocessing, parse_background, parse_preprocess, parse_size
 from layerprobe.images.presets import ASKED, guess_preset
 from layerprobe.records import ExtractOptions, LayerInfo, Preprocessing, TensorSpec
@@ -54,7 +55,9 @@ def choose_output(output: str | None, keys: Sequence[str], shard: Shard | None =
         one_file = len(keys) == 1 and "::" not in keys[0] and (os.path.isfile(keys[0]) or is_url(keys[0]))
         stem = os.path.splitext(name_of(keys[0]))[0] if one_file else "activations"
         return f"{stem}{'' if shard is None else shard.suffix}.npz", "npz"
-    suffix = "" if output.endswith(("/", os.sep)) else os.path.splitext(output)[1].lower()
+    suffix = os.path.splitext(output.rstrip("/" + os.sep))[1].lower()
+    if output.endswith(("/", os.sep)) and SUFFIXES.get(suffix) not in FOLDERS:
+        suffix = ""
     if suffix not in SUFFIXES:
         known = ", ".join(known for known in SUFFIXES if known)
         raise UsageError(
@@ -71,6 +74,8 @@ def check_pipe(file_format: str, how: ExtractOptions) -> None:
         raise UsageError(
             "HDF5 needs a seekable file, which a pipe is not: give -o NAME.h5, or --format npz, jsonl or tar."
         )
+    if file_format == "zarr":
+        raise UsageError("zarr is a folder, which a pipe is not: give -o NAME.zarr, or --format npz or tar.")
     if file_format not in STREAMS | PIPES:
         known = ", ".join(sorted(STREAMS | PIPES))
         raise UsageError(f"no format for a pipe is called {file_format!r}: expected one of {known}.")
