@@ -24,6 +24,7 @@ FORMATS = {
     "npy": "out",
     "safetensors": "out.safetensors",
     "parquet": "out.parquet",
+    "zarr": "out.zarr",
 }
 MOBILENET = 400 / 1.048576
 """MiB in 400 MB."""

@@ -35,6 +35,7 @@ OUTPUTS = {
     "npy": "out",
     "safetensors": "out.safetensors",
     "parquet": "out.parquet",
+    "zarr": "out.zarr",
 }
 PIECE = 2**23
 """Bytes that plain writing hands over at a time."""

@@ -265,6 +265,8 @@ def test_a_file_that_is_cut_short_anywhere_is_refused(writer_class: Any, tmp_pat
         content = file.read_bytes()
         # 200 is in the middle of `status.npy`, between two texts.
         for length in {0, 1, 7, 100, min(200, len(content) - 1), len(content) // 2, len(content) - 1}:
+            if length >= len(content):
+                continue
             file.write_bytes(content[:length])
             with pytest.raises(OutputFormatError, match="layerprobe") as caught:
                 _read_all(out)

@@ -44,7 +44,7 @@ def write(tmp_path: Path) -> Callable[[str, Provenance], Path]:
     return write_output
 
 
-@pytest.mark.parametrize("name", ["x.npz", "x.h5", "folder", "x.safetensors", "x.parquet"])
+@pytest.mark.parametrize("name", ["x.npz", "x.h5", "folder", "x.safetensors", "x.parquet", "x.zarr"])
 def test_rows_layers_and_where_they_come_from_are_told(write: Any, command: Command, name: str) -> None:
     path = write(name, COMPLETE)
     ended = command("info", path)

@@ -87,7 +87,7 @@ def test_the_whole_knows_what_it_is_and_of_what(parts: list[Path], whole: Path, 
             assert len(reader.paths) == part["rows"][1] - part["rows"][0]
 
 
-@pytest.mark.parametrize("suffix", [".h5", ".npz", "", ".jsonl", ".tar", ".safetensors", ".parquet"])
+@pytest.mark.parametrize("suffix", [".h5", ".npz", "", ".jsonl", ".tar", ".safetensors", ".parquet", ".zarr"])
 def test_every_format_can_be_a_part_and_the_whole_and_fields_are_kept(
     inputs: list[str], tmp_path: Path, suffix: str
 ) -> None:
@@ -100,8 +100,8 @@ def test_every_format_can_be_a_part_and_the_whole_and_fields_are_kept(
         return output
 
     whole = run(tmp_path / "whole.h5")
-    endings = [".jsonl", ".tar", ".h5", "", ".npz", ".safetensors", ".parquet"]
-    given = [run(tmp_path / f"p{i}{endings[i - 1]}", shard=f"{i}/7") for i in range(1, 8)]
+    endings = [".jsonl", ".tar", ".h5", "", ".npz", ".safetensors", ".parquet", ".zarr"]
+    given = [run(tmp_path / f"p{i}{endings[i - 1]}", shard=f"{i}/8") for i in range(1, 9)]
     output = tmp_path / f"out{suffix}"
     report = layerprobe.merge(output, given)
     assert (report.rows, report.failed) == (ROWS, len(BROKEN))

@@ -72,6 +72,11 @@ def _disk(plan: Plan) -> str:
             f"how much {plan.compress} leaves of {amount(plan.bytes)} is not known before; twice that is "
             f"needed, and {amount(plan.free)} are free"
         )
+    if plan.file_format == "zarr" and plan.needed is not None:
+        return (
+            f"at most {amount(plan.needed)} needed, how much zstd leaves of that is not known before; "
+            f"{amount(plan.free)} are free"
+        )
     if plan.needed is None:
         return f"what it takes is not known before; {amount(plan.free)} are free"
     return f"{amount(plan.needed)} needed, {amount(plan.free)} are free"

@@ -48,13 +48,13 @@ def _read_workers(ctx: click.Context, option: click.Parameter, text: str | None)
     "-o",
     "--output",
     type=click.Path(),
-    help="x.npz, x.h5, x.parquet, x.safetensors, x.jsonl, x.tar, a folder, or - for stdout. "
+    help="x.npz, x.h5, x.parquet, x.safetensors, x.zarr, x.jsonl, x.tar, a folder, or - for stdout. "
     "[default: after the input]",
 )
 @click.option(
     "--format",
     "pipe_format",
-    type=click.Choice(["npz", "npy", "jsonl", "tar", "parquet", "safetensors", "hdf5"]),
+    type=click.Choice(["npz", "npy", "jsonl", "tar", "parquet", "safetensors", "hdf5", "zarr"]),
     help="What -o - writes. [default: npz]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")

@@ -177,6 +177,7 @@ class ParquetReader(OutputReader):
             counts = [self._table.metadata.row_group(group).num_rows for group in groups]
             self._groups = _Groups(path, self._table, [sum(counts[:group]) for group in groups])
             self._locate(sum(counts))
+            self.compression, self.stored_bytes = "zstd", self._stored_size()
 
     def _place(self, stored: str) -> ArrayPlace:
         field = self._table.schema_arrow.field(stored)
@@ -187,6 +188,17 @@ class ParquetReader(OutputReader):
         if shape and size and field.type.list_size != size:
             raise ValueError(f"column {stored!r} has lists of {field.type.list_size} for {shape}")
         return place
+
+    def _stored_size(self) -> int:
+        metadata = self._table.metadata
+        groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+        columns = [group.column(number) for group in groups for number in range(group.num_columns)]
+        layers = set(self._stored.values())
+        return sum(
+            column.total_compressed_size
+            for column in columns
+            if column.path_in_schema.split(".")[0] in layers
+        )
 
     def _map(self, stored: str, place: ArrayPlace) -> Array:
         return self._groups.rows_of(stored, place)  # type: ignore[return-value]  # read as it is sliced

@@ -36,7 +36,7 @@ RECORD, EXACT = "layerprobe", "layerprobe_texts"
 """Attributes of the group: its JSON record, and the texts that are no Unicode."""
 _TEXTS_AT_ONCE = 1 << 14
 _AXES = {1: ("channel",), 2: ("step", "channel"), 3: ("y", "x", "channel"), 4: ("z", "y", "x", "channel")}
-_KEYS = {"name": "default", "separator": "."}
+_KEYS: Any = {"name": "default", "separator": "."}
 """Shards stand in the folder of their array: "c.0.0.0.0"."""
 
 

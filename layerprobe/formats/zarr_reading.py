@@ -38,6 +38,8 @@ class ZarrReader(OutputReader):
             # Not what the group says of its arrays in one place, but what they say themselves.
             self._group = zarr.open_group(LocalStore(path, read_only=True), mode="r", use_consolidated=False)
             self._locate(*self._array("status").shape)
+            self.compression = "zstd"
+            self.stored_bytes = sum(map(self._stored_size, self._stored.values()))
 
     def _array(self, name: str) -> zarr.Array[Any]:
         if os.path.basename(name) != name:
@@ -54,6 +56,10 @@ class ZarrReader(OutputReader):
         array = self._array(stored)
         return ArrayPlace(np.dtype(array.dtype), array.shape, 0)
 
+    def _stored_size(self, stored: str) -> int:
+        with os.scandir(os.path.join(self.path, stored)) as entries:
+            return sum(entry.stat().st_size for entry in entries if entry.name.startswith("c."))
+
     def _map(self, stored: str, place: ArrayPlace) -> Array:
         rows = _ShardedRows(self.path, stored, self._array(stored), place)
         return rows  # type: ignore[return-value]  # read as it is sliced
@@ -61,7 +67,7 @@ class ZarrReader(OutputReader):
     def _texts(self, column: str) -> list[str]:
         array = self._array(column)
         _check_files(self.path, column, array, range(array.shape[0]))
-        return with_exact(list(map(str, array[:].tolist())), column, self._exact)
+        return with_exact(list(map(str, np.asarray(array[:]).tolist())), column, self._exact)
 
     def faults(self) -> Iterator[str]:
         """Compare every file but shards, and look for shards that are missing and for others' files."""
@@ -86,7 +92,7 @@ class ZarrReader(OutputReader):
     def _group_faults(self, wanted: dict[str, int]) -> Iterator[str]:
         """Compare what the group says of its arrays in one place with what they say themselves."""
         told = self._metadata
-        again = {"metadata": {}, "kind": "inline", "must_understand": False}
+        again: dict[str, Any] = {"metadata": {}, "kind": "inline", "must_understand": False}
         for name in wanted:
             if name.endswith("/zarr.json"):
                 with open(os.path.join(self.path, name), "rb") as file:
@@ -142,14 +148,15 @@ def _file(array: zarr.Array[Any], number: int) -> str:
 
 
 def _check_files(path: str, name: str, array: zarr.Array[Any], rows: range | Array) -> None:
-    """Look whether files are there: zarr takes one that is missing for so many fill values.
+    """Look whether files are there: zarr takes one that is missing, or empty, for so many fill values.
 
     Raises:
         OutputFormatError: One is not.
     """
     for number in _numbers(array, rows):
         file = f"{name}/{_file(array, number)}"
-        if not os.path.isfile(os.path.join(path, file)):
+        place = os.path.join(path, file)
+        if not os.path.isfile(place) or not os.path.getsize(place):
             raise OutputFormatError(
-                f"{path!r} was not written by layerprobe, or is damaged: {file!r} is missing."
+                f"{path!r} was not written by layerprobe, or is damaged: {file!r} is not there."
             )
