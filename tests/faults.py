@@ -67,9 +67,15 @@ def dying() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def until_none_fires(act: Callable[[], object], lasting: bool = False) -> Iterator[Fault]:
-    """Give a fault at the first call, the second, ...; ends after the run in which none fell."""
-    for nth in range(1, 2000):
+def until_none_fires(act: Callable[[], object], lasting: bool = False, step: int = 1) -> Iterator[Fault]:
+    """Give a fault at the first call, the second, ...; ends after the run in which none fell.
+
+    Args:
+        act: What happens there.
+        lasting: Whether it happens at every later call too.
+        step: Only at every so many-th, where runs take long.
+    """
+    for nth in range(1, 2000, step):
         fault = Fault(nth, act, lasting)
         yield fault
         if not fault.fired:

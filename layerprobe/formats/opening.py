@@ -29,8 +29,8 @@ def open_output(path: str | os.PathLike[str]) -> Reader:
     """Open what `extract` wrote, lazily and in the same way for every format.
 
     Args:
-        path: Of a file of any format, whatever its name, or of a folder of `.npy` files or a Zarr group; or a URL
-            of such.
+        path: Of a file of any format, whatever its name, of a folder of `.npy` files, or of a Zarr group;
+            or a URL of such.
 
     Returns:
         A mapping from layer name to an (N, ...) array of which only what is used is read, with `paths`,

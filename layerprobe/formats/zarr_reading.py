@@ -17,6 +17,7 @@ from layerprobe.formats.lazy_rows import LazyRows
 from layerprobe.formats.legible import with_exact
 from layerprobe.formats.reading import ArrayPlace, OutputReader, reporting_damage
 from layerprobe.formats.zarr_group import EXACT, RECORD
+from layerprobe.stores.urls import is_url, shown
 
 if TYPE_CHECKING:
     from layerprobe.records import Array
@@ -29,6 +30,10 @@ class ZarrReader(OutputReader):
     """Reads a group, of each array the chunks that are needed; see `protocols.Reader`."""
 
     def __init__(self, path: str) -> None:
+        if is_url(path):
+            raise OutputFormatError(
+                f"{shown(path)!r} is a Zarr group in a store: copy it here, or open it with xarray or zarr."
+            )
         with reporting_damage(path):
             with open(os.path.join(path, "zarr.json"), "rb") as file:
                 self._metadata = json.load(file)

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import time
 
-from layerprobe.errors import LayerprobeError, OutputError
+from layerprobe.errors import LayerprobeError, OutputError, UsageError
 from layerprobe.formats.disk import discard, reported
 from layerprobe.records import ExtractOptions
 from layerprobe.run.report import RunReport
@@ -27,6 +27,11 @@ class Destination:
     def __init__(self, output: str | os.PathLike[str] | None) -> None:
         self.path = None if output is None else without_file(os.fspath(output))
         """Where it is written."""
+        if self.path is not None and is_url(self.path) and self.path.rstrip("/").endswith(".zarr"):
+            raise UsageError(
+                "a Zarr group is not uploaded, for it is many files: give -o NAME.zarr and copy that, "
+                "or another format."
+            )
         self._stored = StoredOutput(self.path) if self.path is not None and is_url(self.path) else None
         if self._stored is not None:
             self.path = self._stored.path
