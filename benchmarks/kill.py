@@ -288,7 +288,7 @@ def main() -> None:
             f"in {len(found[mode])} formats",
         )
         for mode, tally in sums.items()
-        if tally.outputs
+        if tally.interrupted  # Else nothing was tried.
     ]
     if options.mode or options.format:
         options.short = True  # A part of it is not for the README either.
