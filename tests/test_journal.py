@@ -69,6 +69,24 @@ def test_what_was_not_flushed_is_not_there(path: str) -> None:
         assert journal.entries == ENTRIES[:1]
 
 
+def test_names_are_on_disk_before_a_line_speaks_of_what_they_mean(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut may leave the line, and an older output under the name."""
+    steps: list[str] = []
+    for name in ("sync_folder", "write_all", "sync"):
+        real = getattr(journal_module, name)
+        step = lambda *given, name=name, real=real: (steps.append(name), real(*given))[1]
+        monkeypatch.setattr(journal_module, name, step)
+    with opened(path) as journal:
+        steps.clear()
+        journal.begin(HEAD)
+        for entry in ENTRIES[:2]:
+            journal.add(entry)
+            journal.flush()
+    assert steps == ["sync_folder", "write_all", "sync", "write_all", "sync"]
+
+
 def test_a_journal_without_rows_leaves_no_file(path: str) -> None:
     opened(path).close()
     with opened(path) as journal:

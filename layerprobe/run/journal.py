@@ -110,11 +110,13 @@ class Journal:
         """
         assert self.head is not None
         lines = [line_of_head(self.head)] if self._is_new else []
+        if self._is_new:
+            # Before the first line: a power cut could leave that, and under the name an older output.
+            with reported(self.output):
+                sync_folder(os.path.dirname(self._path))
         self._append([*lines, *map(line_of, join(self._noted))])
         with reported(self.output):
             sync(self._descriptor)
-            if self._is_new:
-                sync_folder(os.path.dirname(self._path))
         for entry in self._noted:
             self._on_disk.add(entry.block.start, entry.block.stop)
         self._noted, self._is_new = [], False
