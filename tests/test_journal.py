@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,18 @@ def test_names_are_on_disk_before_a_line_speaks_of_what_they_mean(
 ) -> None:
     """Else a power cut may leave the line, and an older output under the name."""
     steps: list[str] = []
-    for name in ("sync_folder", "write_all", "sync"):
+
+    def noting(name: str) -> Callable[..., Any]:
         real = getattr(journal_module, name)
-        step = lambda *given, name=name, real=real: (steps.append(name), real(*given))[1]
-        monkeypatch.setattr(journal_module, name, step)
+
+        def step(*given: Any) -> Any:
+            steps.append(name)
+            return real(*given)
+
+        return step
+
+    for name in ("sync_folder", "write_all", "sync"):
+        monkeypatch.setattr(journal_module, name, noting(name))
     with opened(path) as journal:
         steps.clear()
         journal.begin(HEAD)
