@@ -18,7 +18,7 @@ import table
 from measure import HERE, arguments
 
 LONG = ("against_keract",)
-WITHOUT_ROUNDS = ("kill",)
+WITHOUT_ROUNDS = ("kill", "kill_cluster")
 """What measures nothing and has options of its own."""
 
 

@@ -42,6 +42,10 @@ PROGRAM = (
 )
 
 
+WITHOUT_EFFECT = ("resume", "processes", "cluster", "workers")
+"""Options that an output records and that must not change it."""
+
+
 class Wrong(Exception):
     """What must not happen, in words."""
 
@@ -165,7 +169,7 @@ def contents(output: Path) -> dict[str, object]:
     with layerprobe.open(output) as reader:
         found: dict[str, object] = {layer: np.asarray(reader[layer]).tobytes() for layer in reader}
         record = {**reader.provenance, "started": "", "run": {**reader.provenance["run"], "id": ""}}
-        record["options"] = {**record["options"], "resume": None, "processes": None}
+        record["options"] = {**record["options"], **dict.fromkeys(WITHOUT_EFFECT)}
         texts = {"paths": reader.paths, "status": reader.status, "error": reader.error}
         return {**found, **texts, "checksums": reader.checksums, "provenance": record}
 

@@ -19,7 +19,9 @@ SCRIPTS = (
     "scaling",
     "fast_decode",
     "memory",
+    "cluster",
     "kill",
+    "kill_cluster",
 )
 """In the order of the table."""
 

@@ -100,8 +100,8 @@ def test_a_node_that_is_lost_costs_its_blocks_which_another_does_again(
 ) -> None:
     lost = nodes.add_node(num_cpus=1)
     remove = once(30, lambda: nodes.remove_node(lost, allow_graceful=False))
-    extract(samples, images, tmp_path / "out", nodes, workers="3", progress=remove)
-    assert contents(tmp_path / "out") == reference
+    extract(samples, images, tmp_path / "out.zarr", nodes, workers="3", progress=remove)
+    assert contents(tmp_path / "out.zarr") == reference
 
 
 @pytest.mark.slow

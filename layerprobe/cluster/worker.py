@@ -76,7 +76,7 @@ class ClusterWorker:
         from layerprobe.workers.worker import count
 
         for name, _ in places.files.values():
-            if not os.path.exists(name):
+            if not os.path.exists(name if places.rows_per_file is None else os.path.dirname(name)):
                 raise OutputError(
                     f"{platform.node()} does not see {name!r}: give -o for a folder that all nodes share."
                 )
