@@ -12,7 +12,8 @@ import numpy as np
 from layerprobe.engines.agreement import limit, relative_difference
 from layerprobe.errors import UnavailableError, UsageError
 from layerprobe.modelfile.listing import describe
-from layerprobe.records import ExtractOptions, ModelOptions, TensorSpec
+from layerprobe.options import ExtractOptions, ModelOptions
+from layerprobe.records import TensorSpec
 from layerprobe.run.batches import batches
 from layerprobe.run.feeds import Clock
 from layerprobe.run.plan import takes_images

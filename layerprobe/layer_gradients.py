@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layerprobe.errors import UsageError
+from layerprobe.options import MAX_MEMORY, ModelOptions
 from layerprobe.probe import arrays_of_batch
-from layerprobe.records import MAX_MEMORY, ModelOptions, TensorSpec
+from layerprobe.records import TensorSpec
 from layerprobe.run.probed_model import ProbedModel
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from layerprobe.engines.keras_model import load, output_shapes
 from layerprobe.engines.openvino_import import import_openvino
 from layerprobe.modelfile.listing import describe_file
 from layerprobe.modelfile.model_file import ModelFile
-from layerprobe.records import MAX_MEMORY, LayerInfo, ModelOptions
+from layerprobe.options import MAX_MEMORY, ModelOptions
+from layerprobe.records import LayerInfo
 from layerprobe.run.probed_model import describe_live
 
 if TYPE_CHECKING:

@@ -17,11 +17,7 @@ from layerprobe.formats.piping import STANDARD_OUTPUT
 from layerprobe.formats.space import check_space, space_notice
 from layerprobe.formats.streams import open_pipe_stream
 from layerprobe.formats.writing import open_writer
-from layerprobe.records import (
-    MAX_MEMORY,
-    ExtractOptions,
-    ModelOptions,
-)
+from layerprobe.options import MAX_MEMORY, ExtractOptions, ModelOptions
 from layerprobe.run.cluster_options import parse_cluster
 from layerprobe.run.destination import Destination
 from layerprobe.run.feeds import Clock
@@ -81,7 +77,7 @@ def extract(
         stop: Asked after each batch; True ends the run early, as one that `resume` goes on with.
         notice: Given what is to be known before a run begins: that its output may not fit.
         pipe_format: Of what is written to a binary file: a name in `registry.STREAMS` or `registry.PIPES`.
-        options: The fields of `records.ExtractOptions`.
+        options: The fields of `options.ExtractOptions`.
 
     Returns:
         What was done. Rows that failed are in the output too, as NaN, with the reason beside them.

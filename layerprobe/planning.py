@@ -16,7 +16,8 @@ from layerprobe.errors import LayerprobeError
 from layerprobe.formats.placement import journal_name
 from layerprobe.formats.space import check_space, row_bytes, space_free, space_needed
 from layerprobe.formats.writing import waiting_name
-from layerprobe.records import MAX_MEMORY, Finish, ModelOptions, Preprocessing, TensorSpec
+from layerprobe.options import MAX_MEMORY, Finish, ModelOptions
+from layerprobe.records import Preprocessing, TensorSpec
 from layerprobe.run.batches import batches_ahead, worker_threads
 from layerprobe.run.destination import Destination
 from layerprobe.run.feeds import Clock

@@ -10,7 +10,8 @@ import numpy as np
 
 from layerprobe.engines.cache import user_cache
 from layerprobe.errors import ResourceError, UsageError
-from layerprobe.records import MAX_MEMORY, Computing, ModelOptions, TensorSpec
+from layerprobe.options import MAX_MEMORY, Computing, ModelOptions
+from layerprobe.records import TensorSpec
 from layerprobe.run.probed_model import ProbedModel
 
 if TYPE_CHECKING:

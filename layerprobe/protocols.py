@@ -13,16 +13,8 @@ if TYPE_CHECKING:
 
     from layerprobe.formats.places import RowPlaces
     from layerprobe.formats.row_texts import RowTexts
-    from layerprobe.records import (
-        Array,
-        Computing,
-        Finish,
-        ModelInfo,
-        Provenance,
-        Sample,
-        TensorSpec,
-        WrittenBlock,
-    )
+    from layerprobe.options import Computing, Finish
+    from layerprobe.records import Array, ModelInfo, Provenance, Sample, TensorSpec, WrittenBlock
 
 
 class Source(Protocol):

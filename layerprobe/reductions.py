@@ -16,7 +16,8 @@ from layerprobe import registry
 from layerprobe.errors import UsageError
 
 if TYPE_CHECKING:
-    from layerprobe.records import Array, Finish
+    from layerprobe.options import Finish
+    from layerprobe.records import Array
 
 
 class Functions(Protocol):

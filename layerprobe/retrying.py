@@ -15,7 +15,7 @@ from layerprobe import registry
 from layerprobe.errors import OutputError, UsageError
 from layerprobe.formats.opening import open_output
 from layerprobe.formats.writing import open_writer
-from layerprobe.records import ModelOptions
+from layerprobe.options import ModelOptions
 from layerprobe.run.feeds import Clock
 from layerprobe.run.plan import choose_output
 from layerprobe.run.preparing import prepare_run

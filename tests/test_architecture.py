@@ -23,7 +23,7 @@ FLOORS = [
     {"images", "stores"},
     {"labels", "protocols", "registry"},
     {"columns"},
-    {"errors", "escaping", "records", "version"},
+    {"errors", "escaping", "options", "records", "version"},
 ]
 """From the top down. A module may import from the floors below its own, and from its own room."""
 

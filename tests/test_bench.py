@@ -19,7 +19,8 @@ from layerprobe.bench.advice import advise
 from layerprobe.bench.measure import bench
 from layerprobe.bench.photos import make_photos
 from layerprobe.errors import AllInputsFailedError, OutputError, UnknownLayerError
-from layerprobe.records import ExtractOptions, TensorSpec
+from layerprobe.options import ExtractOptions
+from layerprobe.records import TensorSpec
 
 STAGES = {"read", "decode", "preprocess", "input", "compute", "reduce", "write", "end to end"}
 MAP = TensorSpec("conv", (7, 7, 64), "float32", layer="conv")

@@ -18,7 +18,7 @@ from PIL import Image
 
 import layerprobe
 from layerprobe.errors import UnavailableError, UnknownLayerError, UsageError
-from layerprobe.records import ExtractOptions
+from layerprobe.options import ExtractOptions
 from layerprobe.run.cluster_options import parse_cluster
 
 ROWS = 600

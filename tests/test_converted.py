@@ -16,9 +16,9 @@ from layerprobe.engines.cache import Cache
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.errors import UnavailableError
 from layerprobe.loading.custom import read_custom_objects
+from layerprobe.options import ModelOptions
 from layerprobe.pipeline import extract
 from layerprobe.probe import Probe
-from layerprobe.records import ModelOptions
 from layerprobe.run.probed_model import ProbedModel
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from layerprobe.engines import device, keras_model
 from layerprobe.engines.device import check_device, find_gpu, may_have_gpu
 from layerprobe.engines.keras_model import KerasModel
 from layerprobe.errors import UnavailableError, UsageError
-from layerprobe.records import ModelOptions
+from layerprobe.options import ModelOptions
 from layerprobe.run import probed_model
 from layerprobe.run.probed_model import ProbedModel
 

@@ -14,7 +14,7 @@ from model_writers import entry, sequential, write_flat, write_json, write_tree
 from layerprobe.errors import ModelError
 from layerprobe.modelfile import digest
 from layerprobe.modelfile.archive import open_archive
-from layerprobe.records import ModelOptions
+from layerprobe.options import ModelOptions
 from layerprobe.run.probed_model import ProbedModel
 
 MODEL = sequential(

@@ -6,7 +6,8 @@ import pytest
 from layerprobe.engines.keras_tensorflow import KerasTensorFlowEngine
 from layerprobe.engines.tracing import KerasFunctions, model_inputs
 from layerprobe.errors import UsageError
-from layerprobe.records import Computing, Finish, Tap, TensorSpec
+from layerprobe.options import Computing, Finish
+from layerprobe.records import Tap, TensorSpec
 from layerprobe.reductions import finished
 
 pytestmark = pytest.mark.slow

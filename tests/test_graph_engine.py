@@ -51,7 +51,7 @@ def test_only_the_inputs_that_the_taps_need_are_asked_for(tmp_path):
 
 
 def test_a_padded_batch_gives_every_row_the_numbers_of_a_full_one(samples):
-    from layerprobe.records import ModelOptions
+    from layerprobe.options import ModelOptions
     from layerprobe.run.probed_model import ProbedModel
 
     probed = ProbedModel(samples / "vgg_shapes.h5", ["output"], ModelOptions(), "graph")
@@ -135,7 +135,7 @@ def test_extracting_imports_no_framework(samples, tmp_path):
 
 
 def test_results_stay_while_the_next_batch_is_computed_and_run_gives_the_callers_own(samples):
-    from layerprobe.records import ModelOptions
+    from layerprobe.options import ModelOptions
     from layerprobe.run.probed_model import ProbedModel
 
     probed = ProbedModel(samples / "vgg_shapes.h5", ["conv5_3"], ModelOptions(), "graph")

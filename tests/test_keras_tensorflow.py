@@ -7,8 +7,9 @@ from layerprobe.engines.keras_tensorflow import KerasTensorFlowEngine
 from layerprobe.engines.tracing import fixed_batch_size, model_inputs
 from layerprobe.errors import UsageError
 from layerprobe.layer_listing import layers
+from layerprobe.options import Computing
 from layerprobe.probe import Probe
-from layerprobe.records import Computing, Tap, TensorSpec
+from layerprobe.records import Tap, TensorSpec
 from layerprobe.taps import find_layers
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,8 @@ from layerprobe import pipeline
 from layerprobe.errors import WriteError
 from layerprobe.formats import disk
 from layerprobe.modelfile.weights import Weights
-from layerprobe.records import ModelOptions, TensorSpec
+from layerprobe.options import ModelOptions
+from layerprobe.records import TensorSpec
 from layerprobe.run import request
 from layerprobe.run.probed_model import ProbedModel
 

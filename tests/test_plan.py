@@ -3,7 +3,8 @@
 import pytest
 
 from layerprobe.errors import OutputError, UsageError
-from layerprobe.records import ExtractOptions, LayerInfo, TensorSpec
+from layerprobe.options import ExtractOptions
+from layerprobe.records import LayerInfo, TensorSpec
 from layerprobe.run.plan import (
     check_not_an_input,
     check_options,

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from layerprobe.errors import AllInputsFailedError, SampleError, UsageError
-from layerprobe.records import ExtractOptions, LayerInfo, Sample, TensorSpec
+from layerprobe.options import ExtractOptions
+from layerprobe.records import LayerInfo, Sample, TensorSpec
 from layerprobe.run.feeds import ArrayFeed, Clock, Feeds
 from layerprobe.run.loop import Run
 

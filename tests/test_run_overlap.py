@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from layerprobe.records import ExtractOptions, Sample, TensorSpec
+from layerprobe.options import ExtractOptions
+from layerprobe.records import Sample, TensorSpec
 from layerprobe.run.feeds import ArrayFeed, Clock, Feeds
 from layerprobe.run.loop import Run
 

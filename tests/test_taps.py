@@ -7,7 +7,8 @@ from layerprobe.engines.keras_tensorflow import KerasTensorFlowEngine
 from layerprobe.engines.tracing import model_inputs
 from layerprobe.errors import UnknownLayerError, UnrecordableLayerError, UsageError
 from layerprobe.modelfile.select import select
-from layerprobe.records import Computing, TensorSpec
+from layerprobe.options import Computing
+from layerprobe.records import TensorSpec
 from layerprobe.taps import describe_model, find_layers
 
 pytestmark = pytest.mark.slow

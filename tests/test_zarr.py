@@ -30,7 +30,8 @@ from layerprobe.formats.placement import check_target
 from layerprobe.formats.places import PlacedRows
 from layerprobe.formats.zarr import ZarrWriter
 from layerprobe.formats.zarr_group import dimension_names, rows_per_chunk, rows_per_shard
-from layerprobe.records import ExtractOptions, TensorSpec
+from layerprobe.options import ExtractOptions
+from layerprobe.records import TensorSpec
 from layerprobe.run.destination import Destination
 from layerprobe.run.plan import check_pipe, choose_output
 from layerprobe.verification import verify

@@ -39,7 +39,8 @@ from layerprobe.engines.keras_jax import KerasJaxEngine
 from layerprobe.engines.tracing import model_inputs
 from layerprobe.errors import ResourceError, UnavailableError, UnrecordableLayerError, UsageError
 from layerprobe.modelfile.select import select
-from layerprobe.records import Computing, Finish, TensorSpec
+from layerprobe.options import Computing, Finish
+from layerprobe.records import TensorSpec
 from layerprobe.reductions import finished
 from layerprobe.taps import describe_model, find_layers
 

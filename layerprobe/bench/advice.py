@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from layerprobe.records import ExtractOptions, TensorSpec
+    from layerprobe.options import ExtractOptions
+    from layerprobe.records import TensorSpec
 
 WORTH_SAYING = 1.2
 """A change that makes a stage less than this times as fast is not advised."""

@@ -18,7 +18,8 @@ from layerprobe.bench.advice import advise
 from layerprobe.bench.photos import make_photos
 from layerprobe.errors import AllInputsFailedError, UnavailableError, UsageError
 from layerprobe.formats.placement import check_target
-from layerprobe.records import Batch, ModelOptions
+from layerprobe.options import ModelOptions
+from layerprobe.records import Batch
 from layerprobe.run.batches import batches, worker_threads
 from layerprobe.run.bottleneck import INPUT, bound_by
 from layerprobe.run.feeds import Clock
@@ -28,7 +29,8 @@ from layerprobe.run.probed_model import ProbedModel
 from layerprobe.run.request import open_sources, read_options
 
 if TYPE_CHECKING:
-    from layerprobe.records import Array, ExtractOptions
+    from layerprobe.options import ExtractOptions
+    from layerprobe.records import Array
 
 ROWS = 128
 """Rows of a round where nothing else is asked for."""
@@ -79,7 +81,7 @@ def bench(
         folder: Where writing is measured.
         rounds: Each measures every stage once; medians are reported.
         needs: What the model's file needs beside itself.
-        options: The fields of `records.ExtractOptions`; `limit` is 128 rows where it is not given.
+        options: The fields of `options.ExtractOptions`; `limit` is 128 rows where it is not given.
 
     Raises:
         AllInputsFailedError: There is not one whole batch without a broken input.

@@ -20,7 +20,8 @@ from layerprobe.formats.opening import open_output
 from layerprobe.images.pictures import picture
 from layerprobe.images.projection import onto_image
 from layerprobe.labels import read_labels
-from layerprobe.records import MAX_MEMORY, Failure, ModelOptions
+from layerprobe.options import MAX_MEMORY, ModelOptions
+from layerprobe.records import Failure
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -29,7 +29,7 @@ from layerprobe.layer_listing import layers as list_layers
 from layerprobe.modelfile.listing import describe_file
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.select import select
-from layerprobe.records import ModelOptions
+from layerprobe.options import ModelOptions
 from layerprobe.run.batches import batches, worker_threads
 from layerprobe.run.feeds import Clock, Feeds
 from layerprobe.run.package_versions import versions

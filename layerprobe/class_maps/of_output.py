@@ -17,7 +17,8 @@ from layerprobe.errors import ModelError, OutputFormatError, SampleError, UsageE
 from layerprobe.modelfile.listing import describe_file
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.select import select
-from layerprobe.records import Failure, ModelOptions, Preprocessing, TensorSpec
+from layerprobe.options import ModelOptions
+from layerprobe.records import Failure, Preprocessing, TensorSpec
 from layerprobe.run.package_versions import versions
 from layerprobe.run.recorded import recorded_images
 

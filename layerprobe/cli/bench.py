@@ -109,7 +109,7 @@ def _measured(
 ) -> BenchReport | None:
     """One engine's figures; None, and a line that says why, where `forgiving` and it cannot run the model."""
     from layerprobe.bench.measure import bench as measure
-    from layerprobe.records import ModelOptions
+    from layerprobe.options import ModelOptions
 
     given = dict(options)
     needs = ModelOptions(

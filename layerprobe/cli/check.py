@@ -13,7 +13,7 @@ import click
 from layerprobe.cli.console import emit, escape, only_our_own_lines
 from layerprobe.cli.model_options import file_options, read_lambdas
 from layerprobe.errors import UsageError
-from layerprobe.records import ModelOptions
+from layerprobe.options import ModelOptions
 
 if TYPE_CHECKING:
     from layerprobe.modelfile.report import Report

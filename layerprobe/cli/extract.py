@@ -212,9 +212,9 @@ def extract(
         raise UsageError(f"name a layer with --layer: `layerprobe layers {model}` lists them.")
     if output is not None and retry_failed is not None:
         raise UsageError("--retry-failed writes to the output that it is given: leave -o out.")
+    from layerprobe.options import ModelOptions
     from layerprobe.pipeline import extract as run
     from layerprobe.planning import dry_run as planned
-    from layerprobe.records import ModelOptions
     from layerprobe.retrying import retry_failed as retry
 
     if dry_run and (output == "-" or retry_failed is not None):

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from layerprobe.diagnosis.norms import Remembered, StoredNorm
     from layerprobe.diagnosis.sampling import SampledSource
     from layerprobe.engines.cache import Cache
-    from layerprobe.records import ModelOptions, Preprocessing, TensorSpec
+    from layerprobe.options import ModelOptions
+    from layerprobe.records import Preprocessing, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ from layerprobe.run.lengths import length
 from layerprobe.run.plan import choose_preprocessing, takes_images
 
 if TYPE_CHECKING:
+    from layerprobe.options import ExtractOptions
     from layerprobe.protocols import Source
-    from layerprobe.records import ExtractOptions, Preprocessing
+    from layerprobe.records import Preprocessing
     from layerprobe.run.probed_model import ProbedModel
 
 SAMPLE = 64

@@ -21,7 +21,8 @@ from layerprobe.errors import AllInputsFailedError, UsageError
 from layerprobe.images.preprocess import preprocess_text
 from layerprobe.images.presets import ASSUMED
 from layerprobe.modelfile.model_file import ModelFile
-from layerprobe.records import MAX_MEMORY, ExtractOptions, Failure, ModelOptions, Preprocessing, TensorSpec
+from layerprobe.options import MAX_MEMORY, ExtractOptions, ModelOptions
+from layerprobe.records import Failure, Preprocessing, TensorSpec
 from layerprobe.run.batches import threads
 from layerprobe.run.feeds import Clock
 from layerprobe.run.lengths import length

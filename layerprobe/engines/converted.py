@@ -18,8 +18,9 @@ from layerprobe.errors import UsageError
 from layerprobe.records import TensorSpec
 
 if TYPE_CHECKING:
+    from layerprobe.options import Finish
     from layerprobe.protocols import Collect, Engine
-    from layerprobe.records import Array, Finish
+    from layerprobe.records import Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ from layerprobe.engines.keras_model import KerasModel
 from layerprobe.engines.planned import Planned
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.naming import told
-from layerprobe.records import Computing, Tap, TensorSpec
+from layerprobe.options import Computing
+from layerprobe.records import Tap, TensorSpec
 from layerprobe.version import __version__
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from layerprobe.engines.keras_tensorflow import (
 )
 from layerprobe.engines.tracing import channel_axis, fixed_batch_size, padded, recorded
 from layerprobe.errors import UsageError
-from layerprobe.records import INFERENCE, Tap, TensorSpec
+from layerprobe.options import INFERENCE
+from layerprobe.records import Tap, TensorSpec
 from layerprobe.taps import find_layers, variables_unchanged
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from layerprobe.engines.tracing import (
 )
 from layerprobe.errors import LayerprobeError, ResourceError, UnrecordableLayerError, UsageError
 from layerprobe.loading.layers import first_line
-from layerprobe.records import INFERENCE, MAX_MEMORY, Computing, Tap, TensorSpec
+from layerprobe.options import INFERENCE, MAX_MEMORY, Computing
+from layerprobe.records import Tap, TensorSpec
 from layerprobe.taps import Recording
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from layerprobe import registry
 from layerprobe.engines.device import keras_backend, may_have_gpu
 from layerprobe.errors import ResourceError, UnavailableError
 from layerprobe.modelfile.model_file import ModelFile
-from layerprobe.records import INFERENCE, Computing, Tap, TensorSpec
+from layerprobe.options import INFERENCE, Computing
+from layerprobe.records import Tap, TensorSpec
 
 if TYPE_CHECKING:
     import keras

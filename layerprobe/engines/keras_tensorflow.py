@@ -30,7 +30,8 @@ from layerprobe.errors import (
     UsageError,
 )
 from layerprobe.loading.layers import first_line
-from layerprobe.records import INFERENCE, MAX_MEMORY, Computing, Tap, TensorSpec
+from layerprobe.options import INFERENCE, MAX_MEMORY, Computing
+from layerprobe.records import Tap, TensorSpec
 from layerprobe.taps import Recording, variables_unchanged
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from layerprobe.records import Finish, TensorSpec
+from layerprobe.options import Finish
+from layerprobe.records import TensorSpec
 
 
 @dataclass(slots=True)

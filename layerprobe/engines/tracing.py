@@ -13,7 +13,8 @@ from keras import ops
 
 from layerprobe.engines.lookups import Lookups
 from layerprobe.errors import UnrecordableLayerError
-from layerprobe.records import Computing, Finish, Tap, TensorSpec
+from layerprobe.options import Computing, Finish
+from layerprobe.records import Tap, TensorSpec
 from layerprobe.reductions import finished
 from layerprobe.taps import Recording, find_layers
 

@@ -19,7 +19,7 @@ from layerprobe.modelfile.graph import Graph, LayerNode, Reference, walk
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.reach import keep_ancestors, problems
 from layerprobe.modelfile.served_layers import remaining_problems
-from layerprobe.records import MAX_MEMORY, ModelOptions
+from layerprobe.options import MAX_MEMORY, ModelOptions
 
 
 def load_model(

@@ -18,7 +18,8 @@ from layerprobe.formats.row_texts import RowTexts
 from layerprobe.formats.rows import checksums_of, combined
 from layerprobe.formats.writing import check_compress, open_writer
 from layerprobe.merging.parts import Part, check_whole, read_part, reopen
-from layerprobe.records import ExtractOptions, Provenance, TensorSpec, WrittenBlock
+from layerprobe.options import ExtractOptions
+from layerprobe.records import Provenance, TensorSpec, WrittenBlock
 from layerprobe.run.destination import Destination
 from layerprobe.run.journal import Journal
 from layerprobe.run.plan import check_not_an_input, choose_output

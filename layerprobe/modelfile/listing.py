@@ -9,7 +9,8 @@ from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.reach import inbound, problems
 from layerprobe.modelfile.served_layers import remaining_problems, served_operations
 from layerprobe.modelfile.weights import Weights
-from layerprobe.records import MAX_MEMORY, Finding, LayerInfo, ModelInfo, ModelOptions, TensorSpec
+from layerprobe.options import MAX_MEMORY, ModelOptions
+from layerprobe.records import Finding, LayerInfo, ModelInfo, TensorSpec
 from layerprobe.stores.urls import shown
 
 

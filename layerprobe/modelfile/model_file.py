@@ -14,7 +14,7 @@ from layerprobe.modelfile.safety import inspect, refuse
 from layerprobe.modelfile.safety.sizes import oversized
 from layerprobe.modelfile.saved import read_version
 from layerprobe.modelfile.weights import Weights
-from layerprobe.records import ModelOptions
+from layerprobe.options import ModelOptions
 
 
 class ModelFile:

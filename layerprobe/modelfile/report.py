@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from layerprobe.modelfile.listing import describe_file
 from layerprobe.modelfile.model_file import ModelFile
-from layerprobe.records import MAX_MEMORY, Finding, ModelInfo, ModelOptions
+from layerprobe.options import MAX_MEMORY, ModelOptions
+from layerprobe.records import Finding, ModelInfo
 
 
 @dataclass(frozen=True, slots=True)

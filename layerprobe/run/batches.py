@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from layerprobe.records import Batch, ExtractOptions, Failure
+from layerprobe.options import ExtractOptions
+from layerprobe.records import Batch, Failure
 from layerprobe.run.earlier_rows import digest_of
 from layerprobe.run.feeds import Feeds
 from layerprobe.run.prefetch import ordered_map

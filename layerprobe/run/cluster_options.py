@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from layerprobe.errors import UsageError
 
 if TYPE_CHECKING:
-    from layerprobe.records import ExtractOptions
+    from layerprobe.options import ExtractOptions
 
 
 @dataclass(frozen=True, slots=True)

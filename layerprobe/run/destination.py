@@ -8,7 +8,7 @@ import time
 
 from layerprobe.errors import LayerprobeError, OutputError, UsageError
 from layerprobe.formats.disk import discard, reported
-from layerprobe.records import ExtractOptions
+from layerprobe.options import ExtractOptions
 from layerprobe.run.report import RunReport
 from layerprobe.stores.upload import StoredOutput
 from layerprobe.stores.urls import is_url, without_file

@@ -18,7 +18,8 @@ from layerprobe.errors import (
     UsageError,
 )
 from layerprobe.formats.disk import create, discard, reported, sync, sync_folder
-from layerprobe.records import ExtractOptions, Failure
+from layerprobe.options import ExtractOptions
+from layerprobe.records import Failure
 from layerprobe.run.failed_rows import FailedRows, Reasons
 
 _FIELDS = ("index", "path", "stage", "reason")

@@ -14,8 +14,9 @@ import numpy as np
 from layerprobe.errors import LayerprobeError, ResourceError, UsageError
 
 if TYPE_CHECKING:
+    from layerprobe.options import Finish
     from layerprobe.protocols import Collect, Engine
-    from layerprobe.records import Array, Finish, TensorSpec
+    from layerprobe.records import Array, TensorSpec
 
 OUT_OF_MEMORY = (ResourceError, MemoryError)
 

@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from layerprobe.records import ExtractOptions, TensorSpec
+from layerprobe.options import ExtractOptions
+from layerprobe.records import TensorSpec
 from layerprobe.run.feeds import Feeds
 
 if TYPE_CHECKING:

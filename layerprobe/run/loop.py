@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from layerprobe.errors import ResourceError, StoppedError, UsageError
 from layerprobe.formats.opening import open_output
 from layerprobe.images.presets import ASKED
-from layerprobe.records import Batch, ExtractOptions, Finish, Provenance, TensorSpec
+from layerprobe.options import ExtractOptions, Finish
+from layerprobe.records import Batch, Provenance, TensorSpec
 from layerprobe.run.batches import batches, worker_threads
 from layerprobe.run.bottleneck import bound_by
 from layerprobe.run.earlier_rows import check_finished, earlier_rows, with_names

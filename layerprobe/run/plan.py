@@ -11,7 +11,8 @@ from layerprobe.errors import OutputError, UsageError
 from layerprobe.formats.placement import FOLDERS
 from layerprobe.images.preprocess import check_preprocessing, parse_background, parse_preprocess, parse_size
 from layerprobe.images.presets import ASKED, guess_preset
-from layerprobe.records import ExtractOptions, LayerInfo, Preprocessing, TensorSpec
+from layerprobe.options import ExtractOptions
+from layerprobe.records import LayerInfo, Preprocessing, TensorSpec
 from layerprobe.registry import PIPES, REDUCTIONS, STREAMS, SUFFIXES, check_installed
 from layerprobe.run.cluster_options import parse_cluster
 from layerprobe.run.shards import Shard

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from layerprobe.records import Computing, ExtractOptions, Finish, TensorSpec
+from layerprobe.options import Computing, ExtractOptions, Finish
+from layerprobe.records import TensorSpec
 from layerprobe.run.loop import Run
 from layerprobe.run.request import find_feeds
 from layerprobe.run.sizing import fitted_engine, outlined, rows_to_do

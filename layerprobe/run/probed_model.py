@@ -20,7 +20,8 @@ from layerprobe.modelfile.listing import describe_file
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.naming import told
 from layerprobe.modelfile.select import select
-from layerprobe.records import INFERENCE, Computing, ModelInfo, ModelOptions, Tap, TensorSpec
+from layerprobe.options import INFERENCE, Computing, ModelOptions
+from layerprobe.records import ModelInfo, Tap, TensorSpec
 
 if TYPE_CHECKING:
     import keras

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from layerprobe.records import ExtractOptions, Provenance, TensorSpec
+from layerprobe.options import ExtractOptions
+from layerprobe.records import Provenance, TensorSpec
 from layerprobe.run.feeds import Feeds
 from layerprobe.run.package_versions import versions
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from layerprobe.errors import NoInputError, OutputFormatError, ResumeError, UnknownLayerError, UsageError
 from layerprobe.modelfile.naming import is_path
-from layerprobe.records import ExtractOptions, ModelOptions
+from layerprobe.options import ExtractOptions, ModelOptions
 from layerprobe.run.identity import difference
 from layerprobe.run.request import Request, open_request
 from layerprobe.sources.file_source import FileSource

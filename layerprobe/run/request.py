@@ -12,7 +12,8 @@ from layerprobe import registry
 from layerprobe.engines.cache import user_cache
 from layerprobe.errors import UsageError
 from layerprobe.formats.writing import check_compress
-from layerprobe.records import ExtractOptions, ModelOptions, TensorSpec
+from layerprobe.options import ExtractOptions, ModelOptions
+from layerprobe.records import TensorSpec
 from layerprobe.run.failures import check_log
 from layerprobe.run.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed
 from layerprobe.run.lengths import again, length

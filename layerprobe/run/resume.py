@@ -18,7 +18,8 @@ from layerprobe.formats.placement import (
     spool_name,
     unfinished_name,
 )
-from layerprobe.records import ExtractOptions, Failure
+from layerprobe.options import ExtractOptions
+from layerprobe.records import Failure
 from layerprobe.run.entries import Head
 from layerprobe.run.identity import OF_A_STREAM, difference
 from layerprobe.run.journal import Journal, check_free, written_rows

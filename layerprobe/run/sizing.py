@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 
 from layerprobe.errors import UsageError
-from layerprobe.records import Computing, ExtractOptions, Finish
+from layerprobe.options import Computing, ExtractOptions, Finish
 from layerprobe.run.batches import batches, worker_threads
 from layerprobe.run.feeds import Feeds
 from layerprobe.run.fitting import SIZES, measured, row_bytes

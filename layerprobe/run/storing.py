@@ -11,8 +11,9 @@ import numpy as np
 from layerprobe.reductions import finished, stored_dtype
 
 if TYPE_CHECKING:
+    from layerprobe.options import Finish
     from layerprobe.protocols import Outline
-    from layerprobe.records import Array, Batch, Finish, TensorSpec
+    from layerprobe.records import Array, Batch, TensorSpec
 
 
 class Storing:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from layerprobe.errors import LayerprobeError, NoInputError, OutputFormatError, UsageError
 from layerprobe.formats.opening import open_output
 from layerprobe.formats.placement import journal_name
-from layerprobe.records import MAX_MEMORY, ModelOptions
+from layerprobe.options import MAX_MEMORY, ModelOptions
 from layerprobe.run.journal import written_rows
 from layerprobe.verification.checking import LISTED, Checking
 

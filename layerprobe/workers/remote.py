@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from layerprobe.records import INFERENCE, Computing, ExtractOptions, ModelInfo, ModelOptions, TensorSpec
+from layerprobe.options import INFERENCE, Computing, ExtractOptions, ModelOptions
+from layerprobe.records import ModelInfo, TensorSpec
 from layerprobe.run.entries import Entry
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from layerprobe.engines.graph.values import FLOATS, INTEGERS, Value, dims, dtype
 from layerprobe.engines.openvino_cpu import CompiledModel
 from layerprobe.modelfile.graph import Graph, LayerNode, walk
 from layerprobe.modelfile.weights import Weights
-from layerprobe.records import MAX_MEMORY, Tap, TensorSpec
+from layerprobe.options import MAX_MEMORY
+from layerprobe.records import Tap, TensorSpec
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Collect

@@ -11,7 +11,8 @@ from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.openvino_import import import_openvino
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.reach import keep_ancestors, problems
-from layerprobe.records import Computing, Tap, TensorSpec
+from layerprobe.options import Computing
+from layerprobe.records import Tap, TensorSpec
 
 if TYPE_CHECKING:
     from layerprobe.engines.planned import Planned

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from layerprobe.modelfile.graph import Graph, LayerNode, walk_layer
-from layerprobe.records import MAX_MEMORY
+from layerprobe.options import MAX_MEMORY
 
 _WEIGHTS = {
     "Dense": ("units",),
