@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ from made_up_model import (
 from layerprobe.errors import ResourceError, StoppedError
 from layerprobe.formats.opening import open_output
 from layerprobe.run import fitting, journal
+from layerprobe.run.feeds import Feeds
 
 
 class Small(MadeUpEngine):
@@ -90,6 +93,119 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_run_goes_on(
     assert set(small_engine.sizes) == {1, 2}
     with open_output(tmp_path / "out.h5") as reader:
         assert reader.provenance["engine"]["batch_size"] == 2
+
+
+class Large(Small):
+    """Has no memory to be built for more than so many rows, nor beside another that is still there."""
+
+    builds = 3
+    alive: ClassVar[list[int]] = []
+
+    def __init__(self, batch_size: int, pause: float) -> None:
+        if batch_size > self.builds or self.alive:
+            raise self.error("no memory to build the model.")
+        super().__init__(batch_size, pause)
+        self.alive.append(batch_size)
+
+    def __del__(self) -> None:
+        if hasattr(self, "batch_size"):
+            self.alive.remove(self.batch_size)
+
+
+@pytest.fixture
+def large_engine(monkeypatch: pytest.MonkeyPatch) -> type[Large]:
+    engine = type("Engine", (Large,), {"sizes": [], "alive": [], "fits": 1000})
+    monkeypatch.setattr(MadeUpModel, "engine_class", engine)
+    return engine
+
+
+@pytest.mark.parametrize("error", [ResourceError, MemoryError])
+def test_a_model_that_cannot_be_built_for_a_batch_is_built_for_half_of_it(
+    inputs: list[str],
+    tmp_path: Path,
+    large_engine: type[Large],
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[Exception],
+) -> None:
+    large_engine.error = error
+    report = extract(inputs, tmp_path / "out.h5", batch_size=20)
+    assert contents(tmp_path / "out.h5") == reference(inputs, tmp_path / "reference.h5", monkeypatch)
+    assert [note for note in report.notes if "memory" in note] == [
+        "a batch of 20 rows did not fit into memory: 2 were computed at once"
+    ]
+    assert set(large_engine.sizes) == {1, 2}
+    with open_output(tmp_path / "out.h5") as reader:
+        assert reader.provenance["engine"]["batch_size"] == 2
+        assert reader.provenance["run"]["signature"]["batch_size"] == 20
+
+
+@pytest.mark.parametrize("when", ["start", "collect"])
+def test_an_engine_is_let_go_before_a_smaller_one_is_built(
+    inputs: list[str], tmp_path: Path, large_engine: type[Large], monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    large_engine.builds, large_engine.fits, large_engine.when = 10, 3, when
+    report = extract(inputs, tmp_path / "out.h5", batch_size=20)
+    assert contents(tmp_path / "out.h5") == reference(inputs, tmp_path / "reference.h5", monkeypatch)
+    assert any("20 rows did not fit into memory: 2 were" in note for note in report.notes)
+
+
+def test_a_model_that_cannot_be_built_for_one_row_ends_the_run(
+    inputs: list[str], tmp_path: Path, large_engine: type[Large]
+) -> None:
+    large_engine.builds = 0
+    told = "no memory to build the model, also for one row at a time, of 768 bytes of input"
+    with pytest.raises(ResourceError, match=told):
+        extract(inputs, tmp_path / "out.h5")
+    large_engine.builds, large_engine.fits = 20, 0  # it is built, and too large for what is computed
+    with pytest.raises(ResourceError, match="not enough memory to compute it alone"):
+        extract(inputs[:4], tmp_path / "out.h5", batch_size=1)
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_auto_finds_a_batch_size_where_few_rows_fit(
+    inputs: list[str], tmp_path: Path, large_engine: type[Large], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = extract(inputs, tmp_path / "out.h5", batch_size="auto")
+    assert "batch size 3: more do not fit into memory" in report.notes
+    assert contents(tmp_path / "out.h5") == reference(inputs, tmp_path / "reference.h5", monkeypatch)
+
+
+def test_rows_of_input_that_do_not_fit_beside_the_engine_make_it_smaller(
+    inputs: list[str], tmp_path: Path, large_engine: type[Large], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large_engine.builds = 100
+    empty = Feeds.empty
+
+    def little(feeds: Feeds, size: int) -> Any:
+        if size > 1 and max(large_engine.alive, default=0) > most:
+            raise MemoryError
+        return empty(feeds, size)
+
+    monkeypatch.setattr(Feeds, "empty", little)
+    most = 5
+    report = extract(inputs, tmp_path / "out.h5", batch_size=20)
+    assert any("20 rows did not fit into memory: 5 were" in note for note in report.notes)
+    assert contents(tmp_path / "out.h5") == reference(inputs, tmp_path / "reference.h5", monkeypatch)
+    most = 0
+    with pytest.raises(ResourceError, match="60 rows at a time, of 768 bytes of input each: give a smaller"):
+        extract(inputs, tmp_path / "other.h5", batch_size=20)
+
+
+@pytest.mark.slow
+def test_under_a_limit_of_the_system_a_run_is_the_same_or_refused(tmp_path: Path) -> None:
+    root = Path(__file__).parent.parent / "sample_models"
+    command = "ulimit -v {}; exec {} -m layerprobe extract {} -l conv5_3 {} --batch-size {} -o {}"
+    said = []
+    for kib in ("unlimited", 1_800_000, 1_500_000, 1_200_000, 1_000_000):
+        output = tmp_path / f"{kib}.h5"
+        line = command.format(kib, sys.executable, root / "vgg_shapes.h5", root / "images", 512, output)
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=root.parent)
+        said.append(done.stderr)
+        assert done.returncode == 0 or (done.returncode, "not enough memory" in done.stderr) == (71, True)
+        if done.returncode == 0:
+            assert contents(output) == contents(tmp_path / "unlimited.h5")
+    assert "512 rows did not fit into memory" not in said[0]
+    assert any("512 rows did not fit into memory" in text for text in said[1:])
 
 
 def test_a_row_that_does_not_fit_alone_fails_with_the_bytes_and_the_others_go_on(

@@ -10,6 +10,7 @@ from layerprobe.errors import AllInputsFailedError, SampleError, UsageError
 from layerprobe.options import ExtractOptions
 from layerprobe.records import LayerInfo, Sample, TensorSpec
 from layerprobe.run.feeds import ArrayFeed, Clock, Feeds
+from layerprobe.run.fitting import FittingEngine
 from layerprobe.run.loop import Run
 
 
@@ -101,7 +102,7 @@ def run(
     clock, engine, writer = Clock(), Engine(batch_size), Memory()
     feeds = Feeds([ArrayFeed(TensorSpec("x", (None,), "float32"), rows, clock)], limit)
     how = ExtractOptions(pool=pool, dtype=dtype, workers=2)
-    running = Run(PROBED, feeds, engine, how, clock)
+    running = Run(PROBED, feeds, FittingEngine(engine, None), how, clock)
     running.fill(writer, None)
     return running, engine, writer
 

@@ -15,6 +15,7 @@ import pytest
 from layerprobe.options import ExtractOptions
 from layerprobe.records import Sample, TensorSpec
 from layerprobe.run.feeds import ArrayFeed, Clock, Feeds
+from layerprobe.run.fitting import FittingEngine
 from layerprobe.run.loop import Run
 
 PROBED = SimpleNamespace(note=None, path="m.h5")
@@ -111,7 +112,7 @@ def fill(count: int, batch_size: int, workers: int, fuse: Fuse) -> tuple[LateEng
     """Run in a thread, so that a run that never ends is noticed; also gives what it raised."""
     engine, writer, raised = LateEngine(batch_size, fuse), Memory(fuse), []
     feeds = Feeds([ArrayFeed(TensorSpec("x", (None,), "float32"), Rows(count, fuse), Clock())])
-    run = Run(PROBED, feeds, engine, ExtractOptions(workers=workers), Clock())
+    run = Run(PROBED, feeds, FittingEngine(engine, None), ExtractOptions(workers=workers), Clock())
 
     def filling() -> None:
         try:
@@ -151,7 +152,7 @@ def test_the_next_batch_is_computed_while_one_is_written() -> None:
     begun = []
     writer = SimpleNamespace(write=lambda start, _: begun.append((start, engine.begun)))
     feeds = Feeds([ArrayFeed(TensorSpec("x", (2,), "float32"), Rows(16, Fuse("nothing", 0)), Clock())])
-    Run(PROBED, feeds, engine, ExtractOptions(workers=2), Clock()).fill(writer)
+    Run(PROBED, feeds, FittingEngine(engine, None), ExtractOptions(workers=2), Clock()).fill(writer)
     assert begun == [(0, 2), (4, 3), (8, 4), (12, 4)]
 
 
@@ -161,6 +162,12 @@ def test_the_run_says_which_stage_it_waited_for(slow: str) -> None:
         time.sleep({"read": 0.02, "collect": 0.04, "write": 0.04}[stage] if stage == slow else 0)
 
     feeds = Feeds([ArrayFeed(TensorSpec("x", (2,), "float32"), Rows(24, pause), clock := Clock())])
-    run = Run(PROBED, feeds, LateEngine(4, pause), ExtractOptions(workers=2, preprocess="raw"), clock)
+    run = Run(
+        PROBED,
+        feeds,
+        FittingEngine(LateEngine(4, pause), None),
+        ExtractOptions(workers=2, preprocess="raw"),
+        clock,
+    )
     run.fill(Memory(pause))
     assert run.report("out").bound_by == {"collect": "compute"}.get(slow, slow)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from layerprobe.errors import ResourceError
 from layerprobe.options import ExtractOptions
 from layerprobe.records import Batch, Failure
 from layerprobe.run.earlier_rows import digest_of
@@ -29,7 +30,11 @@ FAR_THREADS = 16
 
 
 def batches(
-    feeds: Feeds, size: int, workers: int, wanted: Sequence[int] | None = None
+    feeds: Feeds,
+    size: int,
+    workers: int,
+    wanted: Sequence[int] | None = None,
+    room: Callable[[int], bool] = lambda row_bytes: False,
 ) -> Generator[Batch, None, None]:
     """Read, decode and preprocess rows; give them `size` at a time, in order.
 
@@ -42,9 +47,13 @@ def batches(
         size: B.
         workers: How many threads.
         wanted: First rows of the batches; None: all.
+        room: Makes room where there is no memory for rows of so many bytes; False: it cannot.
 
     Yields:
         Batches whose `inputs` stay as they are until the second batch after has been asked for.
+
+    Raises:
+        ResourceError: There is no memory for the rows.
     """
     window = max(size, workers)
     needed = batches_ahead(size, workers)
@@ -52,7 +61,7 @@ def batches(
         wanted = range(0, feeds.rows, size)
     if wanted is not None:
         needed = min(needed, len(wanted))
-    buffers = [feeds.empty(size) for _ in range(needed)]
+    buffers = _buffers(feeds, size, needed, room)
     starts = iter(wanted) if wanted is not None else _starts_of_stream(feeds, size)
 
     def fill(numbered: tuple[int, tuple[Sample, ...]]) -> _Filled:
@@ -71,6 +80,26 @@ def batches(
         while taken := list(itertools.islice(outcomes, size)):
             yield _batch(next(starts), taken, buffers[number % len(buffers)])
             number += 1
+
+
+def _buffers(feeds: Feeds, size: int, count: int, room: Callable[[int], bool]) -> list[list[Array]]:
+    """Memory for so many batches."""
+    while True:
+        try:
+            return [feeds.empty(size) for _ in range(count)]
+        except MemoryError:
+            pass
+        row_bytes = input_bytes(feeds)
+        if not room(row_bytes):
+            raise ResourceError(
+                f"not enough memory for {count * size} rows at a time, of {row_bytes:,} bytes of input each: "
+                "give a smaller --batch-size."
+            )
+
+
+def input_bytes(feeds: Feeds) -> int:
+    """Of one row of all inputs of the model."""
+    return sum(array.nbytes for array in feeds.empty(1))
 
 
 def batches_ahead(size: int, workers: int) -> int:

@@ -6,8 +6,9 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import numpy as np
 
@@ -15,8 +16,10 @@ from layerprobe.errors import LayerprobeError, ResourceError, UsageError
 
 if TYPE_CHECKING:
     from layerprobe.options import Finish
-    from layerprobe.protocols import Collect, Engine
+    from layerprobe.protocols import Collect, Engine, Outline
     from layerprobe.records import Array, TensorSpec
+
+    Built = TypeVar("Built", bound=Outline)
 
 OUT_OF_MEMORY = (ResourceError, MemoryError)
 
@@ -41,13 +44,15 @@ class FittingEngine:
     Args:
         engine: For the first try.
         build: Makes it anew; None: it cannot be had for other batch sizes.
+        batch_size: B, where the engine could be built for fewer rows only.
     """
 
-    def __init__(self, engine: Engine, build: Build | None) -> None:
+    def __init__(self, engine: Engine, build: Build | None, batch_size: int | None = None) -> None:
         self._engine, self._build = engine, build
-        self.batch_size = engine.batch_size
+        self.batch_size = batch_size or engine.batch_size
         self.outputs = engine.outputs
         self.overflowed: Mapping[str, int] = {}
+        self._begun: list[_Begun] = []
 
     @property
     def at_once(self) -> int:
@@ -65,23 +70,25 @@ class FittingEngine:
 
     def start(self, inputs: Sequence[Array]) -> Collect:
         """See `protocols.Engine`; what is computed in parts is computed when it is collected."""
-        engine = self._engine
-        if engine.batch_size == self.batch_size:
-            try:
-                return partial(self._collected, engine, engine.start(inputs), inputs)
-            except OUT_OF_MEMORY:
-                pass
-            self._shrink(inputs)
-        return partial(self.run, inputs)
-
-    def _collected(self, engine: Engine, collect: Collect, inputs: Sequence[Array]) -> dict[str, Array]:
+        if self.at_once < self.batch_size:
+            return partial(self.run, inputs)
         try:
-            results = collect()
-            self.overflowed = engine.overflowed
-            return results
+            begun = _Begun(self._engine, self._engine.start(inputs))
+            self._begun = [*self._begun[-1:], begun]
+            return partial(self._collected, begun, inputs)
         except OUT_OF_MEMORY:
             pass
-        if engine is self._engine:
+        self._shrink(inputs)
+        return partial(self.run, inputs)
+
+    def _collected(self, begun: _Begun, inputs: Sequence[Array]) -> dict[str, Array]:
+        if begun in self._begun:
+            try:
+                results, self.overflowed = begun.collected()
+                self._begun.remove(begun)
+                return results
+            except OUT_OF_MEMORY:
+                pass
             self._shrink(inputs)
         return self.run(inputs)
 
@@ -124,13 +131,93 @@ class FittingEngine:
                 f"not enough memory for a batch of {self.at_once} rows, which the model or --training fixes: "
                 "record smaller layers, or give another --device."
             )
-        if self.at_once == 1:
-            taken = sum(column[:1].nbytes for column in inputs)
+        taken = sum(column[:1].nbytes for column in inputs)
+        if not self.halved(taken):
             raise ResourceError(
                 f"not enough memory to compute it alone: it takes {taken:,} bytes of input and "
                 f"{row_bytes(self.outputs):,} of activations, and what the model needs in between"
             )
-        self._engine = self._build(self.at_once // 2)
+
+    def halved(self, row_bytes: int) -> bool:
+        """Compute half as many rows at once from now on, to have more memory; False: there is no half.
+
+        Args:
+            row_bytes: Of the input of one.
+
+        Raises:
+            ResourceError: There is no room to build an engine any more.
+        """
+        if self._build is None or self.at_once == 1:
+            return False
+        # While the next engine is built nothing of this one may take memory.
+        for begun in self._begun:
+            begun.give_up()
+        self._begun = []
+        self._engine = _Gone(self._engine)
+        self._engine = built(self._build, self.at_once // 2, row_bytes)
+        return True
+
+
+class _Begun:
+    """A batch that an engine is at."""
+
+    def __init__(self, engine: Engine, collect: Collect) -> None:
+        self._engine: Engine | None = engine
+        self._collect: Collect | None = collect
+
+    def collected(self) -> tuple[dict[str, Array], Mapping[str, int]]:
+        """The engine's results, and its `overflowed`."""
+        assert self._engine is not None
+        assert self._collect is not None
+        results = self._collect()
+        return results, self._engine.overflowed
+
+    def give_up(self) -> None:
+        """Let the engine go, once it no longer reads the rows."""
+        if self._collect is not None:
+            with suppress(Exception):
+                self._collect()
+        self._engine = self._collect = None
+
+
+class _Gone:
+    """What is known of an engine that was let go, so that a smaller one has room; see `protocols.Engine`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.batch_size, self.outputs, self.finish = engine.batch_size, engine.outputs, engine.finish
+        self.overflowed: Mapping[str, int] = {}
+        self._about = engine.describe()
+
+    def run(self, inputs: Sequence[Array]) -> NoReturn:
+        """Compute nothing any more."""
+        raise ResourceError("not enough memory to build the model again: give a smaller --batch-size.")
+
+    start = run
+
+    def describe(self) -> dict[str, Any]:
+        """What the engine said of itself."""
+        return self._about
+
+
+def built(build: Callable[[int], Built], rows: int, row_bytes: int) -> Built:
+    """Build an engine for so many rows at once, or for half as many and so on until memory holds it.
+
+    Args:
+        build: Makes the engine.
+        rows: At most.
+        row_bytes: Of the input of one.
+
+    Raises:
+        ResourceError: There is no room for one that computes one row.
+    """
+    while True:
+        try:
+            return build(rows)
+        except OUT_OF_MEMORY as error:
+            reason = str(error).rstrip(".") or "not enough memory to build the model"
+        if rows == 1:
+            raise ResourceError(f"{reason}, also for one row at a time, of {row_bytes:,} bytes of input.")
+        rows //= 2
 
 
 def row_bytes(specs: Sequence[TensorSpec]) -> int:

@@ -24,7 +24,7 @@ from layerprobe.run.earlier_rows import check_finished, earlier_rows, with_names
 from layerprobe.run.entries import Entry, Head
 from layerprobe.run.failures import Failures
 from layerprobe.run.feeds import Clock, Feeds
-from layerprobe.run.fitting import Build, FittingEngine
+from layerprobe.run.fitting import FittingEngine
 from layerprobe.run.gathering import RunStatistics
 from layerprobe.run.identity import signature
 from layerprobe.run.joining import Joining
@@ -40,7 +40,7 @@ from layerprobe.run.tally import Tally
 from layerprobe.stores.notes import taken
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Collect, Engine, LoadedModel, Reader, RowStream, Writer
+    from layerprobe.protocols import Collect, LoadedModel, Reader, RowStream, Writer
     from layerprobe.records import Array, WrittenBlock
     from layerprobe.statistics import LayerStatistics
 
@@ -63,7 +63,6 @@ class Run:
         engine: What computes.
         how: The user's options.
         clock: Counts the seconds of each stage.
-        build: Makes the engine for another batch size; None: it has only one.
         batch_note: How the batch size was found, where it was.
     """
 
@@ -71,14 +70,13 @@ class Run:
         self,
         probed: LoadedModel,
         feeds: Feeds,
-        engine: Engine,
+        engine: FittingEngine,
         how: ExtractOptions,
         clock: Clock,
-        build: Build | None = None,
         batch_note: str | None = None,
     ) -> None:
         self._probed, self.feeds, self._how, self._clock = probed, feeds, how, clock
-        self.engine = FittingEngine(engine, build)
+        self.engine = engine
         self.batch_note = batch_note
         self.storing = Storing(self.engine, Finish(how.pool, how.dtype))
         self.failures = Failures(how)
@@ -262,7 +260,8 @@ class Run:
         """Every batch that is not there yet; the time that is spent waiting for them counts as "input"."""
         workers = worker_threads(self._how, self.feeds)
         wanted = None if self.feeds.rows is None else self.left
-        with closing(batches(self.feeds, self.engine.batch_size, workers, wanted)) as taken:
+        size, room = self.engine.batch_size, self.engine.halved
+        with closing(batches(self.feeds, size, workers, wanted, room)) as taken:
             now = time.perf_counter()
             for batch in taken:
                 self._clock.add("input", now)

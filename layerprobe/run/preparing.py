@@ -46,8 +46,7 @@ def prepare_run(
     def build(batch_size: int) -> Engine:
         return probed.engine(feeds.specs, batch_size=batch_size, how=computing)
 
-    one_size = how.training or probed.fixed_batch_size is not None
     engine, note = fitted_engine(probed, feeds, how, build, None if planned is None else planned.batch_size)
     if feeds.rows is not None:
         feeds.take(rows_to_do(feeds, how, engine))
-    return Run(probed, feeds, engine, how, clock, None if one_size else build, note)
+    return Run(probed, feeds, engine, how, clock, note)

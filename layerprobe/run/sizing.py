@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from layerprobe.errors import UsageError
 from layerprobe.options import Computing, ExtractOptions, Finish
-from layerprobe.run.batches import batches, worker_threads
+from layerprobe.run.batches import batches, input_bytes, worker_threads
 from layerprobe.run.feeds import Feeds
-from layerprobe.run.fitting import SIZES, measured, row_bytes
+from layerprobe.run.fitting import SIZES, FittingEngine, built, measured, row_bytes
 from layerprobe.run.plan import BATCH_BYTES, choose_batch_size
 from layerprobe.run.shards import parse_shard, rows_of
+
+ROWS_TO_MEASURE = 32
+"""So many are read to measure with; larger batches are made of the same ones."""
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Engine, LoadedModel, Outline
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 def fitted_engine(
     probed: LoadedModel, feeds: Feeds, how: ExtractOptions, build: Build, batch_size: int | None = None
-) -> tuple[Engine, str | None]:
+) -> tuple[FittingEngine, str | None]:
     """Build the engine, with as many rows at once as fit or as measuring finds best.
 
     Args:
@@ -36,12 +39,22 @@ def fitted_engine(
     Returns:
         The engine, and where its batch size was measured, what was found.
     """
-    engine = _fitted(probed, feeds, how, build, batch_size)
+    if how.training or probed.fixed_batch_size is not None:
+        engine, _ = _fitted(probed, feeds, how, build, batch_size)
+        return FittingEngine(engine, None), None
+    one_row = input_bytes(feeds)
+    engine, chosen = _fitted(probed, feeds, how, lambda rows: built(build, rows, one_row), batch_size)
     rows = feeds.rows
-    if how.batch_size != "auto" or probed.fixed_batch_size is not None or rows is None:
-        return engine, None
+    if how.batch_size != "auto" or rows is None:
+        return FittingEngine(engine, build, chosen), None
     most = min(-(-rows // 2), max(1, BATCH_BYTES // (row_bytes(engine.outputs) or 1)))
-    return _measured(engine, feeds, how, build, most)
+    if engine.batch_size < chosen:  # What did not fit once is not tried again.
+        most = min(most, engine.batch_size)
+        if most < min(SIZES):
+            note = f"batch size {engine.batch_size}: more do not fit into memory"
+            return FittingEngine(engine, build), note
+    measured_engine, note = _measured(engine, feeds, how, build, most)
+    return FittingEngine(measured_engine, build), note
 
 
 def outlined(probed: LoadedModel, feeds: Feeds, how: ExtractOptions) -> Outline:
@@ -51,7 +64,7 @@ def outlined(probed: LoadedModel, feeds: Feeds, how: ExtractOptions) -> Outline:
     def build(batch_size: int) -> Outline:
         return probed.outline(feeds.specs, batch_size=batch_size, how=computing)
 
-    return _fitted(probed, feeds, how, build, None)
+    return _fitted(probed, feeds, how, build, None)[0]
 
 
 def rows_to_do(feeds: Feeds, how: ExtractOptions, engine: Outline) -> range:
@@ -67,8 +80,12 @@ def _fitted(
     how: ExtractOptions,
     build: Callable[[int], Built],
     batch_size: int | None,
-) -> Built:
-    """Build an engine, again with other batches where its activations are too big or it is another one."""
+) -> tuple[Built, int]:
+    """Build an engine, again with other batches where its activations are too big or it is another one.
+
+    Returns:
+        The engine, and B: it may be one for fewer rows at once.
+    """
     shard = None if how.shard is None else parse_shard(how.shard)
     if shard is not None and how.batch_size == "auto":
         raise UsageError("shards need one batch size, for it decides their rows: give it as a number.")
@@ -84,19 +101,22 @@ def _fitted(
     batch_size = batch_size or fitting(None)
     while True:
         engine = build(batch_size)
-        if fitting(row_bytes(engine.outputs)) == batch_size:
-            return engine
-        batch_size = fitting(row_bytes(engine.outputs))
+        chosen = fitting(row_bytes(engine.outputs))
+        if chosen == batch_size:
+            return engine, batch_size
+        del engine  # The next one may need its memory.
+        batch_size = chosen
 
 
 def _measured(
     engine: Engine, feeds: Feeds, how: ExtractOptions, build: Build, most: int
 ) -> tuple[Engine, str]:
     """The engine with as many rows at once as measuring finds best; see `fitted_engine`."""
-    with closing(batches(feeds, min(most, max(SIZES)), worker_threads(how, feeds))) as taken:
+    with closing(batches(feeds, min(most, ROWS_TO_MEASURE), worker_threads(how, feeds))) as taken:
         first = next(taken)
     best, rates = measured(first.inputs, build, most) if first.rows else (None, {})
     if best is None:
-        return engine, f"batch size {engine.batch_size}: there is too little to measure others"
+        why = "there is too little to measure others" if most < min(SIZES) else "no others fit into memory"
+        return engine, f"batch size {engine.batch_size}: {why}"
     others = ", ".join(f"{size}: {rate:.1f}" for size, rate in rates.items())
     return best, f"batch size {best.batch_size}, measured in rows/s: {others}"
