@@ -89,11 +89,6 @@ def remembered(file: ModelFile) -> Remembered:
     return Remembered(tuple(norms), "" if norms else reasons[0])
 
 
-def preparing_layer(file: ModelFile) -> str | None:
-    """The address of a Rescaling or Normalization layer of the model, if there is one."""
-    return next((address for address, node in walk(file.graph) if node.class_name in _PREPARING), None)
-
-
 def _in_order(graph: Graph, prefix: str) -> Iterator[tuple[str, LayerNode]]:
     """Every BatchNormalization layer of a model and the models in it; not those within other layers."""
     for node in graph.layers:

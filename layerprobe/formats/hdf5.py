@@ -17,8 +17,8 @@ from layerprobe.errors import LayerprobeError
 from layerprobe.formats.codecs import method_of, require
 from layerprobe.formats.compressed_rows import CompressedRows, OpenFile
 from layerprobe.formats.joined import PartFiles
+from layerprobe.formats.laid_out import LaidOutRows
 from layerprobe.formats.pending import PendingFile
-from layerprobe.formats.places import RowPlaces
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.rows import (
     RowBlocks,
@@ -32,13 +32,10 @@ from layerprobe.formats.schema import (
     HDF5_NAMES,
     VERSION,
     VERSION_KEY,
-    dump_record,
-    text_checksums,
-    text_columns,
 )
 
 if TYPE_CHECKING:
-    from layerprobe.records import Array, Provenance, TensorSpec, WrittenBlock
+    from layerprobe.records import Array, Provenance, TensorSpec
 
 _TEXT = h5py.string_dtype("utf-8")
 _ALIGNMENT = 64
@@ -47,7 +44,7 @@ _LONGEST_ATTRIBUTE = 60_000
 """HDF5 keeps attributes of less than 64 KiB; the record has longer names too."""
 
 
-class HDF5Writer:
+class HDF5Writer(LaidOutRows):
     """Writes an HDF5 file, laid out first; see `protocols.Writer`."""
 
     def __init__(
@@ -94,50 +91,15 @@ class HDF5Writer:
         sizes = {layer.layer: layer.size for layer in self._layers}
         return [(place, place + sizes.get(layer, 0)) for layer, place in layout.items()]
 
-    def write(self, start: int, activations: Mapping[str, Array]) -> WrittenBlock:
-        """Put a block of rows at its place."""
-        return self._blocks.write(start, activations, self._put)
-
-    def _put(self, layer: StoredLayer, place: int, data: memoryview) -> None:
-        self._file.write(self.layout[layer.layer] + place, data)
-
-    def adopt(self, block: WrittenBlock) -> None:
-        """Take rows as written."""
-        self._blocks.adopt(block)
-
-    @property
-    def places(self) -> RowPlaces:
-        """Where the rows go, for other processes to put them there."""
-        files = {layer: (self._file.name, place) for layer, place in self.layout.items()}
-        return RowPlaces(self._file.path, self._layers, self._blocks.rows, files)
-
-    def sync(self) -> None:
-        """Bring what was written to disk."""
-        self._file.sync()
-
     def commit(
         self, failures: Mapping[int, str], provenance: Provenance, fields: Sequence[str] | None = None
     ) -> None:
         """Write the texts, and name the file."""
-        self._blocks.finish()
-        columns = text_columns(self._blocks.rows, failures, fields)
-        checksums = {
-            **self._blocks.checksums(),
-            "texts": text_checksums({"paths": self._paths, **columns}),
-        }
-        record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance, checksums)
+        columns, record = self._blocks.described(self._paths, provenance, failures, fields)
         with editing(self._file, "r+", self._places_of_rows(self.layout)) as (file, port):
             write_columns(file, columns, record)
         self._file.truncate(port.size)
         self._file.commit()
-
-    def suspend(self) -> None:
-        """Leave the file unfinished."""
-        self._file.suspend()
-
-    def abort(self) -> None:
-        """Remove what was written."""
-        self._file.abort()
 
 
 def name_layer(dataset: h5py.Dataset, layer: StoredLayer) -> None:

@@ -17,7 +17,7 @@ from layerprobe.formats.places import RowPlaces
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.remote import names_in, open_for_reading
 from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
-from layerprobe.formats.schema import FOLDER_NAMES, dump_record, text_checksums, text_columns
+from layerprobe.formats.schema import FOLDER_NAMES
 from layerprobe.stores.urls import is_url
 
 if TYPE_CHECKING:
@@ -84,19 +84,12 @@ class NpyWriter:
         self, failures: Mapping[int, str], provenance: Provenance, fields: Sequence[str] | None = None
     ) -> None:
         """Write the texts, and name the folder."""
-        self._blocks.finish()
-        columns = text_columns(self._blocks.rows, failures, fields)
-        checksums = {
-            **self._blocks.checksums(),
-            "texts": text_checksums({"paths": self._paths, **columns}),
-        }
+        columns, record = self._blocks.described(self._paths, provenance, failures, fields)
         for name, texts in columns.items():
             self._write_texts(f"{name}.npy", texts)
-        record = dump_record(
-            {layer.layer: layer.stored for layer in self._layers}, provenance, checksums
-        ).encode()
-        self._folder.create({FOLDER_RECORD: len(record)})
-        self._folder.write(FOLDER_RECORD, 0, record)
+        data = record.encode()
+        self._folder.create({FOLDER_RECORD: len(data)})
+        self._folder.write(FOLDER_RECORD, 0, data)
         self._folder.commit()
 
     def _write_texts(self, name: str, texts: Sequence[str]) -> None:

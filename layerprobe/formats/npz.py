@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING
 
 from zlib_ng import zlib_ng
 
+from layerprobe.formats.laid_out import LaidOutRows
 from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, text_blocks, text_dtype
 from layerprobe.formats.pending import PendingFile
-from layerprobe.formats.places import RowPlaces
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.remote import open_for_reading
 from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
-from layerprobe.formats.schema import NPZ_NAMES, dump_record, text_checksums, text_columns
+from layerprobe.formats.schema import NPZ_NAMES
 from layerprobe.formats.zip64 import DEFLATED, Member, central_directory, local_header
 
 if TYPE_CHECKING:
-    from layerprobe.records import Array, Provenance, TensorSpec, WrittenBlock
+    from layerprobe.records import Array, Provenance, TensorSpec
 
 
-class NpzWriter:
+class NpzWriter(LaidOutRows):
     """Writes an `.npz` file, laid out first; see `protocols.Writer`."""
 
     def __init__(
@@ -67,38 +67,12 @@ class NpzWriter:
         self._end = member.end
         return header
 
-    def write(self, start: int, activations: Mapping[str, Array]) -> WrittenBlock:
-        """Put a block of rows at its place."""
-        return self._blocks.write(start, activations, self._put)
-
-    def _put(self, layer: StoredLayer, place: int, data: memoryview) -> None:
-        self._file.write(self.layout[layer.layer] + place, data)
-
-    def adopt(self, block: WrittenBlock) -> None:
-        """Take rows as written."""
-        self._blocks.adopt(block)
-
-    @property
-    def places(self) -> RowPlaces:
-        """Where the rows go, for other processes to put them there."""
-        files = {layer: (self._file.name, place) for layer, place in self.layout.items()}
-        return RowPlaces(self._file.path, self._layers, self._blocks.rows, files)
-
-    def sync(self) -> None:
-        """Bring what was written to disk."""
-        self._file.sync()
-
     def commit(
         self, failures: Mapping[int, str], provenance: Provenance, fields: Sequence[str] | None = None
     ) -> None:
         """Write the texts and what makes the file an archive, and name it."""
         self._count_checksums()
-        columns = text_columns(self._blocks.rows, failures, fields)
-        checksums = {
-            **self._blocks.checksums(),
-            "texts": text_checksums({"paths": self._paths, **columns}),
-        }
-        record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance, checksums)
+        columns, record = self._blocks.described(self._paths, provenance, failures, fields)
         for name, texts in columns.items():
             self._texts.append(self._write_texts(name, texts))
         self._texts.append(self._write_texts("provenance", record))
@@ -135,14 +109,6 @@ class NpzWriter:
     def _append(self, member: Member, data: bytes) -> None:
         self._file.write(member.end, data)
         member.stored_size += len(data)
-
-    def suspend(self) -> None:
-        """Leave the file unfinished."""
-        self._file.suspend()
-
-    def abort(self) -> None:
-        """Remove what was written."""
-        self._file.abort()
 
 
 class NpzReader(OutputReader):

@@ -25,7 +25,7 @@ from layerprobe.formats.placement import composed_name
 from layerprobe.formats.reading import ArrayPlace, OutputReader, reporting_damage
 from layerprobe.formats.remote import open_for_reading
 from layerprobe.formats.rows import StoredLayer, stored_layers
-from layerprobe.formats.schema import PARQUET_NAMES, dump_record, text_checksums, text_columns
+from layerprobe.formats.schema import PARQUET_NAMES
 from layerprobe.formats.waiting import WaitingRows
 from layerprobe.stores.urls import is_url
 
@@ -61,10 +61,8 @@ class ParquetWriter(WaitingRows):
         self, failures: Mapping[int, str], provenance: Provenance, fields: Sequence[str] | None = None
     ) -> None:
         """Write the table, name it, and remove the rows."""
-        blocks = self.finish()
-        columns = {"paths": self._paths, **text_columns(blocks.rows, failures, fields)}
-        checksums = {**blocks.checksums(), "texts": text_checksums(columns)}
-        record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance, checksums)
+        said, record = self._blocks.described(self._paths, provenance, failures, fields)
+        columns = {"paths": self._paths, **said}
         file = PendingFile(self._file.path, "parquet", name=composed_name(self._file.path))
         with ExitStack() as on_error:
             on_error.callback(file.abort)

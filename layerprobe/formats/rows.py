@@ -15,12 +15,19 @@ from zlib_ng import zlib_ng
 
 from layerprobe.columns import Packed
 from layerprobe.errors import ResumeError
-from layerprobe.formats.schema import NameRules, stored_dtype, stored_names, text_checksums, text_columns
+from layerprobe.formats.schema import (
+    NameRules,
+    dump_record,
+    stored_dtype,
+    stored_names,
+    text_checksums,
+    text_columns,
+)
 from layerprobe.records import WrittenBlock
 
 if TYPE_CHECKING:
     from layerprobe.formats.row_texts import RowTexts
-    from layerprobe.records import Array, TensorSpec
+    from layerprobe.records import Array, Provenance, TensorSpec
 
 
 CHECKED_PARTS = 1000
@@ -187,6 +194,32 @@ class RowBlocks:
                     size = (block.stop - block.start) * layer.row_bytes
                     parts[-1] = combined(parts[-1], checksum, size)
         return {"rows": starts, "crc32": found}
+
+    def described(
+        self,
+        paths: Sequence[str],
+        provenance: Provenance,
+        failures: Mapping[int, str],
+        fields: Sequence[str] | None,
+    ) -> tuple[dict[str, Sequence[str]], str]:
+        """Give what an output holds beside the values, all rows being there; see `Writer.commit`.
+
+        Args:
+            paths: What the N rows are called.
+            provenance: Of the output.
+            failures: Row -> reason.
+            fields: What was said of each row; None: nothing of any.
+
+        Returns:
+            The columns status, error and, where there are any, fields, and the JSON text of the record.
+
+        Raises:
+            ValueError: Rows are missing.
+        """
+        columns = text_columns(self.rows, failures, fields)
+        checksums = {**self.checksums(), "texts": text_checksums({"paths": paths, **columns})}
+        names = {layer.layer: layer.stored for layer in self.layers}
+        return columns, dump_record(names, provenance, checksums)
 
     def finish(self) -> Iterator[WrittenBlock]:
         """Give all blocks, in the order of their rows. Raises ValueError when rows are missing."""

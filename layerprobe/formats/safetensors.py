@@ -17,15 +17,15 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from layerprobe.errors import UnrecordableLayerError
+from layerprobe.formats.laid_out import LaidOutRows
 from layerprobe.formats.pending import PendingFile
-from layerprobe.formats.places import RowPlaces
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.remote import open_for_reading
 from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
-from layerprobe.formats.schema import SAFETENSORS_NAMES, dump_record, text_checksums, text_columns
+from layerprobe.formats.schema import SAFETENSORS_NAMES
 
 if TYPE_CHECKING:
-    from layerprobe.records import Array, Provenance, TensorSpec, WrittenBlock
+    from layerprobe.records import Array, Provenance, TensorSpec
 
 METADATA = {"layerprobe_format": "1", "format": "np"}
 """Texts in the header; "np" is what NumPy's users of the format write, and others look at."""
@@ -47,7 +47,7 @@ Arrays = dict[str, tuple[np.dtype[Any], tuple[int, ...], int]]
 """Stored name -> dtype, shape, and place in the bytes behind the header; in the order of places."""
 
 
-class SafetensorsWriter:
+class SafetensorsWriter(LaidOutRows):
     """Writes a safetensors file, laid out first; see `protocols.Writer`."""
 
     def __init__(
@@ -85,38 +85,11 @@ class SafetensorsWriter:
         self._arrays[name] = dtype, shape, self._end
         self._end += prod(shape) * dtype.itemsize
 
-    def write(self, start: int, activations: Mapping[str, Array]) -> WrittenBlock:
-        """Put a block of rows at its place."""
-        return self._blocks.write(start, activations, self._put)
-
-    def _put(self, layer: StoredLayer, place: int, data: memoryview) -> None:
-        self._file.write(self.layout[layer.layer] + place, data)
-
-    def adopt(self, block: WrittenBlock) -> None:
-        """Take rows as written."""
-        self._blocks.adopt(block)
-
-    @property
-    def places(self) -> RowPlaces:
-        """Where the rows go, for other processes to put them there."""
-        files = {layer: (self._file.name, place) for layer, place in self.layout.items()}
-        return RowPlaces(self._file.path, self._layers, self._blocks.rows, files)
-
-    def sync(self) -> None:
-        """Bring what was written to disk."""
-        self._file.sync()
-
     def commit(
         self, failures: Mapping[int, str], provenance: Provenance, fields: Sequence[str] | None = None
     ) -> None:
         """Write the texts and the header, and name the file."""
-        self._blocks.finish()
-        columns = text_columns(self._blocks.rows, failures, fields)
-        checksums = {
-            **self._blocks.checksums(),
-            "texts": text_checksums({"paths": self._paths, **columns}),
-        }
-        record = dump_record({layer.layer: layer.stored for layer in self._layers}, provenance, checksums)
+        columns, record = self._blocks.described(self._paths, provenance, failures, fields)
         self._write_array("status", np.array([status == "ok" for status in columns.pop("status")], bool))
         for name, texts in columns.items():
             self._write_texts(name, _as_json(texts))
@@ -135,14 +108,6 @@ class SafetensorsWriter:
             self._file.write(self._start + self._end + size, part)
             size += len(part)
         self._add(name, np.dtype("u1"), (size,))
-
-    def suspend(self) -> None:
-        """Leave the file unfinished."""
-        self._file.suspend()
-
-    def abort(self) -> None:
-        """Remove what was written."""
-        self._file.abort()
 
 
 def _check_storable(layer: StoredLayer) -> None:

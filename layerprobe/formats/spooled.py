@@ -36,13 +36,7 @@ import numpy as np
 from layerprobe import registry
 from layerprobe.formats.placement import check_target
 from layerprobe.formats.rows import RowBlocks, check_layout, checksums_of, stored_layers
-from layerprobe.formats.schema import (
-    NPZ_NAMES,
-    NameRules,
-    dump_record,
-    text_checksums,
-    text_columns,
-)
+from layerprobe.formats.schema import NPZ_NAMES, NameRules
 from layerprobe.formats.spool import Spool
 from layerprobe.records import WrittenBlock
 
@@ -151,10 +145,7 @@ class SpooledWriter:
         self._layers = [
             dataclasses.replace(layer, shape=(len(keys), *layer.shape[1:])) for layer in self._layers
         ]
-        columns = text_columns(len(keys), failures, fields)
-        checksums = {**self._blocks.checksums(), "texts": text_checksums({"paths": keys, **columns})}
-        names = {layer.layer: layer.stored for layer in self._layers}
-        record = dump_record(names, provenance, checksums)
+        columns, record = self._blocks.described(keys, provenance, failures, fields)
         self._assemble(Finished(keys, failures, fields, provenance, self._blocks, columns, record))
         self._spool.abort()
 

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from layerprobe.formats.disk import reported, require_space
+from layerprobe.formats.laid_out import LaidOutRows
 from layerprobe.formats.pending import PendingFile
-from layerprobe.formats.places import RowPlaces
 from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size
 
 if TYPE_CHECKING:
-    from layerprobe.records import Array, WrittenBlock
+    from layerprobe.records import Array
 
 _ALIGNMENT = 64
 
 
-class WaitingRows:
+class WaitingRows(LaidOutRows):
     """Does for a writer what `protocols.Writer` asks, up to `commit`.
 
     Args:
@@ -64,32 +64,6 @@ class WaitingRows:
                 require_space(os.path.dirname(self._file.name), end, path)
             on_error.pop_all()
 
-    def write(self, start: int, activations: Mapping[str, Array]) -> WrittenBlock:
-        """Put a block of rows at its place."""
-        return self._blocks.write(start, activations, self._put)
-
-    def _put(self, layer: StoredLayer, place: int, data: memoryview) -> None:
-        self._file.write(self.layout[layer.layer] + place, data)
-
-    def adopt(self, block: WrittenBlock) -> None:
-        """Take rows as written."""
-        self._blocks.adopt(block)
-
-    @property
-    def places(self) -> RowPlaces:
-        """Where the rows go, for other processes to put them there."""
-        files = {layer: (self._file.name, place) for layer, place in self.layout.items()}
-        return RowPlaces(self._file.path, self._layers, self._blocks.rows, files)
-
-    def sync(self) -> None:
-        """Bring what was written to disk."""
-        self._file.sync()
-
-    def finish(self) -> RowBlocks:
-        """Give the blocks with their checksums. Raises ValueError when rows are missing."""
-        self._blocks.finish()
-        return self._blocks
-
     def groups(self, rows: int) -> Iterator[dict[str, Array]]:
         """Give all rows, so many at a time: an array by stored name."""
         for start in range(0, self._blocks.rows, rows):
@@ -102,11 +76,3 @@ class WaitingRows:
         place = self.layout[layer.layer] + start * layer.row_bytes
         data = self._file.read(place, (stop - start) * layer.row_bytes)
         return np.frombuffer(data, np.uint8).view(layer.dtype).reshape(stop - start, *layer.shape[1:])
-
-    def suspend(self) -> None:
-        """Leave the rows."""
-        self._file.suspend()
-
-    def abort(self) -> None:
-        """Remove the rows."""
-        self._file.abort()

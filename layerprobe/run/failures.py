@@ -202,9 +202,7 @@ def check_log(path: str, output: str) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise OutputError(
-            f"{path!r} cannot be written: {error.strerror}; give another --errors-to."
-        ) from error
+        raise _not_writable(path, error) from error
     try:
         ours = not first or list(json.loads(first)) == list(_FIELDS)
     except (ValueError, TypeError, RecursionError):
@@ -230,9 +228,7 @@ def _opened(path: str, name: str, flags: int | None = None) -> IO[str]:
             discard(name)
         descriptor = create(name) if flags is None else os.open(name, flags)
     except OSError as error:
-        raise OutputError(
-            f"{path!r} cannot be written: {error.strerror}; give another --errors-to."
-        ) from error
+        raise _not_writable(path, error) from error
     return os.fdopen(descriptor, "w", encoding="ascii")
 
 
