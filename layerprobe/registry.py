@@ -34,6 +34,20 @@ PIPES = {
 COMPRESSED = {"hdf5": "layerprobe.formats.compressed_hdf5:CompressedHDF5Writer"}
 """Formats that can be compressed, and what writes them then."""
 COMPRESSIONS = ("gzip", "lz4", "zstd")
+ALWAYS_COMPRESSED = ("parquet", "zarr")
+"""Formats that are compressed whatever is asked for, with zstd."""
+NO_PIPES = {
+    "hdf5": "HDF5 needs a seekable file, which a pipe is not: give -o NAME.h5, or --format npz, jsonl or "
+    "tar.",
+    "zarr": "zarr is a folder, which a pipe is not: give -o NAME.zarr, or --format npz or tar.",
+}
+"""Formats that no pipe takes, and what to say of each."""
+FOLDERS = ("npy", "zarr")
+"""Formats that are folders; the others are files."""
+MADE_OF_WAITING_ROWS = ("parquet",)
+"""Formats that take the space twice until they are complete; see `formats/waiting.py`."""
+WITHOUT_RESERVE = ("zarr",)
+"""Formats that are compressed as they grow, so that nobody knows what space they take."""
 READERS = {
     "hdf5": "layerprobe.formats.hdf5:HDF5Reader",
     "jsonl": "layerprobe.formats.jsonl:JsonlReader",

@@ -66,13 +66,14 @@ def _inputs(plan: Plan) -> str:
 
 def _disk(plan: Plan) -> str:
     from layerprobe.formats.disk import amount
+    from layerprobe.registry import WITHOUT_RESERVE
 
     if plan.compress is not None and plan.bytes is not None:
         return (
             f"how much {plan.compress} leaves of {amount(plan.bytes)} is not known before; twice that is "
             f"needed, and {amount(plan.free)} are free"
         )
-    if plan.file_format == "zarr" and plan.needed is not None:
+    if plan.file_format in WITHOUT_RESERVE and plan.needed is not None:
         return (
             f"at most {amount(plan.needed)} needed, how much zstd leaves of that is not known before; "
             f"{amount(plan.free)} are free"

@@ -18,6 +18,7 @@ from layerprobe.cli.named_inputs import read_named_inputs
 from layerprobe.cli.progress import progress
 from layerprobe.cli.signals import stoppable
 from layerprobe.errors import UsageError
+from layerprobe.registry import COMPRESSIONS, NO_PIPES, PIPES, STREAMS
 from layerprobe.run.bottleneck import WAITS
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _read_workers(ctx: click.Context, option: click.Parameter, text: str | None)
 @click.option(
     "--format",
     "pipe_format",
-    type=click.Choice(["npz", "npy", "jsonl", "tar", "parquet", "safetensors", "hdf5", "zarr"]),
+    type=click.Choice(sorted({*PIPES, *STREAMS, *NO_PIPES})),
     help="What -o - writes. [default: npz]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
@@ -125,7 +126,7 @@ def _read_workers(ctx: click.Context, option: click.Parameter, text: str | None)
     "--pool", type=click.Choice(["none", "gap", "gmp", "flatten"]), default="none", show_default=True
 )
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
-@click.option("--compress", type=click.Choice(["gzip", "lz4", "zstd"]), help="Compress an HDF5 output, x.h5.")
+@click.option("--compress", type=click.Choice(COMPRESSIONS), help="Compress an HDF5 output, x.h5.")
 @click.option(
     "--batch-size",
     callback=_read_batch_size,

@@ -6,15 +6,14 @@ import click
 
 from layerprobe.cli.console import escape, say
 from layerprobe.cli.progress import progress
+from layerprobe.registry import COMPRESSIONS
 
 
 @click.command()
 @click.argument("output", type=click.Path())
 @click.argument("parts", nargs=-1, required=True, type=click.Path())
 @click.option("--virtual", is_flag=True, help="Leave the rows in PARTS; HDF5 only.")
-@click.option(
-    "--compress", type=click.Choice(["gzip", "lz4", "zstd"]), help="Compress OUTPUT, which is HDF5."
-)
+@click.option("--compress", type=click.Choice(COMPRESSIONS), help="Compress OUTPUT, which is HDF5.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
 def merge(

@@ -97,18 +97,12 @@ class ClusterWorker:
 
     @cached_property
     def _probed(self) -> ProbedModel:
-        from layerprobe.engines.cache import user_cache
-        from layerprobe.run.probed_model import ProbedModel
+        from layerprobe.workers.worker import probed_model
 
-        job, how = self._job, self._job.how
-        return ProbedModel(
-            job.model, job.layers, job.needs, how.engine, how.device, user_cache() if how.cache else None
-        )
+        return probed_model(self._job)
 
     @cached_property
     def _run(self) -> Run:
-        from layerprobe.run.preparing import prepare_run
-        from layerprobe.run.request import open_sources
+        from layerprobe.workers.worker import prepared_run
 
-        sources = open_sources(self._job.inputs, self._job.how.limit)
-        return prepare_run(self._probed, sources, self._job.how, self._clock)
+        return prepared_run(self._job, self._probed, self._clock)

@@ -13,11 +13,10 @@ from hashlib import sha256
 
 from layerprobe.errors import LayerprobeError, OutputError
 from layerprobe.formats.schema import load_record
+from layerprobe.registry import FOLDERS
 
 FOLDER_RECORD = "provenance.json"
 """The file that marks a folder of `.npy` files as an output of layerprobe."""
-FOLDERS = ("npy", "zarr")
-"""Formats that are folders."""
 _TEXTS = ("paths", "status", "error", "fields")
 _LONGEST_NAME = 230
 """Bytes that leave room for what is added to a name; file systems allow 255."""

@@ -11,9 +11,7 @@ from layerprobe.formats.disk import amount, disk_space, free_space, require_file
 from layerprobe.formats.placement import resolved, unfinished_name
 from layerprobe.formats.schema import stored_dtype
 from layerprobe.records import TensorSpec
-
-MADE_OF_WAITING_ROWS = ("parquet",)
-"""Formats that take the space twice until they are complete; see `waiting.py`."""
+from layerprobe.registry import MADE_OF_WAITING_ROWS, WITHOUT_RESERVE
 
 
 def row_bytes(spec: TensorSpec) -> int:
@@ -44,7 +42,7 @@ def check_space(path: str, file_format: str, rows: int, specs: Sequence[TensorSp
     Raises:
         WriteError: There is less space, or a file may not be so large.
     """
-    if file_format == "zarr":  # Compressed, nobody knows how much; what is done when a disk is full is kept.
+    if file_format in WITHOUT_RESERVE:  # What is done when a disk is full is kept.
         return
     sizes = [rows * row_bytes(spec) for spec in specs]
     require_file_size(max(sizes, default=0) if file_format == "npy" else sum(sizes), path)

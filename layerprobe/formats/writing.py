@@ -71,7 +71,7 @@ def check_compress(file_format: str, compress: str) -> None:
             f"compress is not for .{file_format} files: pass on what `-o - --format {file_format}` writes to "
             "zstd or gzip, or give -o NAME.h5."
         )
-    if file_format in ("parquet", "zarr"):
+    if file_format in registry.ALWAYS_COMPRESSED:
         raise UsageError(f"compress is not for {file_format}, which is compressed with zstd: leave it out.")
     if file_format not in registry.COMPRESSED:
         raise UsageError(

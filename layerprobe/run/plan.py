@@ -8,12 +8,11 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, cast
 
 from layerprobe.errors import OutputError, UsageError
-from layerprobe.formats.placement import FOLDERS
 from layerprobe.images.preprocess import check_preprocessing, parse_background, parse_preprocess, parse_size
 from layerprobe.images.presets import ASKED, guess_preset
 from layerprobe.options import ExtractOptions
 from layerprobe.records import LayerInfo, Preprocessing, TensorSpec
-from layerprobe.registry import PIPES, REDUCTIONS, STREAMS, SUFFIXES, check_installed
+from layerprobe.registry import FOLDERS, NO_PIPES, PIPES, REDUCTIONS, STREAMS, SUFFIXES, check_installed
 from layerprobe.run.cluster_options import parse_cluster
 from layerprobe.run.shards import Shard
 from layerprobe.stores.urls import is_url, name_of
@@ -71,12 +70,8 @@ def choose_output(output: str | None, keys: Sequence[str], shard: Shard | None =
 
 def check_pipe(file_format: str, how: ExtractOptions) -> None:
     """Raise UsageError for a format that a pipe cannot take, and for options that are about files."""
-    if file_format == "hdf5":
-        raise UsageError(
-            "HDF5 needs a seekable file, which a pipe is not: give -o NAME.h5, or --format npz, jsonl or tar."
-        )
-    if file_format == "zarr":
-        raise UsageError("zarr is a folder, which a pipe is not: give -o NAME.zarr, or --format npz or tar.")
+    if file_format in NO_PIPES:
+        raise UsageError(NO_PIPES[file_format])
     if file_format not in STREAMS | PIPES:
         known = ", ".join(sorted(STREAMS | PIPES))
         raise UsageError(f"no format for a pipe is called {file_format!r}: expected one of {known}.")

@@ -54,19 +54,14 @@ def _receive(connection: Connection, received: SimpleQueue[Any]) -> None:
 
 
 def _work(connection: Connection, received: SimpleQueue[Any]) -> None:
-    from layerprobe.engines.cache import user_cache
     from layerprobe.formats.places import PlacedRows
     from layerprobe.run.feeds import Clock
-    from layerprobe.run.preparing import prepare_run
-    from layerprobe.run.probed_model import ProbedModel
-    from layerprobe.run.request import open_sources
     from layerprobe.workers.remote import Written
 
     job: Job = _next(received)
-    how, clock = job.how, Clock()
-    cache = user_cache() if how.cache else None
-    with closing(ProbedModel(job.model, job.layers, job.needs, how.engine, how.device, cache)) as probed:
-        run = prepare_run(probed, open_sources(job.inputs, how.limit), how, clock)
+    clock = Clock()
+    with closing(probed_model(job)) as probed:
+        run = prepared_run(job, probed, clock)
         connection.send(describe(probed, run))
         task = _next(received)
         run.assign(task.starts)
@@ -83,6 +78,24 @@ def _next(received: SimpleQueue[Any]) -> Any:
     if isinstance(message, BaseException):
         raise message
     return message
+
+
+def probed_model(job: Job) -> ProbedModel:
+    """Open the model of a job. Raises LayerprobeError."""
+    from layerprobe.engines.cache import user_cache
+    from layerprobe.run.probed_model import ProbedModel
+
+    how = job.how
+    cache = user_cache() if how.cache else None
+    return ProbedModel(job.model, job.layers, job.needs, how.engine, how.device, cache)
+
+
+def prepared_run(job: Job, probed: ProbedModel, clock: Clock) -> Run:
+    """Open the inputs of a job and build what computes them. Raises LayerprobeError."""
+    from layerprobe.run.preparing import prepare_run
+    from layerprobe.run.request import open_sources
+
+    return prepare_run(probed, open_sources(job.inputs, job.how.limit), job.how, clock)
 
 
 def describe(probed: ProbedModel, run: Run) -> Described:
