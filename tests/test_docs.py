@@ -76,6 +76,21 @@ def test_links_to_files_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_links_within_a_page_lead_to_a_heading() -> None:
+    for page in PAGES:
+        headings = re.findall(r"^#+ (.*)$", re.sub(BLOCK, "", page.read_text()), re.MULTILINE)
+        anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+        for target in re.findall(r"\]\(#([^)]+)\)", page.read_text()):
+            assert target in anchors, f"{page.name}: {target}"
+
+
+def test_every_section_is_in_the_table_of_contents() -> None:
+    text = REFERENCE.read_text()
+    contents = text[: text.index("| exit code |")]
+    for heading in re.findall(r"^##+ `?(.*?)`?$", text, re.MULTILINE):
+        assert f"](#{heading.lower().replace(' ', '-')})" in contents, heading
+
+
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that looks like a checkout, to run the blocks in."""

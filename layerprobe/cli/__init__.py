@@ -17,9 +17,9 @@ from layerprobe.errors import LayerprobeError, StoppedError
 from layerprobe.version import __version__
 
 COMMANDS = {
+    "bench": "layerprobe.cli.bench:bench",
     "cache": "layerprobe.cli.cache:cache",
     "cam": "layerprobe.cli.cam:cam",
-    "bench": "layerprobe.cli.bench:bench",
     "check": "layerprobe.cli.check:check",
     "compare": "layerprobe.cli.compare:compare",
     "doctor": "layerprobe.cli.doctor:doctor",
