@@ -15,13 +15,9 @@ from model_writers import entry, functional, sequential, write_flat
 from PIL import Image
 
 from layerprobe import Probe, cam, extract
-from layerprobe.class_maps.classes import Classes
 from layerprobe.class_maps.compute import MappedImage
-from layerprobe.class_maps.formulas import gradcam, gradcam_plus_plus, layercam
-from layerprobe.class_maps.measured import class_signs, in_parts, probabilities
-from layerprobe.errors import ModelError, ResourceError, UsageError
+from layerprobe.errors import ModelError, UsageError
 from layerprobe.images.projection import onto_image
-from layerprobe.labels import read_labels
 
 FOLDER = Path(__file__).parent.parent / "sample_models"
 VGG, NESTED = str(FOLDER / "vgg_shapes.h5"), str(FOLDER / "nested_shapes.keras")
@@ -281,92 +277,6 @@ def test_a_call_of_a_shared_layer_has_to_be_named(tmp_path: Path) -> None:
     twice = np.maximum(np.maximum(pixels @ weights["conv"][0][1][0, 0], 0) @ weights["conv"][0][1][0, 0], 0)
     expected = twice @ weights["last"][0][1]
     np.testing.assert_allclose(found.maps[1].values, expected[..., 1], rtol=1e-4)
-
-
-def test_the_formulas_are_those_of_the_papers_written_out() -> None:
-    random = np.random.default_rng(5)
-    a, g = random.normal(size=(2, 3, 4)), random.normal(size=(2, 3, 4))
-    grad, plus, layer = np.zeros((2, 3)), np.zeros((2, 3)), np.zeros((2, 3))
-    for k in range(4):
-        total = a[..., k].sum()
-        weight = sum(
-            g[i, j, k] ** 2 / (2 * g[i, j, k] ** 2 + total * g[i, j, k] ** 3) * max(g[i, j, k], 0)
-            for i in range(2)
-            for j in range(3)
-        )
-        grad += g[..., k].mean() * a[..., k]
-        plus += weight * a[..., k]
-        layer += np.maximum(g[..., k], 0) * a[..., k]
-    for found, expected in ((gradcam(a, g), grad), (gradcam_plus_plus(a, g), plus), (layercam(a, g), layer)):
-        np.testing.assert_allclose(found, np.maximum(expected, 0), rtol=1e-9)
-    assert not gradcam_plus_plus(a, np.zeros_like(g)).any(), "no gradient is no division by zero"
-
-
-def test_probabilities_are_those_of_the_activation() -> None:
-    scores = np.array([[1.0, -2.0, 800.0]], np.float32)
-    np.testing.assert_allclose(probabilities(scores, "softmax"), [[0, 0, 1]], atol=1e-6)
-    np.testing.assert_allclose(probabilities(scores, "sigmoid"), 1 / (1 + np.exp(-scores)), rtol=1e-5)
-    np.testing.assert_allclose(probabilities(scores, "hard_sigmoid"), [[4 / 6, 1 / 6, 1]], rtol=1e-5)
-    np.testing.assert_allclose(probabilities(scores, "keras2_hard_sigmoid"), [[0.7, 0.1, 1]], rtol=1e-5)
-    assert probabilities(scores, "linear") is None
-    assert class_signs(1, "linear").tolist() == [[1]]
-
-
-def test_what_does_not_fit_into_memory_is_computed_in_parts() -> None:
-    sizes = []
-
-    def compute(arrays: Any) -> tuple[dict[str, Any], Any]:
-        sizes.append(len(arrays[0]))
-        if len(arrays[0]) > 2:
-            raise ResourceError("too much")
-        return {"x": arrays[0] * 2}, arrays[1]
-
-    named, plain = in_parts(compute, [np.arange(7), np.arange(7)])
-    np.testing.assert_array_equal(named["x"], np.arange(7) * 2)
-    np.testing.assert_array_equal(plain, np.arange(7))
-    assert max(sizes[-2:]) <= 2
-    with pytest.raises(ResourceError):
-        in_parts(lambda _: (_ for _ in ()).throw(ResourceError("no")), [np.arange(2)])  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("cat\ndog\n\n", ["cat", "dog"]),
-        ("0 cat\n1 a dog\n", ["cat", "a dog"]),
-        ("0 cat\n0 dog\n", ["0 cat", "0 dog"]),
-        ('["cat", "dog"]', ["cat", "dog"]),
-        ('{"1": "dog", "0": "cat"}', ["cat", "dog"]),
-        ('{"0": ["n01", "cat"], "1": ["n02", "dog"]}', ["cat", "dog"]),
-        ('{"dog": 1, "cat": 0}', ["cat", "dog"]),
-        ("\ufeffKätzchen\r\nHund", ["Kätzchen", "Hund"]),
-    ],
-)
-def test_names_of_classes_are_read_in_every_form(tmp_path: Path, text: str, expected: list[str]) -> None:
-    path = tmp_path / "labels"
-    path.write_bytes(text.encode())
-    assert read_labels(path) == expected
-
-
-@pytest.mark.parametrize("text", ["", "\n\n", '{"a": "b"}', "[1.5]", '["cat", 3]', "[", "{}", "[]", "\0"])
-def test_what_is_no_list_of_names_is_said_so(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "labels"
-    path.write_bytes(text.encode())
-    with pytest.raises(UsageError, match="labels"):
-        read_labels(path)
-
-
-def test_classes_are_named_by_number_or_name() -> None:
-    classes = Classes(["cat", "dog", "7", "dog"])
-    assert [classes.number(text, 9) for text in ("cat", "7", "4", 5, -1)] == [0, 2, 4, 5, 8]
-    assert classes.name(8) == "class 8"
-    for wrong, said in (("dog", "classes 1, 3"), ("cow", "closest"), ("9", "0 to 8"), ("-10", "0 to 8")):
-        with pytest.raises(UsageError, match=said):
-            classes.number(wrong, 9)
-    with pytest.raises(UsageError, match="labels name 4 classes, but the model has 3"):
-        classes.check(3)
-    with pytest.raises(UsageError, match="--labels"):
-        Classes([]).number("cat", 9)
 
 
 def test_what_cannot_be_meant_is_refused_before_anything_is_opened() -> None:
