@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import openvino as ov
 
+from layerprobe.engines.finite import all_finite
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.errors import ResourceError, UnavailableError, UsageError
 
@@ -85,11 +86,17 @@ class CompiledModel:
         return deque(self._compiled.create_infer_request() for _ in range(2))
 
     def _started(self, request: ov.InferRequest, inputs: Sequence[Array]) -> Callable[[], list[Array]]:
+        finite = all(map(all_finite, inputs))
         fed = [np.ascontiguousarray(_padded(array, self._padded)) for array in inputs]
 
         def collect() -> list[Array]:
             with _reported(len(fed[0])):
                 request.wait()
+            if not finite:
+                raise UsageError(
+                    "the input holds NaN or infinite values, which OpenVINO does not pass on as Keras does: "
+                    "give --engine keras."
+                )
             return [tensor.data for tensor in request.output_tensors]
 
         with _reported(len(fed[0])):

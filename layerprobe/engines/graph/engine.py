@@ -9,6 +9,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as op
 
+from layerprobe.engines.finite import FiniteWeights
 from layerprobe.engines.graph.build import Builder, Seen, fitted
 from layerprobe.engines.graph.structure import flat
 from layerprobe.engines.graph.unsupported import Unsupported
@@ -59,7 +60,9 @@ class GraphEngine:
         self.batch_size = batch_size or 1
         self._padded = batch_size
         self._precision = precision
-        builder = Builder(weights, {(tap.address, tap.kind) for tap in taps}, max_memory, masks_with_states)
+        builder = Builder(
+            FiniteWeights(weights), {(tap.address, tap.kind) for tap in taps}, max_memory, masks_with_states
+        )
         parameters, found = build_taps(builder, graph, taps, inputs, batch_size)
         nodes = [in_keras_order(tensor) for tensor in found.values()]
         self.outputs = output_specs(found, nodes, dict(walk(graph)), batch_size)
