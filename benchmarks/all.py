@@ -4,8 +4,8 @@
     python benchmarks/all.py --short
 
 It takes about 25 minutes, and kill.py half an hour more; measure on a machine that does nothing else. The
-short form, one round of a few photos, shows in minutes that the scripts work. It leaves out the README, and
-keract, whose environment takes longer than that.
+short form, one round of a few photos, shows in minutes that the scripts work. It leaves out the README; keract,
+whose environment takes longer than that; and the interrupted runs, which the tests have.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import time
 import table
 from measure import HERE, arguments
 
-LONG = ("against_keract",)
+LONG = ("against_keract", "kill", "kill_cluster")
+"""What the short form leaves out; the tests interrupt runs, too."""
 WITHOUT_ROUNDS = ("kill", "kill_cluster")
 """What measures nothing and has options of its own."""
 
