@@ -4,9 +4,7 @@
     python benchmarks/all.py --short
 
 It takes about 25 minutes, and kill.py half an hour more; measure on a machine that does nothing else. The
-short form, one round of a few photos, shows in minutes that the scripts work. It leaves out the README; keract,
-whose environment takes longer than that; and the interrupted runs, which the tests have.
-"""
+short """
 
 from __future__ import annotations
 
