@@ -4,7 +4,9 @@
     python benchmarks/all.py --short
 
 It takes about 25 minutes, and kill.py half an hour more; measure on a machine that does nothing else. The
-short """
+short form, one round of a few photos, shows in minutes that the scripts work. It leaves out the README;
+keract, whose environment takes longer than that; and the interrupted runs, which the tests have.
+"""
 
 from __future__ import annotations
 
