@@ -97,6 +97,8 @@ REDUCTIONS = {
 }
 
 PACKAGES = {
+    "hdf5plugin": "'layerprobe[compress]'",
+    "jax": "'layerprobe[jax]'",
     "pyarrow": "'layerprobe[parquet]'",
     "ray": "'layerprobe[ray]'",
     "zarr": "'layerprobe[zarr]'",
@@ -114,7 +116,7 @@ def check_installed(file_format: str) -> None:
     """
     package = NEEDED.get(file_format)
     if package is not None and find_spec(package) is None:
-        raise _missing("format", file_format, package)
+        raise missing(f"format {file_format!r}", package)
 
 
 def find(table: dict[str, str], name: str, what: str) -> Any:
@@ -130,14 +132,15 @@ def find(table: dict[str, str], name: str, what: str) -> Any:
     try:
         return getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
-        missing = (error.name or "").split(".")[0]
-        if missing in ("", "layerprobe"):
+        package = (error.name or "").split(".")[0]
+        if package in ("", "layerprobe"):
             raise
-        raise _missing(what, name, missing) from error
+        raise missing(f"{what} {name!r}", package) from error
 
 
-def _missing(what: str, name: str, package: str) -> UnavailableError:
+def missing(what: str, package: str) -> UnavailableError:
+    """Say that something needs a package that is not there, and what to install."""
     return UnavailableError(
-        f"{what} {name!r} needs the package {package}, which is missing: "
+        f"{what} needs the package {package}, which is missing: "
         f"run `pip install {PACKAGES.get(package, package)}`."
     )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from layerprobe.errors import UnavailableError, UsageError
 from layerprobe.loading.backend import choose_backend
-from layerprobe.registry import KERAS_ENGINES
+from layerprobe.registry import KERAS_ENGINES, missing
 
 _FRAMEWORKS = (
     "layerprobe runs Keras on TensorFlow or JAX: set KERAS_BACKEND to tensorflow or jax. Received: {}"
@@ -81,9 +81,7 @@ def keras_backend() -> str:
     try:
         import keras
     except ModuleNotFoundError as error:
-        raise UnavailableError(
-            f"Keras needs the package {error.name}, which is missing: run `pip install {error.name}`."
-        ) from error
+        raise missing("Keras", error.name or "keras") from error
     backend = str(keras.backend.backend())
     if backend not in KERAS_ENGINES:
         raise UnavailableError(_FRAMEWORKS.format(backend))

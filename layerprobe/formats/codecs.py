@@ -17,7 +17,8 @@ import h5py
 import numpy as np
 from zlib_ng import zlib_ng
 
-from layerprobe.errors import UnavailableError, UsageError
+from layerprobe.errors import UsageError
+from layerprobe.registry import missing
 
 if TYPE_CHECKING:
     from layerprobe.records import Array
@@ -76,10 +77,7 @@ def require(method: Method) -> None:
     except ModuleNotFoundError as error:
         if error.name != "hdf5plugin":
             raise
-        raise UnavailableError(
-            f"{method.name} in HDF5 needs the package hdf5plugin, which is missing: "
-            "run `pip install hdf5plugin`, or give --compress gzip."
-        ) from error
+        raise missing(f"{method.name} in HDF5", "hdf5plugin") from error
 
 
 class Codec:

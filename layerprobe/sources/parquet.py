@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from layerprobe.errors import LayerprobeError, SampleError, UnavailableError, UsageError
+from layerprobe.errors import LayerprobeError, SampleError, UsageError
+from layerprobe.registry import missing
 from layerprobe.sources.files import MAX_BYTES, Container, LocalFile
 from layerprobe.sources.jsonlines import Listed
 from layerprobe.sources.tables import PATH_COLUMNS, choose_column, listed
@@ -80,9 +81,7 @@ def opened(place: Container) -> pyarrow.parquet.ParquetFile:
     try:
         import pyarrow.parquet as parquet
     except ModuleNotFoundError as error:
-        raise UnavailableError(
-            f"{place.name!r} needs a package that is missing: run `pip install 'layerprobe[parquet]'`."
-        ) from error
+        raise missing(repr(place.name), "pyarrow") from error
     stream = place.open()
     if isinstance(place, LocalFile):  # It was looked at, and is a regular file.
         stream.close()
