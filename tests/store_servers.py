@@ -45,6 +45,8 @@ class Served:
         self._application, self.faults = application, faults
         self.requests: Counter[str] = Counter()
         self.faulty: Counter[str] = Counter()
+        self.sent = 0
+        """Bytes of bodies, but for those that were cut."""
         self._seen: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
@@ -66,15 +68,21 @@ class Served:
             number = self._seen[method, path]
         fault = self.faults(method, path, number)
         if fault is None:
-            return self._application(environ, start)
+            return self._whole(environ, start)
         self.faulty[fault] += 1
         if fault.isdigit():
             start(f"{fault} made up", [("Content-Length", "0")])
             return [b""]
         if fault == "stall":
             time.sleep(STALL_SECONDS)
-            return self._application(environ, start)
+            return self._whole(environ, start)
         return _cut(b"".join(self._application(environ, start)))
+
+    def _whole(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        body = list(self._application(environ, start))
+        with self._lock:
+            self.sent += sum(map(len, body))
+        return body
 
 
 def _cut(body: bytes) -> Iterator[bytes]:

@@ -112,9 +112,7 @@ def test_without_hdf5plugin_gzip_works_and_the_others_say_what_to_install(
     write_output(WAYS["hdf5 lz4"], tmp_path / "lz4.h5")
     monkeypatch.setitem(sys.modules, "hdf5plugin", None)
     write_output(WAYS["hdf5 gzip"], tmp_path / "gzip.h5")
-    with pytest.raises(
-        UnavailableError, match="zstd in HDF5 needs .* run `pip install 'layerprobe.compress.'`"
-    ) as told:
+    with pytest.raises(UnavailableError, match="zstd in HDF5 needs .*layerprobe.compress") as told:
         CompressedHDF5Writer(str(tmp_path / "out.h5"), LAYERS, PATHS, compress="zstd")
     assert told.value.exit_code == 69
     with pytest.raises(UnavailableError, match="lz4 in HDF5 needs the package hdf5plugin"):

@@ -202,21 +202,12 @@ def test_only_what_is_used_of_an_output_is_fetched(tmp_path: Path, samples: Path
         )
     files = {name: (tmp_path / name).read_bytes() for name in ("x.npz", "x.h5", "x.safetensors")}
     with store_servers.web(files) as served:
-        sent = 0
-
-        def counted(environ: dict[str, Any], start: Any) -> Any:
-            nonlocal sent
-            body = list(application(environ, start))
-            sent += sum(map(len, body))
-            return body
-
-        application, served._application = served._application, counted
         for name in files:
-            sent = 0
+            served.sent = 0
             with layerprobe.open(f"{served.url}/{name}") as found, layerprobe.open(tmp_path / name) as here:
                 np.testing.assert_array_equal(found["rescaling"][40:42], here["rescaling"][40:42])
                 np.testing.assert_array_equal(found["rescaling"][[5, 3]], here["rescaling"][[5, 3]])
-            assert sent < 1_500_000 < len(files[name]), name
+            assert served.sent < 1_500_000 < len(files[name]), name
 
 
 def test_parts_in_a_store_are_joined_to_the_whole(
