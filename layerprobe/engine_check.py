@@ -15,7 +15,7 @@ from layerprobe.modelfile.listing import describe
 from layerprobe.options import ExtractOptions, ModelOptions
 from layerprobe.records import TensorSpec
 from layerprobe.run.batches import batches
-from layerprobe.run.feeds import Clock
+from layerprobe.run.clock import Clock
 from layerprobe.run.plan import takes_images
 from layerprobe.run.preparing import prepare_run
 from layerprobe.run.probed_model import ProbedModel

@@ -18,9 +18,9 @@ from layerprobe.formats.space import check_space, space_notice
 from layerprobe.formats.streams import open_pipe_stream
 from layerprobe.formats.writing import open_writer
 from layerprobe.options import MAX_MEMORY, ExtractOptions, ModelOptions
+from layerprobe.run.clock import Clock
 from layerprobe.run.cluster_options import parse_cluster
 from layerprobe.run.destination import Destination
-from layerprobe.run.feeds import Clock
 from layerprobe.run.journal import Journal
 from layerprobe.run.loop import Progress, Run, Stop
 from layerprobe.run.plan import (

@@ -19,8 +19,8 @@ from layerprobe.formats.writing import waiting_name
 from layerprobe.options import MAX_MEMORY, Finish, ModelOptions
 from layerprobe.records import Preprocessing, TensorSpec
 from layerprobe.run.batches import batches_ahead, worker_threads
+from layerprobe.run.clock import Clock
 from layerprobe.run.destination import Destination
-from layerprobe.run.feeds import Clock
 from layerprobe.run.fitting import row_bytes as computed_bytes
 from layerprobe.run.identity import signature
 from layerprobe.run.plan import why_batch_size

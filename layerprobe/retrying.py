@@ -16,7 +16,7 @@ from layerprobe.errors import OutputError, UsageError
 from layerprobe.formats.opening import open_output
 from layerprobe.formats.writing import open_writer
 from layerprobe.options import ModelOptions
-from layerprobe.run.feeds import Clock
+from layerprobe.run.clock import Clock
 from layerprobe.run.plan import choose_output
 from layerprobe.run.preparing import prepare_run
 from layerprobe.run.recorded import WITHOUT_MEANING, Given, open_recorded

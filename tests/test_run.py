@@ -9,7 +9,8 @@ import pytest
 from layerprobe.errors import AllInputsFailedError, SampleError, UsageError
 from layerprobe.options import ExtractOptions
 from layerprobe.records import LayerInfo, Sample, TensorSpec
-from layerprobe.run.feeds import ArrayFeed, Clock, Feeds
+from layerprobe.run.clock import Clock
+from layerprobe.run.feeds import ArrayFeed, Feeds
 from layerprobe.run.fitting import FittingEngine
 from layerprobe.run.loop import Run
 

@@ -14,7 +14,8 @@ import pytest
 
 from layerprobe.options import ExtractOptions
 from layerprobe.records import Sample, TensorSpec
-from layerprobe.run.feeds import ArrayFeed, Clock, Feeds
+from layerprobe.run.clock import Clock
+from layerprobe.run.feeds import ArrayFeed, Feeds
 from layerprobe.run.fitting import FittingEngine
 from layerprobe.run.loop import Run
 

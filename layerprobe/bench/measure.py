@@ -22,7 +22,7 @@ from layerprobe.options import ModelOptions
 from layerprobe.records import Batch
 from layerprobe.run.batches import batches, worker_threads
 from layerprobe.run.bottleneck import INPUT, bound_by
-from layerprobe.run.feeds import Clock
+from layerprobe.run.clock import Clock
 from layerprobe.run.loop import Run
 from layerprobe.run.preparing import prepare_run
 from layerprobe.run.probed_model import ProbedModel

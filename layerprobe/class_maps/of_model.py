@@ -31,7 +31,8 @@ from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.select import select
 from layerprobe.options import ModelOptions
 from layerprobe.run.batches import batches, worker_threads
-from layerprobe.run.feeds import Clock, Feeds
+from layerprobe.run.clock import Clock
+from layerprobe.run.feeds import Feeds
 from layerprobe.run.package_versions import versions
 from layerprobe.run.plan import takes_images
 from layerprobe.run.preparing import prepare_run

@@ -28,8 +28,8 @@ from layerprobe.workers.remote import Job, Written
 
 if TYPE_CHECKING:
     from layerprobe.formats.places import RowPlaces
+    from layerprobe.run.clock import Clock
     from layerprobe.run.cluster_options import ClusterOptions
-    from layerprobe.run.feeds import Clock
 
 SPAN_BATCHES = 16
 """So many batches are said at once, fewer where there are few: a worker that dies costs two such spans."""

@@ -18,7 +18,7 @@ from layerprobe.errors import NoInputError, OutputError
 
 if TYPE_CHECKING:
     from layerprobe.formats.places import RowPlaces
-    from layerprobe.run.feeds import Clock
+    from layerprobe.run.clock import Clock
     from layerprobe.run.loop import Run
     from layerprobe.run.probed_model import ProbedModel
     from layerprobe.workers.remote import Described, Job, Written
@@ -91,7 +91,7 @@ class ClusterWorker:
 
     @cached_property
     def _clock(self) -> Clock:
-        from layerprobe.run.feeds import Clock
+        from layerprobe.run.clock import Clock
 
         return Clock()
 

@@ -24,7 +24,7 @@ from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.options import MAX_MEMORY, ExtractOptions, ModelOptions
 from layerprobe.records import Failure, Preprocessing, TensorSpec
 from layerprobe.run.batches import threads
-from layerprobe.run.feeds import Clock
+from layerprobe.run.clock import Clock
 from layerprobe.run.lengths import length
 from layerprobe.run.plan import choose_preprocessing, takes_images
 from layerprobe.run.preparing import prepare_run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
@@ -18,6 +17,7 @@ from layerprobe.errors import SampleError, UsageError
 from layerprobe.images.decode import MAX_PIXELS, decode
 from layerprobe.images.preprocess import enough, preprocess
 from layerprobe.records import Failure, Preprocessing, Sample, TensorSpec
+from layerprobe.run.clock import Clock
 from layerprobe.run.earlier_rows import EarlierRows, Named
 from layerprobe.run.lengths import check_equal_lengths, length
 from layerprobe.run.plan import channels_first
@@ -31,21 +31,6 @@ Stage = Literal["read", "decode", "preprocess"]
 
 KEYS_AT_ONCE = 1000
 """So many names are hashed in one step."""
-
-
-class Clock:
-    """Seconds per stage, added up over threads."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._lock = threading.Lock()
-
-    def add(self, stage: str, since: float) -> float:
-        """Count the time from `since` (of `time.perf_counter`) to now; gives now."""
-        now = time.perf_counter()
-        with self._lock:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + now - since
-        return now
 
 
 class ImageFeed:

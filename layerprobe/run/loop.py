@@ -8,28 +8,29 @@ import itertools
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from layerprobe.errors import ResourceError, StoppedError, UsageError
 from layerprobe.formats.opening import open_output
-from layerprobe.images.presets import ASKED
 from layerprobe.options import ExtractOptions, Finish
 from layerprobe.records import Batch, Provenance, TensorSpec
 from layerprobe.run.batches import batches, worker_threads
 from layerprobe.run.bottleneck import bound_by
+from layerprobe.run.clock import Clock
 from layerprobe.run.earlier_rows import check_finished, earlier_rows, with_names
 from layerprobe.run.entries import Entry, Head
 from layerprobe.run.failures import Failures
-from layerprobe.run.feeds import Clock, Feeds
+from layerprobe.run.feeds import Feeds
 from layerprobe.run.fitting import FittingEngine
 from layerprobe.run.gathering import RunStatistics
 from layerprobe.run.identity import signature
 from layerprobe.run.joining import Joining
 from layerprobe.run.journal import Journal
 from layerprobe.run.keeping import kept_entries
+from layerprobe.run.notes import notes
 from layerprobe.run.provenance import describe_run
 from layerprobe.run.ranges import BatchStarts, RowRanges
 from layerprobe.run.refusals import without_refused
@@ -37,7 +38,6 @@ from layerprobe.run.report import RunReport
 from layerprobe.run.resume import failures_of
 from layerprobe.run.storing import Storing
 from layerprobe.run.tally import Tally
-from layerprobe.stores.notes import taken
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Collect, LoadedModel, Reader, RowStream, Writer
@@ -292,7 +292,7 @@ class Run:
             layers=self.stored,
             seconds={stage: round(seconds, 4) for stage, seconds in self._clock.seconds.items()},
             bound_by=bound_by(self._clock.seconds),
-            notes=tuple(self._notes()),
+            notes=tuple(notes(self._probed.note, self)),
             statistics=None if self._statistics is None else self._gathered(self._statistics, path),
         )
 
@@ -316,25 +316,6 @@ class Run:
         self._done.add(0, len(self.feeds))
         report = self.report(finished.path)
         return dataclasses.replace(report, notes=("it was finished already: there was nothing to do",))
-
-    def _notes(self) -> Iterator[str]:
-        if self._probed.note is not None:
-            yield self._probed.note
-        if self.batch_note is not None:
-            yield self.batch_note
-        if self.engine.at_once < self.engine.batch_size:
-            yield (
-                f"a batch of {self.engine.batch_size} rows did not fit into memory: "
-                f"{self.engine.at_once} were computed at once"
-            )
-        how = self.feeds.preprocessing
-        if how is not None and how.reason != ASKED:
-            yield f"preprocess {how.preset}: {how.reason}"
-        if self.tally.several_frames:
-            yield f"{self.tally.several_frames} of the images have several frames: the first was taken"
-        yield from taken()
-        for name, count in self.tally.overflows.items():
-            yield f"{name}: {count} values are too large for float16 and became infinite: use --dtype float32"
 
     def provenance(self) -> Provenance:
         """Where the numbers come from."""

@@ -14,7 +14,7 @@ from layerprobe.run.storing import Storing
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Engine, LoadedModel, Source
-    from layerprobe.run.feeds import Clock
+    from layerprobe.run.clock import Clock
 
 
 def prepare_run(

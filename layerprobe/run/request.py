@@ -14,8 +14,9 @@ from layerprobe.errors import UsageError
 from layerprobe.formats.writing import check_compress
 from layerprobe.options import ExtractOptions, ModelOptions
 from layerprobe.records import TensorSpec
+from layerprobe.run.clock import Clock
 from layerprobe.run.failures import check_log
-from layerprobe.run.feeds import ArrayFeed, Clock, Feed, Feeds, ImageFeed
+from layerprobe.run.feeds import ArrayFeed, Feed, Feeds, ImageFeed
 from layerprobe.run.lengths import again, length
 from layerprobe.run.plan import (
     check_not_an_input,

@@ -15,7 +15,7 @@ import numpy as np
 
 from layerprobe.engines.agreement import largest_value, limit, relative_difference
 from layerprobe.errors import ResumeError
-from layerprobe.run.feeds import Clock
+from layerprobe.run.clock import Clock
 from layerprobe.run.preparing import prepare_run
 from layerprobe.run.recorded import LIST_OF_INPUTS, open_recorded
 

@@ -24,7 +24,7 @@ from layerprobe.workers.remote import Described, RemoteModel
 if TYPE_CHECKING:
     from layerprobe.formats.places import RowPlaces
     from layerprobe.protocols import PlacedWriter
-    from layerprobe.run.feeds import Clock
+    from layerprobe.run.clock import Clock
     from layerprobe.run.journal import Journal
     from layerprobe.run.loop import Progress, Run, Stop
     from layerprobe.workers.remote import Counts, Written

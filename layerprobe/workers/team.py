@@ -25,7 +25,7 @@ from layerprobe.workers.remote import Described, Job, Task, Written
 
 if TYPE_CHECKING:
     from layerprobe.formats.places import RowPlaces
-    from layerprobe.run.feeds import Clock
+    from layerprobe.run.clock import Clock
 
 DEATHS = 3
 """So often in a row a worker may die without a batch in between."""

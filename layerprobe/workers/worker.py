@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from layerprobe.run.feeds import Clock
+    from layerprobe.run.clock import Clock
     from layerprobe.run.loop import Run
     from layerprobe.run.probed_model import ProbedModel
     from layerprobe.workers.remote import Counts, Described, Job
@@ -55,7 +55,7 @@ def _receive(connection: Connection, received: SimpleQueue[Any]) -> None:
 
 def _work(connection: Connection, received: SimpleQueue[Any]) -> None:
     from layerprobe.formats.places import PlacedRows
-    from layerprobe.run.feeds import Clock
+    from layerprobe.run.clock import Clock
     from layerprobe.workers.remote import Written
 
     job: Job = _next(received)
