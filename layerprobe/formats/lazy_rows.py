@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from layerprobe.records import Array
 
 
-class LazyRows:
+class LazyRows(ABC):
     """An (N, ...) array of which only what is sliced is read, as NumPy indexes.
 
     A subclass has `_rows`. Every slice is an array of the caller's own.
@@ -25,9 +26,9 @@ class LazyRows:
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.shape, self.dtype = shape, dtype
 
+    @abstractmethod
     def _rows(self, rows: range | Array) -> Array:
         """Read rows by their numbers, in any order and as often as they are there."""
-        raise NotImplementedError
 
     @property
     def ndim(self) -> int:

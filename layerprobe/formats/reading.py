@@ -7,6 +7,7 @@ import mmap
 import struct
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class ArrayPlace:
     """Of its first byte."""
 
 
-class OutputReader:
+class OutputReader(ABC):
     """What the readers of all formats share; see `protocols.Reader`.
 
     A subclass finds the record, then the place of each layer's array, and reads the texts.
@@ -77,18 +78,21 @@ class OutputReader:
                     f"layer {layer!r} is {place.dtype} of {place.shape}, with {rows} rows in all"
                 )
 
+    @abstractmethod
     def _place(self, stored: str) -> ArrayPlace:
-        raise NotImplementedError
+        """Find an array by the name that it has in the file."""
 
+    @abstractmethod
     def _map(self, stored: str, place: ArrayPlace) -> Array:
-        raise NotImplementedError
+        """Give such an array, of which only what is used is read."""
 
+    @abstractmethod
     def _texts(self, column: str) -> list[str]:
-        raise NotImplementedError
+        """Read paths, status, error or fields."""
 
+    @abstractmethod
     def faults(self) -> Iterator[str]:
         """Say what of the file is not as this version writes it, beside what checksums tell."""
-        raise NotImplementedError
 
     @cached_property
     def paths(self) -> list[str]:

@@ -6,14 +6,14 @@ resumed as any other; `commit` reads them back in the order of their rows, whate
 
 A format derives its writer from `SpooledWriter` and says two things:
 
-    class ParquetWriter(SpooledWriter):
-        rules = FOLDER_NAMES                        # how layers are called in it
+    class CompressedHDF5Writer(SpooledWriter):
+        rules = HDF5_NAMES                          # how layers are called in it
 
         def _pack(self, start, arrays):             # while the run goes: what waits of a block,
             return [...]                            # best the bytes that the output will hold
 
         def _assemble(self, finished):              # at the end: write all, and name the output
-            file = PendingFile(self.path, "parquet")
+            file = PendingFile(self.path, "hdf5")
             ...
             for block in finished.blocks:           # in the order of their rows, without gaps
                 pieces = self._pieces(block)        # as `_pack` gave them
@@ -26,6 +26,7 @@ write it removes. Its file is made anew: a run that was killed there may have le
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class Finished:
     """The JSON text that every output holds as its provenance; see `schema.dump_record`."""
 
 
-class SpooledWriter:
+class SpooledWriter(ABC):
     """Keeps blocks of rows in a spool until `commit`; see `protocols.Writer` and the module.
 
     Args:
@@ -101,6 +102,7 @@ class SpooledWriter:
         """A number for each layer, on which what is in the spool depends."""
         return {layer.layer: 0 for layer in self._layers}
 
+    @abstractmethod
     def _pack(self, start: int, arrays: Mapping[str, Array]) -> list[bytes | memoryview]:
         """Turn a block into what waits in the spool.
 
@@ -108,11 +110,10 @@ class SpooledWriter:
             start: Row of the first.
             arrays: (n, ...) by layer, as they are stored.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _assemble(self, finished: Finished) -> None:
         """Write the output from the blocks, and give it its name. Raises WriteError."""
-        raise NotImplementedError
 
     def _pieces(self, block: WrittenBlock, wanted: slice = slice(None)) -> list[bytes]:
         """Read what waits of a block. Raises ResumeError where it is damaged."""
