@@ -57,7 +57,7 @@ def open_output(path: str | os.PathLike[str]) -> Reader:
 
 def format_of(path: str) -> str:
     """Tell the format of an output, a name in `registry.READERS`. Raises OSError or OutputFormatError."""
-    if is_folder(path) if is_url(path) else os.path.isdir(path):
+    if is_folder(path):
         return "zarr" if "zarr.json" in names_in(path) else "npy"
     # A pipe would make us wait for ever.
     if not is_url(path) and not stat.S_ISREG(os.stat(path).st_mode):

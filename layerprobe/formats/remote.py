@@ -34,8 +34,10 @@ def names_in(folder: str) -> list[str]:
         return [found.path.rstrip("/").rsplit("/", 1)[-1] for found in store.entries(path)]
 
 
-def is_folder(url: str) -> bool:
-    """Whether a URL is that of a folder; raises as `open_for_reading`."""
-    store, path = store_of(url)
-    with listing_errors(url, "the output"):
+def is_folder(name: str) -> bool:
+    """Whether that is a folder, here or in a store; raises as `open_for_reading`."""
+    if not is_url(name):
+        return os.path.isdir(name)
+    store, path = store_of(name)
+    with listing_errors(name, "the output"):
         return store.find(path).is_folder
