@@ -1,6 +1,6 @@
 """Names to implementations, imported when asked for, with the right hint when a package is missing.
 
-A new format, source, engine or reduction is one file and one line here.
+A new format, engine or reduction is one file and its lines here.
 """
 
 from __future__ import annotations
