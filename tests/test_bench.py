@@ -150,6 +150,9 @@ def test_nothing_is_left_after_a_signal(samples: Path, tmp_path: Path, number: s
     while not list(tmp_path.glob(".layerprobe-bench-*/.*")) and time.monotonic() < deadline:
         time.sleep(0.02)
     started.send_signal(number)
-    started.communicate(timeout=60)
+    try:
+        started.communicate(timeout=60)
+    finally:
+        started.kill()
     assert started.returncode == 128 + number
     assert not os.listdir(tmp_path)
