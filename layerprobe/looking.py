@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from layerprobe.errors import OutputFormatError, UsageError
 from layerprobe.formats.opening import open_output
+from layerprobe.formats.reading import check_names
 from layerprobe.pipeline import extract
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def chosen_layers(reader: Reader, layers: Sequence[str]) -> list[str]:
         UsageError: The output has several, and none is named.
         UnknownLayerError: The output does not have one of them.
     """
+    check_names(layers)
     if layers:
         for layer in layers:
             reader[layer]

@@ -17,6 +17,7 @@ import numpy as np
 
 from layerprobe.errors import NoInputError, UsageError
 from layerprobe.formats.opening import open_output
+from layerprobe.formats.reading import check_names
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader
@@ -58,6 +59,7 @@ def compare(
         UsageError: The outputs are not over the same images, or name an image twice, or hold complex numbers.
         NoInputError: Fewer than two images were computed in both.
     """
+    check_names(layers)
     with open_output(one) as first, open_output(other) as second:
         rows = _matching_rows(first, second)
         sides = [_layers_of(first, layers), _layers_of(second, layers)]

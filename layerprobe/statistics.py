@@ -17,6 +17,7 @@ import numpy as np
 
 from layerprobe.errors import OutputFormatError, UsageError
 from layerprobe.formats.opening import open_output
+from layerprobe.formats.reading import check_names
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader
@@ -272,12 +273,12 @@ def _bin_of(values: Array) -> Any:
 
 
 def output_statistics(
-    paths: Sequence[str | os.PathLike[str]], layers: Sequence[str] = ()
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], layers: Sequence[str] = ()
 ) -> dict[str, LayerStatistics]:
     """Statistics of what `extract` wrote, of all outputs together, as of one; failed rows are left out.
 
     Args:
-        paths: Outputs of one run or of its shards, in any order.
+        paths: An output, or those of one run's shards, in any order.
         layers: Only these; empty: all.
 
     Returns:
@@ -287,9 +288,10 @@ def output_statistics(
         OutputFormatError: An output is damaged.
         UsageError: The outputs are not of the same model, layers and preprocessing.
     """
+    check_names(layers)
     found: dict[str, ChannelStatistics] = {}
     origin: Mapping[str, Any] | None = None
-    for path in paths:
+    for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
         with open_output(path) as reader:
             origin = _same_origin(origin, reader, str(path))
             axes = {layer["name"]: layer.get("channel_axis", -1) for layer in reader.provenance["layers"]}

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from layerprobe import cam, extract
+from layerprobe.errors import UsageError
 
 FOLDER = Path(__file__).parent.parent / "sample_models"
 VGG, IMAGES, LABELS = FOLDER / "vgg_shapes.h5", FOLDER / "images", FOLDER / "images" / "labels.txt"
@@ -230,3 +231,30 @@ def test_help_and_stored_activations_import_no_framework(tmp_path: Path) -> None
         run = [sys.executable, "-c", code]
         done = subprocess.run(run, capture_output=True, text=True, cwd=tmp_path, check=True)
         assert not set(done.stderr.splitlines()[-1].split()) & banned, arguments
+
+
+def test_what_has_no_meaning_is_refused_before_anything_is_made(command: Any) -> None:
+    extract(str(VGG), [str(STAR)], ["conv5_3"], "kept.npz")
+    for arguments, sentence in (
+        (("kept.npz", "--crop", "center"), "--crop says how a model is run: with an output, leave it out."),
+        ((VGG, STAR, "-o", "-"), "pictures do not go to standard output"),
+        ((VGG, STAR, "--row", "1"), "rows are for outputs"),
+        ((VGG, STAR, "--model", VGG), "another model is for outputs"),
+    ):
+        ended = command("cam", *arguments)
+        assert (ended.code, ended.out, len(ended.err.splitlines())) == (2, "", 1)
+        assert sentence in ended.err
+    assert [path.name for path in Path().iterdir()] == ["kept.npz"]
+
+
+def test_class_maps_are_no_output_of_extract_and_that_is_said(command: Any) -> None:
+    command("cam", VGG, STAR, "-o", "x.png")
+    ended = command("info", "x.npz")
+    assert (ended.code, ended.out) == (65, "")
+    assert "'x.npz' holds class maps, which `layerprobe cam` wrote" in ended.err
+
+
+@pytest.mark.parametrize("classes", [4, "star"])
+def test_one_class_is_not_taken_for_a_list(classes: Any) -> None:
+    with pytest.raises(UsageError, match="classes must be a list"):
+        cam(str(VGG), [str(STAR)], classes=classes)

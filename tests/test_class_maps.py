@@ -134,7 +134,7 @@ def test_of_saved_activations_nothing_is_run(tmp_path: Path) -> None:
 def test_an_output_is_held_against_the_model_that_is_given(tmp_path: Path) -> None:
     extract(VGG, [IMAGES], ["conv5_3", "conv4_3", "predictions"], tmp_path / "out.npz", limit=2)
     path = str(tmp_path / "out.npz")
-    with pytest.raises(UsageError, match="2 layers with feature maps: name one"):
+    with pytest.raises(UsageError, match="several layers with feature maps: name one of"):
         of(path)
     with pytest.raises(ModelError, match="is not the model that"):
         of(path, layer="conv5_3", model=NESTED)

@@ -12,6 +12,7 @@ import pytest
 from output_samples import PROVENANCE
 from PIL import Image
 
+import layerprobe
 from layerprobe import registry
 from layerprobe.errors import UsageError
 from layerprobe.records import TensorSpec
@@ -175,6 +176,9 @@ def test_several_layers_go_into_a_folder_each_under_its_own_name(
         (("-l", "conv/a", "-o", "m.jpg"), 2, "written as PNG"),
         (("-l", "conv/a", "--channels", "6", "-o", "m.png"), 2, "channels 0 to 5"),
         (("-l", "conv/a", "-o", "no/m.png"), 73, "there is no folder"),
+        (("-l", "conv/a", "-o", "-"), 2, "do not go to standard output"),
+        (("-l", "conv/a", "-o", "m.png", "--size", "8"), 2, "--size says how a model is run"),
+        (("-l", "conv/a", "-o", "m.png", "--custom", "x.py"), 2, "--custom says how a model is run"),
     ],
 )
 def test_what_cannot_be_shown_is_one_sentence_and_no_picture(
@@ -202,3 +206,39 @@ def test_show_runs_a_model_and_draws_what_extract_gives(command: Any, samples: P
     ended = command("show", samples / "vgg_shapes.h5", image, "-l", "conv5_3", "-o", tmp_path / "two.png")
     assert ended.code == 0, ended.err
     assert Image.open(tmp_path / "one.png").tobytes() == Image.open(tmp_path / "two.png").tobytes()
+
+
+def test_show_skips_a_broken_image_and_draws_the_others(command: Any, samples: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    whole = (samples / "images" / "star_09.png").read_bytes()
+    (photos / "a.png").write_bytes(whole[:1000])
+    (photos / "b.png").write_bytes(whole)
+    model = samples / "vgg_shapes.h5"
+    ended = command("show", model, photos, "-l", "predictions", "-o", tmp_path / "sheets", "-q")
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err == f"layerprobe: skipped {photos / 'a.png'}: truncated PNG\n"
+    assert [path.name for path in (tmp_path / "sheets").iterdir()] == ["predictions.1.png"]
+
+
+@pytest.mark.parametrize("name", ["vgg_shapes.h5", "vgg_shapes.keras", "images"])
+@pytest.mark.parametrize("asked", ["info", "stats", "show"])
+def test_what_is_no_output_is_said_to_be_none(command: Any, samples: Path, name: str, asked: str) -> None:
+    rest = ("-o", "never.png") if asked == "show" else ()
+    ended = command(asked, samples / name, *rest)
+    assert (ended.code, ended.out) == (65, "")
+    assert ended.err.startswith(
+        f"layerprobe: {str(samples / name)!r} is no output of layerprobe: it holds no"
+    )
+    assert len(ended.err.splitlines()) == 1
+
+
+def test_one_name_is_not_taken_for_a_list_of_letters(output: Path, tmp_path: Path) -> None:
+    for wrong in (
+        lambda: layerprobe.compare(output, output, "conv_a"),  # type: ignore[arg-type]
+        lambda: layerprobe.report(output, tmp_path / "x.html", layers="conv_a"),
+        lambda: layerprobe.output_statistics([output], "conv_a"),
+    ):
+        with pytest.raises(UsageError, match=r"must be a list of names, such as \['conv_a'\]"):
+            wrong()
+    assert list(layerprobe.output_statistics(output, ["conv_a"])) == ["conv_a"]

@@ -77,3 +77,25 @@ def test_strange_names_fit() -> None:
     )
     picture = draw_overlaid([Overlaid(GREY, "\x1b[31m.jpg", [panel])], "t" * 400, "b" * 400)
     assert picture.width < 1000
+
+
+@pytest.mark.parametrize(
+    ("tops", "said"),
+    [
+        (((4.0, 4.0), (2.0, 2.0)), "the highest of an image's maps; the line runs at half of it"),
+        (((4.0, 3.0), (2.0, 1.0)), "the highest of the map; the line runs at half of it"),
+        (((4.0,), (2.0,)), "the highest of the map; the line runs at half of it"),
+        (((4.0,),), "4; the line runs at half of it"),
+    ],
+)
+def test_it_is_said_which_value_has_the_strongest_colour(
+    tops: tuple[tuple[float, ...], ...], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(style, "write", lambda pen, place, text, *rest, **more: written.append(text))
+    values = np.ones((60, 90), np.float32)
+    images = [
+        Overlaid(GREY, "a.png", [Panel("class", "", values, top) for top in of_image]) for of_image in tops
+    ]
+    draw_overlaid(images, "title", "below")
+    assert said in written

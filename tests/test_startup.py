@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from layerprobe.cli import COMMANDS
+
 SAMPLES = Path(__file__).parent.parent / "sample_models"
 FRAMEWORKS = {"tensorflow", "keras", "jax", "torch", "tf_keras", "openvino"}
 
@@ -27,10 +29,20 @@ def imported_by(*arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["extract", "--help"], ["layers", "--help"]]
+    "arguments", [["--help"], ["--version"], *([command, "--help"] for command in COMMANDS)], ids=" ".join
 )
 def test_help_imports_neither_numpy_nor_anything_heavy(arguments: list[str]) -> None:
     assert not imported_by(*arguments) & (FRAMEWORKS | {"numpy", "h5py", "PIL", "rich"})
+
+
+def test_without_arguments_the_help_is_shown_as_it_is() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "layerprobe"],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("Usage: layerprobe")
+    assert "\nCommands:\n" in result.stderr
 
 
 @pytest.mark.parametrize("model", ["vgg_shapes.h5", "vgg_shapes.keras", "nested_shapes.keras"])

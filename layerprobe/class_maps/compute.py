@@ -196,6 +196,8 @@ def cam(
     """
     if method not in METHODS:
         raise UsageError(f"method must be one of {', '.join(METHODS)}. Received: {method!r}")
+    if isinstance(classes, str | int):
+        raise UsageError(f"classes must be a list, such as [{classes!r}]. Received: {classes!r}")
     if top < 1:
         raise UsageError(f"top must be 1 or more. Received: {top}")
     names = read_labels(labels) if isinstance(labels, str | os.PathLike) else labels or ()
@@ -205,7 +207,8 @@ def cam(
         found: MapSource
         if not isinstance(inputs, Sequence | Mapping) or inputs:
             if model is not None or rows:
-                raise UsageError("model and rows are for outputs: with a model, give its inputs alone.")
+                name = "rows are" if rows else "another model is"
+                raise UsageError(f"{name} for outputs: with a model, give the images that you want to see.")
             found = ModelMaps(source, inputs, wanted, needs, options)
         else:
             reader = stack.enter_context(_opened(source))

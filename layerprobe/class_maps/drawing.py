@@ -38,11 +38,11 @@ def overlaid(found: MappedImage, scale: str = "shared", side: int = ALONE) -> Ov
 def draw(shown: Sequence[Overlaid], how: Found) -> Image.Image:
     """Draw images with their maps; see `views.overlay.draw_overlaid`."""
     model = os.path.basename(how.provenance["model"].get("path") or "") or "a live model"
+    what = f"{TITLES[how.method]} of {how.layer}"
     if len(shown) == 1:
-        title, of = ", ".join(panel.title for panel in shown[0].panels), shown[0].name
-    else:
-        title, of = f"{TITLES[how.method]} of {how.layer}", f"{len(shown)} images"
-    return draw_overlaid(shown, title, f"{TITLES[how.method]} of {how.layer} in {model}, {of}")
+        title = ", ".join(panel.title for panel in shown[0].panels)
+        return draw_overlaid(shown, title, f"{what} in {model}, {shown[0].name}")
+    return draw_overlaid(shown, what, f"{model}, {len(shown)} images")
 
 
 def _largest(one: ClassMap) -> float:

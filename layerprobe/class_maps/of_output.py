@@ -119,12 +119,14 @@ class OutputMaps:
 def _only_maps(reader: Reader) -> str:
     """The layer of an output that has feature maps."""
     found = [name for name in reader if len(reader[name].shape) == 4]
-    if len(found) != 1:
-        listed = ", ".join(map(repr, list(reader)[:6]))
+    if not found:
         raise UsageError(
-            f"{reader.path!r} holds {len(found)} layers with feature maps: name one with --layer, "
-            f"of {listed}."
+            f"{reader.path!r} holds no layer with feature maps: extract one without --pool, "
+            "or give the model and the images."
         )
+    if len(found) > 1:
+        listed = ", ".join(map(repr, found[:6])) + (", ..." if len(found) > 6 else "")
+        raise UsageError(f"{reader.path!r} holds several layers with feature maps: name one of {listed}.")
     return found[0]
 
 

@@ -53,10 +53,13 @@ class _LazyGroup(click.Group):
 
 
 @click.command(
-    cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=_LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, message="layerprobe %(version)s")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Extract the activations of any layer of a saved Keras model.
 
     \b
@@ -76,6 +79,9 @@ def cli() -> None:
     not enough memory; 73 the output cannot be created; 74 write error; 75 another run holds the output; 77
     permission denied; 129, 130, 141, 143 ended by a signal.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        raise click.exceptions.Exit(2)
 
 
 def main() -> NoReturn:

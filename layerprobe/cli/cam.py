@@ -78,7 +78,8 @@ def cam(
         raise UsageError("--class names the classes, --top takes the highest scores: give one of them.")
     with only_our_own_lines():
         given = _inputs(inputs, named)
-        with class_maps(source, given, classes=classes, top=top or 1, **run_options(options)) as maps:
+        how = run_options(options, of_model=bool(inputs or named))
+        with class_maps(source, given, classes=classes, top=top or 1, **how) as maps:
             pictures = open_pictures(maps, output, overwrite=overwrite, scale=scale, beside=[source, *inputs])
             told = []
             for found in maps:
@@ -94,9 +95,9 @@ def cam(
             if path and not quiet:
                 say(f"{len(told)} image{'s' * (len(told) != 1)} -> {path}")
     if as_json:
-        how = {"layer": maps.found.layer, "method": maps.found.method, "output": maps.found.output}
+        found_out = {"layer": maps.found.layer, "method": maps.found.method, "output": maps.found.output}
         failed = [{"path": failure.key, "reason": failure.reason} for failure in maps.failures]
-        emit(json.dumps({**how, "images": told, "failed": failed}, indent=2))
+        emit(json.dumps({**found_out, "images": told, "failed": failed}, indent=2))
     if maps.failures:
         raise click.exceptions.Exit(PARTIAL)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
 
 from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
+from layerprobe.errors import UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -39,8 +40,28 @@ def looking_options(command: Command) -> Command:
     return command
 
 
-def run_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The same options as `extract` of the library takes them."""
+RUNNING = ("engine", "crop", "preprocess", "size")
+"""Options that say how a model is run."""
+
+
+def run_options(
+    options: Mapping[str, Any], *, of_model: bool, only_of_model: Sequence[str] = RUNNING
+) -> dict[str, Any]:
+    """The same options as `extract` of the library takes them.
+
+    Args:
+        options: As the command got them.
+        of_model: Whether SOURCE is a model.
+        only_of_model: Options that mean nothing for an output.
+
+    Raises:
+        UsageError: One of these is given with an output.
+    """
+    context = click.get_current_context()
+    for parameter in () if of_model else context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if parameter.name in only_of_model and source is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError(f"{parameter.opts[0]} says how a model is run: with an output, leave it out.")
     given = dict(options)
     custom_objects = read_custom(given.pop("custom"))
     return {**given, "custom_objects": custom_objects, "lambdas": read_lambdas(given["lambdas"])}

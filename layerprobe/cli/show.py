@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from layerprobe.cli.console import emit, escape, only_our_own_lines, say
-from layerprobe.cli.looking_options import looking_options, run_options
+from layerprobe.cli.looking_options import RUNNING, looking_options, run_options
 from layerprobe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 IN_A_TERMINAL = "strongest:12"
 """The channels of a preview, unless others are asked for."""
+MODEL_ONLY = (*RUNNING, "custom", "weights", "lambdas", "max_memory")
+PARTIAL = 3
+"""The exit code where some images were skipped."""
 
 
 @click.command()
@@ -31,6 +34,7 @@ IN_A_TERMINAL = "strongest:12"
     "-o", "--output", type=click.Path(), help="x.png, or a folder for several. [default: a preview]"
 )
 @click.option("--overwrite", is_flag=True, help="Replace existing pictures.")
+@click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
 @click.option("--row", "rows", type=int, multiple=True, help="Rows of an output; repeats. [default: 0]")
 @click.option(
     "--channels", default=None, metavar="WHICH", help="all, strongest:K, or 0,5,12-15. [default: all]"
@@ -48,6 +52,7 @@ def show(
     layers: tuple[str, ...],
     output: str | None,
     overwrite: bool,
+    quiet: bool,
     rows: tuple[int, ...],
     channels: str | None,
     scale: Any,
@@ -70,9 +75,14 @@ def show(
         raise UsageError("say where the picture goes: -o maps.png, or a folder for several.")
     if output is not None and os.path.splitext(output)[1]:
         check_picture(output, overwrite)
-    with only_our_own_lines(), looking_at(source, inputs, layers, **run_options(options)) as reader:
+    how = run_options(options, of_model=bool(inputs), only_of_model=MODEL_ONLY)
+    with only_our_own_lines(), looking_at(source, inputs, layers, **how) as reader:
         names = list(reader) if inputs else chosen_layers(reader, layers)
-        wanted = [one_row(reader, row) for row in rows or (range(len(reader.paths)) if inputs else (0,))]
+        failed = [row for row, status in enumerate(reader.status) if status != "ok"] if inputs else []
+        for row in failed:
+            say(f"skipped {reader.paths[row]}: {reader.error[row]}")
+        given = (row for row in range(len(reader.paths)) if row not in failed) if inputs else rows or (0,)
+        wanted = [one_row(reader, row) for row in given]
         sheets = {
             (name, row): Sheet(name, reader.paths[row], channels or "all", scale)
             for name in names
@@ -82,8 +92,13 @@ def show(
         for (_, row), sheet in sheets.items():
             if output is None:
                 _preview(reader, row, sheet, channels or IN_A_TERMINAL)
-            else:
-                _draw(reader, row, sheet, paths.pop(0))
+                continue
+            path = paths.pop(0)
+            _draw(reader, row, sheet, path)
+            if not quiet:
+                say(f"{sheet.layer} of {sheet.image} -> {path}")
+    if failed:
+        raise click.exceptions.Exit(PARTIAL)
 
 
 def _is_picture(output: str) -> bool:
@@ -113,7 +128,6 @@ def _draw(reader: Reader, row: int, sheet: Sheet, path: str) -> None:
     from layerprobe.views.saving import save_picture
 
     save_picture(draw_sheet(reader[sheet.layer][row], channel_axis(reader, sheet.layer), sheet), path)
-    say(f"{sheet.layer} of {sheet.image} -> {path}")
 
 
 def _preview(reader: Reader, row: int, sheet: Sheet, channels: str) -> None:

@@ -8,7 +8,7 @@ import struct
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from layerprobe.errors import OutputFormatError, UnknownLayerError
+from layerprobe.errors import OutputFormatError, UnknownLayerError, UsageError
 from layerprobe.formats.ranged import array_in
 from layerprobe.formats.schema import is_intact, load_record
 from layerprobe.stores.urls import shown
@@ -189,6 +189,12 @@ def map_array(file: IO[bytes], place: ArrayPlace) -> Array:
     return np.ndarray(place.shape, place.dtype, mapped, place.offset - start)
 
 
+def check_names(layers: Sequence[str]) -> None:
+    """Raise UsageError for one name in the place of a list of them."""
+    if isinstance(layers, str):
+        raise UsageError(f"layers must be a list of names, such as [{layers!r}]. Received: {layers!r}")
+
+
 @contextmanager
 def reporting_damage(path: str) -> Iterator[None]:
     """Turn what a broken file causes into a sentence about the output."""
@@ -197,6 +203,11 @@ def reporting_damage(path: str) -> Iterator[None]:
     except OutputFormatError:
         raise
     except _DAMAGE as error:
+        if isinstance(error, KeyError | FileNotFoundError) and "provenance" in str(error):
+            raise OutputFormatError(
+                f"{shown(path)!r} is no output of layerprobe: it holds no record of a run. "
+                "A saved model is something for `layerprobe extract`."
+            ) from error
         reason = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
         raise OutputFormatError(
             f"{shown(path)!r} was not written by layerprobe, or is damaged: {reason.rstrip('.')}."

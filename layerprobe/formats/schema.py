@@ -184,6 +184,11 @@ def load_record(text: str | bytes, path: str) -> tuple[dict[str, str], dict[str,
     """
     try:
         record = json.loads(text)
+        if isinstance(record, dict) and VERSION_KEY not in record and {"layer", "method"} <= set(record):
+            raise OutputFormatError(
+                f"{path!r} holds class maps, which `layerprobe cam` wrote: expected an output of "
+                "`layerprobe extract`."
+            )
         version = record.pop(VERSION_KEY)
         arrays = {str(layer): str(stored) for layer, stored in record.pop("arrays").items()}
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:

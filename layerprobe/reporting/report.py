@@ -15,6 +15,7 @@ from layerprobe.escaping import escape
 from layerprobe.formats.disk import amount
 from layerprobe.formats.opening import open_output
 from layerprobe.formats.placement import check_target
+from layerprobe.formats.reading import check_names
 from layerprobe.labels import read_labels
 from layerprobe.reporting.budget import (
     Plan,
@@ -132,6 +133,7 @@ def _read_options(options: Mapping[str, Any]) -> ReportOptions:
         if name not in known:
             raise UsageError(f"a report has no option {name!r}: expected one of {', '.join(known)}.")
     how = ReportOptions(**options)
+    check_names(how.layers)
     if not 1 <= how.top <= MOST_TOP:
         raise UsageError(f"--top is 1 to {MOST_TOP} images for each channel. Received: {how.top}")
     if how.limit is not None and how.limit < 1:

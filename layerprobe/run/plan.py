@@ -117,6 +117,8 @@ def check_options(options: ExtractOptions) -> None:
         raise UsageError(f"on_error must be skip or fail. Received: {options.on_error!r}")
     if options.on_error == "fail" and options.max_errors is not None:
         raise UsageError("on_error fail ends a run at the first failed row: leave max_errors out.")
+    if options.resume and options.restart:
+        raise UsageError("resume goes on with an unfinished output, restart discards it: give one of them.")
     if options.precision not in ("float32", "bfloat16"):
         raise UsageError(f"precision must be float32 or bfloat16. Received: {options.precision!r}")
     if options.engine in ("graph", "converted") and options.training:

@@ -210,4 +210,5 @@ def _head(
     start = style.MARGIN + style.text_width(f"{scale.low:.3g}", style.NORMAL) + style.GAP
     style.write(pen, (style.MARGIN, y), f"{scale.low:.3g}", ink=style.QUIET)
     picture.paste(strip, (start, y + 2))
-    style.write(pen, (start + bar + style.GAP, y), f"{scale.high:.3g}", ink=style.QUIET)
+    said = f"{scale.high:.3g}" + "   in all maps" * (len(shape) == 3)
+    style.write(pen, (start + bar + style.GAP, y), said, ink=style.QUIET)

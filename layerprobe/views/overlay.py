@@ -166,7 +166,10 @@ def _head(
     style.write(pen, (style.MARGIN, y), below, ink=style.QUIET, width=width)
     y += style.line_height(style.NORMAL) + 2
     most = {panel.most for each in shown for panel in each.panels}
-    highest = f"{most.pop():.3g}" if len(most) == 1 else "the highest of the map"
+    shared = all(len({panel.most for panel in each.panels}) == 1 for each in shown)
+    several = shared and any(len(each.panels) > 1 for each in shown)
+    which = "the highest of an image's maps" if several else "the highest of the map"
+    highest = f"{most.pop():.3g}" if len(most) == 1 else which
     style.write(pen, (style.MARGIN, y), "0", ink=style.QUIET)
     x = style.MARGIN + style.text_width("0", style.NORMAL) + style.GAP
     ramp = np.repeat(np.linspace(0, 1, RAMP, dtype=np.float32)[np.newaxis], 12, 0)

@@ -30,8 +30,11 @@ def make_folder(path: str) -> None:
     """Make a folder for pictures, unless it is there.
 
     Raises:
+        UsageError: The name is that of standard output.
         OutputError: Something else is there, or it cannot be made.
     """
+    if path == "-":
+        raise UsageError("pictures do not go to standard output: give -o a name that ends with .png.")
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
