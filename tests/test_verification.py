@@ -213,9 +213,9 @@ def test_an_output_without_checksums_is_looked_at_and_that_is_said(
             {name: value for name, value in record.items() if name not in ("checksums", "crc32")}
         )
 
-    from layerprobe.formats import hdf5
+    from layerprobe.formats import rows
 
-    monkeypatch.setattr(hdf5, "dump_record", dump)
+    monkeypatch.setattr(rows, "dump_record", dump)
     extract(inputs, tmp_path / "out.h5")
     found = verify(tmp_path / "out.h5")
     assert (found.problems, found.checksums) == ((), 0)
