@@ -191,8 +191,13 @@ class Batch:
     """`Sample.key` of each of the B rows."""
     fields: Sequence[str] = ()
     """`Sample.fields` of each of the B rows."""
-    several_frames: int = 0
-    """How many of its images have several frames, of which the first was taken."""
+    frames: Sequence[int] = ()
+    """How many images of each of the B rows have several frames, of which the first was taken."""
+
+    @property
+    def several_frames(self) -> int:
+        """How many images of the rows in `inputs` have several frames."""
+        return sum(self.frames[place] for place in self.rows) if self.frames else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from layerprobe.stores.urls import is_url, shown
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader, Writer
-    from layerprobe.records import Provenance
+    from layerprobe.records import Array, Batch, Provenance
     from layerprobe.run.loop import Run
     from layerprobe.run.report import RunReport
     from layerprobe.run.request import Inputs
@@ -111,19 +111,40 @@ def _write(run: Run, writer: Writer, reader: Reader) -> None:
     for start in whole:
         writer.write(start, {name: np.array(reader[name][start : start + size]) for name in reader})
     run.leave_out(whole)
+    run.tally = Tally.of(reader.provenance)
     with closing(run.computed()) as computed:
         for batch, results in computed:
             stop = batch.start + batch.size
             good = ~bad[batch.start : stop]
             block = {name: np.array(values) for name, values in run.storing.block(batch, results).items()}
+            _count(run, batch, bad[batch.start : stop])
             for name, values in block.items():
                 values[good] = reader[name][batch.start : stop][good]
             writer.write(batch.start, block)
             # A row that was right stays so, also where its image is gone by now.
             run.failures.adopt(failure for failure in batch.failures if bad[failure.index])
     run.failures.begin()
-    run.tally = Tally.of(reader.provenance)
     run.commit(writer, _joined(run, reader, int(bad.sum())))
+
+
+def _count(run: Run, batch: Batch, bad: Array) -> None:
+    """Add what is counted of the rows of the last block that had failed and are mended, and of no others.
+
+    Args:
+        run: Which computed the block.
+        batch: Of which the block is.
+        bad: (B,), whether a row had failed.
+    """
+    mended = [number for number, place in enumerate(batch.rows) if bad[place]]
+    overflows = run.storing.overflows
+    if overflows and len(mended) < len(batch.rows):
+        # Of a block the values are counted together: those of the mended rows are computed alone.
+        rows, inputs = [batch.rows[number] for number in mended], tuple(each[mended] for each in batch.inputs)
+        alone = dataclasses.replace(batch, rows=rows, inputs=inputs)
+        run.storing.block(alone, run.engine.run(inputs) if mended else {})
+        overflows = run.storing.overflows
+    several = sum(batch.frames[batch.rows[number]] for number in mended)
+    run.tally.add(several, overflows)
 
 
 def _joined(run: Run, reader: Reader, tried: int) -> Provenance:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from made_up_model import BROKEN, FORMATS, MadeUpModel, contents, extract, use_made_up_model, write_inputs
+from made_up_model import (
+    BROKEN,
+    FORMATS,
+    MadeUpEngine,
+    MadeUpModel,
+    contents,
+    extract,
+    use_made_up_model,
+    write_inputs,
+)
 from PIL import Image
 
 from layerprobe.cli import cli
 from layerprobe.errors import AllInputsFailedError, OutputError, ResumeError, StoppedError, UsageError
 from layerprobe.formats.opening import open_output
+from layerprobe.records import TensorSpec
 from layerprobe.retrying import retry_failed
 from layerprobe.verification import verify
 
@@ -67,6 +78,44 @@ def test_mended_rows_come_in_their_places_and_nothing_else_changes(
     report = retry_failed(output, "model.h5", inputs, ["vector", "block/map", "count"])
     assert report.failed == 0
     assert sorted(os.listdir(tmp_path)) == sorted([output.name, "failed", "images"])
+
+
+class Overflowing(MadeUpEngine):
+    """One value of each red row is too large for float16."""
+
+    outputs = (TensorSpec("vector", (3,), "float32", layer="vector"),)
+
+    def run(self, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        (x,) = inputs
+        return {"vector": np.stack([np.where(x[:, 0, 0, 0] == 255, 1e6, 0), x[:, 0, 0, 1], x[:, 0, 0, 2]], 1)}
+
+
+def test_what_is_counted_of_mended_rows_is_added_and_no_row_is_counted_twice(
+    inputs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MadeUpModel, "engine_class", Overflowing)
+    red = Image.new("RGB", (8, 8), (255, 20, 30))
+
+    def moving(row: int) -> None:
+        red.save(inputs[row], format="GIF", save_all=True, append_images=[Image.new("RGB", (8, 8))])
+
+    for row in (0, 6, 40):  # 0 and 6 in the batch of the rows that fail, 7 and 8; 40 in another
+        moving(row)
+    output = tmp_path / "out.h5"
+    options: dict[str, Any] = {"layers": ["vector"], "dtype": "float16"}
+    extract(inputs, output, **options)
+    for row in (7, 31):
+        moving(row)
+    report = retry_failed(output)
+    assert "5 of the images have several frames: the first was taken" in report.notes
+    with open_output(output) as reader:
+        assert reader.provenance["inputs"]["several_frames"] == 5
+        found = reader.provenance["inputs"]["overflows"]
+    assert found["vector"] >= 5
+    extract(inputs, tmp_path / "fresh.h5", **options)
+    with open_output(tmp_path / "fresh.h5") as reader:
+        assert reader.provenance["inputs"]["overflows"] == found
+        assert reader.provenance["inputs"]["several_frames"] == 5
 
 
 def test_it_ends_as_a_fresh_run(inputs: list[str], output: Path, tmp_path: Path) -> None:

@@ -185,5 +185,5 @@ def _batch(start: int, taken: Sequence[_Filled], arrays: Sequence[Array]) -> Bat
         files=digest_of([filled.states for filled in taken]),
         keys=[filled.key for filled in taken],
         fields=[filled.fields for filled in taken],
-        several_frames=sum(filled.several_frames for filled in taken),
+        frames=[filled.several_frames for filled in taken],
     )
