@@ -124,10 +124,11 @@ def timed(command: Sequence[object]) -> tuple[float, str]:
     return seconds, done.stdout
 
 
-def peak_memory(command: Sequence[object]) -> float:
+def peak_memory(command: Sequence[object], codes: Sequence[int] = (0,)) -> float:
     """Run a program -> MiB that it held at its peak.
 
-    The kernel's VmHWM is read while it runs: what `wait4` reports has the parent's peak in it.
+    The kernel's VmHWM is read while it runs: what `wait4` reports has the parent's peak in it. Ends all if it
+    ends with another exit code than `codes`.
     """
     running = subprocess.Popen(list(map(str, command)), env=environment(), stdout=subprocess.DEVNULL)
     peak = 0
@@ -135,7 +136,7 @@ def peak_memory(command: Sequence[object]) -> float:
         status = Path(f"/proc/{running.pid}/status").read_text()
         peak = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), peak)
         time.sleep(0.005)
-    if running.returncode:
+    if running.returncode not in codes:
         raise SystemExit(f"{' '.join(map(str, command))}\nended with {running.returncode}")
     return peak / 1024
 

@@ -19,6 +19,7 @@ SCRIPTS = (
     "scaling",
     "fast_decode",
     "memory",
+    "million",
     "cluster",
     "kill",
     "kill_cluster",

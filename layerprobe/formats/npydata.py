@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-_TEXT_BYTES = 1 << 22
+_TEXT_BYTES = 1 << 18
 """Texts are converted about this many bytes at a time: NumPy pads each to the length of the longest."""
 
 

@@ -74,9 +74,9 @@ def image_source(
     files: Packed[_File | Listed] = Packed()
     empty: list[str] = []
 
-    def take(more: Iterable[_File | Listed]) -> int:
+    def take(more: Iterable[_File | Listed], of_folder: bool = False) -> int:
         before = len(files)
-        within = chain.from_iterable(map(_files_of, more))
+        within = more if of_folder else chain.from_iterable(map(_files_of, more))
         files.extend(islice(within, None if limit is None else limit - before))
         return len(files) - before
 
@@ -85,7 +85,7 @@ def image_source(
             take(_piped(stdin, nul))
         elif (named := _named(name)) is not None:
             take(named)
-        elif not take(_folder(name)) and len(files) != limit:
+        elif not take(_folder(name), of_folder=not is_url(name)) and len(files) != limit:
             empty.append(name)
             files.append(remote_file(name) if is_url(name) else name)
     for name in listed:
