@@ -4,8 +4,8 @@
 
 A small model, whose rows are tiny, so that what is measured is what a row costs beside decoding and
 computing. Every time is that of a whole process, from its start to its end, once. Memory is the peak (VmHWM)
-of a run of 20,000 rows, held against one of 1,000; with `--processes` that of the process that lists and keeps
-the journal. The short form has 20,000 rows instead of a million.
+of a run of 20,000 rows, held against one of 1,000; with `--processes` that of the process that lists and
+keeps the journal. The short form has 20,000 rows instead of a million.
 """
 
 from __future__ import annotations
