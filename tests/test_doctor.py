@@ -16,6 +16,7 @@ from remembering_models import SIDE, Remembering, trained_on, write_pictures
 
 import layerprobe
 from layerprobe.cli import cli
+from layerprobe.cli.doctor import _errors
 from layerprobe.diagnosis.examination import Diagnosis
 from layerprobe.errors import AllInputsFailedError, NoInputError, UsageError
 
@@ -215,3 +216,12 @@ def test_a_model_of_several_inputs_is_compared_but_not_run_as_a_whole(pictures: 
     found = layerprobe.doctor(str(SAMPLES / "two_inputs.keras"), [pictures])
     assert (found.evidence, found.layers) == ("model", ("norm1",))
     assert "its layers were not looked at, for the model takes more than one input" in found.notes
+
+
+def test_standard_errors_without_end_are_told_briefly() -> None:
+    assert [_errors(number) for number in (0.04, 8.61, 2.4e15, float("inf"))] == [
+        "0.0",
+        "8.6",
+        ">999",
+        ">999",
+    ]

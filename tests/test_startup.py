@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,10 @@ def test_a_signal_that_c_code_wraps_in_an_error_ends_the_command_as_any_other(
         command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False
     )
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+
+
+def test_type_checkers_of_users_are_told_that_there_are_types() -> None:
+    root = Path(__file__).parent.parent
+    assert (root / "layerprobe" / "py.typed").is_file()
+    data = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert "py.typed" in data["layerprobe"], "and it is installed"

@@ -111,11 +111,16 @@ def _table(ranked: Sequence[Ranked], names: Sequence[str], title: str) -> str:
     for heading in ("divergence", "times the best", "standard errors above"):
         table.add_column(heading, justify="right")
     for name, one in zip(names, ranked, strict=True):
-        table.add_row(escape(name), f"{one.divergence:.3g}", f"{one.times:,.2f}", f"{one.errors:.1f}")
+        table.add_row(escape(name), f"{one.divergence:.3g}", f"{one.times:,.2f}", _errors(one.errors))
     written = io.StringIO()
     width = None if sys.stdout.isatty() else 200
     Console(file=written, highlight=False, force_terminal=sys.stdout.isatty(), width=width).print(table)
     return written.getvalue().rstrip()
+
+
+def _errors(number: float) -> str:
+    """Standard errors; of images that are all alike there are as many as one likes."""
+    return f"{number:.1f}" if number < 1000 else ">999"
 
 
 def _as_json(found: Diagnosis) -> dict[str, Any]:
