@@ -164,7 +164,8 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(
     tmp_path: Path, inputs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with Ctrl-Z and fg."""
-    with running(words(tmp_path, pause=0.3)) as process:
+    # In a group of its own, with a parent in another: the system stops no group that nobody could continue.
+    with running(words(tmp_path, pause=0.3), process_group=0) as process:
         wait_for(lambda: has_rows(tmp_path))
         process.send_signal(signal.SIGTSTP)
         wait_for(lambda: state(process.pid) == "T")
@@ -184,6 +185,7 @@ def test_of_two_runs_on_one_output_the_second_says_so_and_a_killed_one_holds_not
     command = words(tmp_path, pause=2)
     with running(command) as first:
         wait_for(lambda: has_rows(tmp_path))
+        first.send_signal(signal.SIGSTOP)
         done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=60)
         assert done.returncode == 75
         assert f"layerprobe: another run (pid {first.pid} on " in done.stderr
