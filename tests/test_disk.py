@@ -39,6 +39,12 @@ def writer_class(file_format: str) -> Any:
     return registry.find(registry.WRITERS, file_format, "format")
 
 
+@pytest.fixture(params=sorted(registry.WRITERS.keys() - set(registry.WITHOUT_RESERVE)))
+def reserving_class(request: pytest.FixtureRequest) -> Any:
+    """Of a format that takes the space of all rows at the start."""
+    return registry.find(registry.WRITERS, request.param, "format")
+
+
 WAYS = {"npy": ("fresh", "replacing", "replacing in two steps")}
 CASES = [(name, way) for name in sorted(registry.WRITERS) for way in WAYS.get(name, ("fresh", "replacing"))]
 
@@ -172,26 +178,26 @@ def test_file_systems_without_allocation_are_served(
 
 
 def test_a_disk_that_is_too_full_is_an_error_before_the_first_row(
-    writer_class: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reserving_class: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")(1 << 40, 0, 3 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(
         WriteError, match=r"not enough space for '.*out': it needs 38\.\d MiB and 3 MiB are free"
     ):
-        writer_class(str(tmp_path / "out"), [TensorSpec("x", (100, 100), "float32")], ["p"] * 1000)
+        reserving_class(str(tmp_path / "out"), [TensorSpec("x", (100, 100), "float32")], ["p"] * 1000)
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("code", ["ENOSPC", "EDQUOT", "EFBIG"])
 def test_a_quota_that_is_too_small_is_an_error_before_the_first_row(
-    writer_class: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+    reserving_class: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     monkeypatch.setattr(os, "posix_fallocate", lambda *_: fail(getattr(errno, code)))
     reasons = {"EFBIG": "larger than a file may be", "EDQUOT": "the quota is used up"}
     reason = reasons.get(code, "no space is left")
     with pytest.raises(WriteError, match=reason):
-        writer_class(str(tmp_path / "out"), LAYERS, PATHS)
+        reserving_class(str(tmp_path / "out"), LAYERS, PATHS)
     assert os.listdir(tmp_path) == []
 
 
@@ -205,6 +211,7 @@ from layerprobe import registry
 from layerprobe.errors import WriteError
 writer_class = registry.find(registry.WRITERS, {file_format!r}, "format")
 limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+writer = None
 try:
     {moment} == 0 and limit()
     writer = writer_class({str(tmp_path / "out")!r}, LAYERS, PATHS)
@@ -214,7 +221,7 @@ try:
     writer.commit(FAILURES, PROVENANCE)
 except WriteError as error:
     print(error)
-    if {moment}:
+    if writer is not None:
         writer.abort()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)

@@ -113,7 +113,8 @@ def test_an_unfinished_output_that_is_no_file_of_ones_own_is_not_gone_on_with(
 
 
 def _contents(path: Path) -> list[bytes]:
-    return [file.read_bytes() for file in ([path] if path.is_file() else sorted(path.iterdir()))]
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return [file.read_bytes() for file in files]
 
 
 def test_names_may_be_as_long_as_the_file_system_lets_them(writer_class: Any, tmp_path: Path) -> None:

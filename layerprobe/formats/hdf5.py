@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _TEXT = h5py.string_dtype("utf-8")
 _ALIGNMENT = 64
-_TEXTS_AT_ONCE = 10_000
+_TEXTS_AT_ONCE = 1000
 _LONGEST_ATTRIBUTE = 60_000
 """HDF5 keeps attributes of less than 64 KiB; the record has longer names too."""
 

@@ -41,7 +41,7 @@ _LENGTH = struct.Struct("<Q")
 _LONGEST_HEADER = 100_000_000
 """What readers take."""
 _ALIGNMENT = 64
-_TEXTS_AT_ONCE = 10_000
+_TEXTS_AT_ONCE = 1000
 
 Arrays = dict[str, tuple[np.dtype[Any], tuple[int, ...], int]]
 """Stored name -> dtype, shape, and place in the bytes behind the header; in the order of places."""
