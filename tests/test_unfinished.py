@@ -103,6 +103,8 @@ def test_an_output_of_other_layers_is_not_gone_on_with(writer_class: Any, tmp_pa
 
 
 def test_an_output_that_was_cut_short_is_not_gone_on_with(writer_class: Any, tmp_path: Path) -> None:
+    if writer_class.__name__ == "ZarrWriter":
+        pytest.skip("its files come with their rows: until then there is nothing to cut")
     writer = writer_class(str(tmp_path / "out"), LAYERS, PATHS)
     writer.suspend()
     unfinished = tmp_path / ".out.unfinished"
@@ -153,5 +155,5 @@ def fail_at(patch: pytest.MonkeyPatch, nth: int) -> Callable[[], bool]:
 
 def contents(path: Path) -> dict[str, bytes]:
     """The bytes of a file, or of those in a folder by name."""
-    files = [path] if path.is_file() else sorted(path.iterdir())
-    return {"" if file == path else file.name: file.read_bytes() for file in files}
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return {"" if file == path else str(file.relative_to(path)): file.read_bytes() for file in files}
