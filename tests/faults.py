@@ -79,7 +79,7 @@ def until_none_fires(act: Callable[[], object], lasting: bool = False, step: int
         fault = Fault(nth, act, lasting)
         yield fault
         if not fault.fired:
-            assert nth > 20
+            assert nth > 10
             return
     raise AssertionError("there is no end of calls")
 
