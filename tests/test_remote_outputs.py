@@ -245,7 +245,9 @@ def test_what_is_no_output_in_a_store_is_said(command: Command, s3: Served) -> N
     fsspec.filesystem("memory").pipe_file("/x.npz", b"nothing")
     for path, code in (("memory://x.npz", 65), ("memory://none", 66), ("s3://bucket/none.h5", 66)):
         ended = command("info", path)
-        assert (ended.code, ended.err.count("\n")) == (code, 1), ended.err
+        # A busy machine's server may have to be asked again, and that is said.
+        told = [line for line in ended.err.splitlines() if "again" not in line]
+        assert (ended.code, len(told)) == (code, 1), ended.err
 
 
 def test_a_scratch_place_of_somebody_else_is_refused(
