@@ -311,7 +311,10 @@ def test_files_of_other_programs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "e").mkdir()
     np.save(tmp_path / "e" / "x.npy", np.zeros(3))
     for path in sorted(tmp_path.iterdir()):
-        with pytest.raises(OutputFormatError, match="was not written by layerprobe, or is damaged: "):
+        with pytest.raises(
+            OutputFormatError,
+            match="no output of layerprobe: |was not written by layerprobe, or is damaged: ",
+        ):
             open_output(path)
 
 
