@@ -26,9 +26,7 @@ def words(tmp_path):
     return tmp_path / "m.keras", model
 
 
-@pytest.mark.parametrize(
-    ("index", "named"), [(9, "9"), (-10, "-10"), (9.5, "9.5"), (2**40, "1099511627776"), (np.nan, "nan")]
-)
+@pytest.mark.parametrize(("index", "named"), [(9, "9"), (-10, "-10"), (9.5, "9.5"), (2**40, "1099511627776")])
 def test_an_index_outside_its_table_is_refused_by_row_and_layer(index, named, words):
     x = np.array([[0, 1, 2, 3], [4, 5, 6, index], [7, 8, 0, 0]], "float32")
     with pytest.raises(UsageError, match=rf"'words' cannot look up index {named} \(row 1 of .* 9 entries"):
