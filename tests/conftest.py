@@ -16,7 +16,7 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# TensorFlow takes oneDNN by itself on some processors only, and lacks dilated transposed convolutions without.
+# TensorFlow takes oneDNN by itself on some processors only; it lacks dilated transposed convolutions without.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # Started in the background or under nohup, tests ignore these, and so would what they send them to.
