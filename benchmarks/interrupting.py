@@ -84,7 +84,6 @@ class Sample:
 
     images: Path
     kind: Kind
-    resumable: bool
     processes: bool
     """Whether several can write to it."""
     spans: Spans
@@ -101,8 +100,7 @@ class Place:
 
     def command(self, *options: str) -> list[str]:
         """The words of a run that goes on with what is there."""
-        resume = ["--resume"] if self.sample.resumable else []
-        return command(self.sample.images, self.output, *self.sample.kind.options, *resume, *options)
+        return command(self.sample.images, self.output, *self.sample.kind.options, "--resume", *options)
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
         """Begin, or go on."""
@@ -178,8 +176,6 @@ def sample_of(kind: Kind, images: Path, folder: Path) -> Sample:
     """Find out what a format can, how long a run takes, and what comes of it."""
     folder.mkdir()
     output = folder / kind.file
-    resumable = _takes(command(images, output, *kind.options, "--resume", "--restart"))
-    remove(output)
     processes = _takes(command(images, output, *kind.options, "--processes", "2"))
     remove(output)
     started, begun = time.monotonic(), 0.0
@@ -192,7 +188,7 @@ def sample_of(kind: Kind, images: Path, folder: Path) -> Sample:
     spans = Spans(begun, time.monotonic() - started)
     files = output.iterdir() if output.is_dir() else [output]
     size = sum(file.stat().st_size for file in files)
-    return Sample(images, kind, resumable, processes, spans, contents(output), size)
+    return Sample(images, kind, processes, spans, contents(output), size)
 
 
 def _takes(words: Sequence[str]) -> bool:
@@ -217,7 +213,7 @@ def random_moment(place: Place, process: subprocess.Popen[bytes], chance: random
     elif moment == "filling":
         wait(process, SECONDS, lambda: len(os.listdir(place.folder)) > 0)
         wait(process, (spans.whole - spans.begun) * chance.random())
-    elif moment == "ending" and place.sample.resumable:
+    elif moment == "ending":
         share = chance.uniform(0.8, 1)
         wait(process, SECONDS, lambda: place.rows >= share * total - 2 * BATCH)
         wait(process, chance.uniform(0, 0.2))
@@ -281,10 +277,8 @@ def _lives(pid: int) -> bool:
 
 def finish(place: Place, *options: str) -> None:
     """Go on to the end, and compare."""
-    if place.sample.resumable or not place.output.exists():
-        process = place.start(*options)
-        code, told = ended(process, SECONDS)
-        expect(code, told, [DONE])
+    code, told = ended(place.start(*options), SECONDS)
+    expect(code, told, [DONE])
     try:
         place.check()
     except (LayerprobeError, LookupError, OSError) as error:

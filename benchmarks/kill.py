@@ -101,8 +101,6 @@ def by_signal(*numbers: signal.Signals, options: tuple[str, ...] = ()) -> Mode:
             if code == DONE or not running:
                 break
             tally.note(place)
-            if place.output.exists() and not place.sample.resumable:
-                break
         finish(place, *options)
 
     return interrupt
@@ -260,11 +258,7 @@ def main() -> None:
     write_images(scratch / "images", 100 if options.short else options.images)
     samples = [sample_of(kind, scratch / "images", scratch / kind.name) for kind in chosen]
     for sample in samples:
-        how = "resumed" if sample.resumable else "begun anew"
-        print(
-            f"{sample.kind.name}: {how} after interruptions, {sample.spans.whole:.1f} s uninterrupted",
-            flush=True,
-        )
+        print(f"{sample.kind.name}: {sample.spans.whole:.1f} s uninterrupted", flush=True)
     found: dict[str, dict[str, Tally]] = {}
     for mode in modes:
         if MODES[mode].disk:

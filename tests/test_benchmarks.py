@@ -122,7 +122,7 @@ def test_kill_py_sees_what_is_wrong(tmp_path: Path) -> None:
     spans = interrupting.Spans(0.1, 1.0)
     wanted = interrupting.contents(tmp_path / "here" / "out.h5")
     kind = interrupting.Kind("hdf5", "out.h5")
-    sample = interrupting.Sample(tmp_path / "images", kind, True, True, spans, wanted, 1000)
+    sample = interrupting.Sample(tmp_path / "images", kind, True, spans, wanted, 1000)
     place = interrupting.Place(tmp_path / "here", sample)
     place.check()
     assert place.state() == "named"

@@ -144,7 +144,7 @@ def test_all_published_models_are_checked_quickly_and_without_a_traceback(comman
     codes = [command("check", path).code for path in sorted(CORPUS.iterdir())]
     assert set(codes) == {0, 65}
     assert codes.count(0) > 80
-    assert time.process_time() - start < 30
+    assert time.process_time() - start < 120
 
 
 def test_a_subclassed_model_is_said_to_need_its_code(command: Command, samples: Path) -> None:

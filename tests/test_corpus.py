@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +47,13 @@ def first_middle_last(info: ModelInfo) -> list[str]:
     return list(dict.fromkeys([usable[0], usable[len(usable) // 2], usable[-1]])) if usable else []
 
 
-def test_every_file_is_listed_or_refused_with_a_sentence_within_seconds() -> None:
-    start = time.process_time()
+def test_every_file_is_listed_or_refused_with_a_sentence() -> None:
     refused = {}
     for row in manifest():
         try:
             assert describe(path_of(row)).layers
         except LayerprobeError as error:
             refused[row["file"]] = str(error)
-    assert time.process_time() - start < 5
     assert not any("\n" in sentence for sentence in refused.values())
     no_models = {row["file"] for row in manifest() if any(word in row["format"] for word in NO_MODEL)}
     # Of the two incomplete SavedModels, one can be listed: its graph is there, its variables are not.

@@ -107,7 +107,7 @@ def checked(path: Path) -> str:
         outcome = "complete" if check(str(path)).complete else "incomplete"
     except LayerprobeError as error:
         outcome = str(error)
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 30
     return outcome
 
 

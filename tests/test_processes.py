@@ -257,7 +257,7 @@ def test_arrays_are_read_by_every_worker(samples: Path, tmp_path: Path) -> None:
         ({"layers": ["nothing"]}, UnknownLayerError, "nothing"),
         ({"custom_objects": {"f": lambda x: x}}, UsageError, "cannot be sent to other processes"),
     ],
-    ids=str,
+    ids=["training", "device", "none", "layer", "lambda"],
 )
 def test_what_cannot_be_shared_out_is_refused(
     samples: Path, images: Path, tmp_path: Path, change: dict[str, Any], error: type[Exception], message: str

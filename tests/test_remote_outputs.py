@@ -243,7 +243,7 @@ def test_where_nothing_can_be_written_is_said_in_a_sentence(
 
 def test_what_is_no_output_in_a_store_is_said(command: Command, s3: Served) -> None:
     fsspec.filesystem("memory").pipe_file("/x.npz", b"nothing")
-    for path, code in (("memory://x.npz", 65), ("memory://none", 66), ("s3://bucket/none.h5", 66)):
+    for path, code in (("memory://x.npz", 65), ("memory://neither", 66), ("s3://bucket/none.h5", 66)):
         ended = command("info", path)
         # A busy machine's server may have to be asked again, and that is said.
         told = [line for line in ended.err.splitlines() if "again" not in line]

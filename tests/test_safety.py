@@ -54,7 +54,7 @@ def test_no_published_model_is_refused() -> None:
         inspected += 1
         assert not [finding for finding in info.findings if finding.level == "refused"], path
     assert inspected > 90
-    assert time.perf_counter() - start < 20
+    assert time.perf_counter() - start < 60
 
 
 @pytest.mark.slow
@@ -246,7 +246,7 @@ def test_a_heap_that_would_never_end_is_an_error() -> None:
     start = time.perf_counter()
     with pytest.raises(OSError, match="heap"), h5py.File(GuardedStream(io.BytesIO(bytes(data))), "r") as file:
         print(file.attrs["text"])
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < 10
 
 
 def test_a_text_that_claims_4_gib_is_an_error_before_any_memory_is_taken(tmp_path: Path) -> None:
