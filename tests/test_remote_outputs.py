@@ -13,14 +13,17 @@ import fsspec
 import numpy as np
 import pytest
 import store_servers
+import xarray
+import zarr
 from fsspec.implementations.memory import MemoryFileSystem
 from store_servers import Served
 
 import layerprobe
+from layerprobe.formats import zarr_group
 from layerprobe.stores import attempts, store, upload
 
 Command = Callable[..., Any]
-FORMATS = ["x.npz", "x.h5", "x.safetensors", "x.parquet", "x.jsonl", "x.tar", "folder"]
+FORMATS = ["x.npz", "x.h5", "x.safetensors", "x.parquet", "x.zarr", "x.jsonl", "x.tar", "folder"]
 
 
 class Corrupting(MemoryFileSystem):
@@ -104,7 +107,7 @@ def test_every_format_goes_to_a_store_and_is_read_there(
 def test_what_is_there_is_replaced_only_when_that_is_asked_for(
     command: Command, tmp_path: Path, s3: Served, arguments: list[str]
 ) -> None:
-    for there in ("s3://bucket/once.npz", "memory://once"):
+    for there in ("s3://bucket/once.npz", "memory://once", "memory://once.zarr"):
         assert command("extract", *arguments, "-o", there).code == 3
         before = layerprobe.open(there).provenance["run"]["id"]
         ended = command("extract", *arguments, "-o", there)
@@ -139,6 +142,101 @@ def test_an_upload_that_fails_is_gone_on_with_and_nothing_is_computed_again(
     assert (ended.code, "nothing to do" in ended.err) == (3, True)
     assert json.loads(command("info", there, "--json").out)["provenance"] == json.loads(before)["provenance"]
     assert not waiting(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["later.zarr", "later"])
+def test_a_folder_of_which_a_part_came_to_the_store_is_no_output_and_is_gone_on_with(
+    command: Command, tmp_path: Path, s3: Served, arguments: list[str], name: str
+) -> None:
+    there, here = f"s3://bucket/{name}", tmp_path / name
+    command("extract", *arguments, "-o", here)
+    last = "zarr.json" if name.endswith(".zarr") else "provenance.json"
+    s3.faults = lambda method, path, _: "403" if method == "PUT" and path.endswith(f"{name}/{last}") else None
+    try:
+        assert command("extract", *arguments, "-o", there).code == 77
+    finally:
+        s3.faults = store_servers.no_faults
+    with pytest.raises(layerprobe.LayerprobeError, match="is not complete"):
+        layerprobe.open(there)
+    before = s3.requests["PUT"]
+    ended = command("extract", *arguments, "-o", there, "--resume")
+    assert (ended.code, "nothing to do" in ended.err) == (3, True)
+    assert s3.requests["PUT"] == before + 2, "what was there already is not sent again"
+    same(here, there)
+    assert command("verify", there).code == 0
+    assert not waiting(tmp_path)
+
+
+def test_a_part_of_a_folder_whose_run_is_lost_is_replaced_without_being_asked(
+    command: Command, arguments: list[str]
+) -> None:
+    there = "memory://lost.zarr"
+    fsspec.filesystem("memory").pipe({"/lost.zarr/.unfinished": b"", "/lost.zarr/conv5_3/c.7.0.0.0": b"old"})
+    assert command("extract", *arguments, "-o", there, "--resume").code == 3
+    assert command("verify", there).code == 0
+
+
+@pytest.mark.parametrize(
+    "theirs", ["zarr.json", "mine/zarr.json", "conv5_3/mine.txt", "notes.txt", "folder.zarr/zarr.json"]
+)
+def test_a_group_with_what_is_not_layerprobes_is_not_replaced_and_nothing_is_computed_for_it(
+    command: Command, arguments: list[str], theirs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, memory = "memory://theirs.zarr", fsspec.filesystem("memory")
+    assert command("extract", *arguments, "-o", there, "--overwrite").code == 3
+    memory.pipe_file(f"/theirs.zarr/{theirs}", b'{"zarr_format": 3, "node_type": "group", "attributes": {}}')
+    before = {name: memory.cat_file(name) for name in memory.find("/theirs.zarr")}
+    monkeypatch.setattr("layerprobe.run.loop.Run.blocks", lambda *_: pytest.fail("it was computed"))
+    ended = command("extract", *arguments, "-o", there, "--overwrite")
+    assert (ended.code, "not replaced" in ended.err) == (73, True)
+    assert {name: memory.cat_file(name) for name in memory.find("/theirs.zarr")} == before
+    memory.rm("/theirs.zarr", recursive=True)
+
+
+def test_a_group_that_is_replaced_by_a_smaller_one_leaves_nothing(
+    command: Command, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = "memory://smaller.zarr"
+    monkeypatch.setattr(zarr_group, "MOST_ROWS", 1)
+    assert command("extract", *arguments, "-o", there).code == 3
+    assert (
+        command("extract", *arguments[:1], *arguments[3:-1], "-o", there, "--overwrite", "--restart").code
+        == 3
+    )
+    assert command("verify", there).code == 0
+    with layerprobe.open(there) as found:
+        assert (list(found), len(found.paths)) == (["predictions"], 3)
+
+
+def test_zarr_and_xarray_open_a_group_in_a_store(
+    command: Command, tmp_path: Path, s3: Served, arguments: list[str]
+) -> None:
+    there = "s3://bucket/theirs/out.zarr"
+    assert command("extract", *arguments, "-o", there).code == 3
+    with layerprobe.open(there) as found:
+        kept = {name: np.asarray(found[name]) for name in found}
+    group = zarr.open_group(there, mode="r")
+    np.testing.assert_array_equal(group["conv5_3"][:], kept["conv5_3"])
+    with xarray.open_zarr(there, chunks=None) as seen:
+        np.testing.assert_array_equal(seen["predictions"].values, kept["predictions"])
+        assert seen.status.values.tolist() == ["ok", "failed", "ok", "ok"]
+
+
+def test_a_shard_that_is_missing_in_a_store_is_not_taken_for_fill_values(
+    command: Command, arguments: list[str]
+) -> None:
+    assert command("extract", *arguments, "-o", "memory://lacking.zarr").code == 3
+    memory = fsspec.filesystem("memory")
+    with layerprobe.open("memory://lacking.zarr") as opened:
+        memory.rm("/lacking.zarr/conv5_3/c.0.0.0.0")
+        with pytest.raises(layerprobe.LayerprobeError, match=r"conv5_3/c.0.0.0.0' cannot be read"):
+            np.asarray(opened["conv5_3"])
+    with (
+        layerprobe.open("memory://lacking.zarr") as found,
+        pytest.raises(layerprobe.LayerprobeError, match="'conv5_3/c.0.0.0.0' is not there"),
+    ):
+        np.asarray(found["conv5_3"])
+    assert command("verify", "memory://lacking.zarr").code != 0
 
 
 def test_parts_of_an_upload_that_fail_now_and_then_are_sent_again(
@@ -196,18 +294,23 @@ def test_a_run_to_a_store_that_was_interrupted_goes_on(tmp_path: Path, s3: Serve
 def test_only_what_is_used_of_an_output_is_fetched(tmp_path: Path, samples: Path) -> None:
     values = np.arange(80 * 112 * 112 * 3, dtype=np.float32).reshape(80, 112, 112, 3)
     np.save(tmp_path / "x.npy", values)
-    for name in ("x.npz", "x.h5", "x.safetensors"):
+    for name in ("x.npz", "x.h5", "x.safetensors", "x.zarr"):
         layerprobe.extract(
             samples / "vgg_shapes.h5", [str(tmp_path / "x.npy")], ["rescaling"], tmp_path / name
         )
-    files = {name: (tmp_path / name).read_bytes() for name in ("x.npz", "x.h5", "x.safetensors")}
+    files = {
+        path.relative_to(tmp_path).as_posix(): path.read_bytes()
+        for path in tmp_path.rglob("*")
+        if path.is_file() and path.name != "x.npy"
+    }
     with store_servers.web(files) as served:
-        for name in files:
+        for name in ("x.npz", "x.h5", "x.safetensors", "x.zarr/"):
             served.sent = 0
             with layerprobe.open(f"{served.url}/{name}") as found, layerprobe.open(tmp_path / name) as here:
                 np.testing.assert_array_equal(found["rescaling"][40:42], here["rescaling"][40:42])
                 np.testing.assert_array_equal(found["rescaling"][[5, 3]], here["rescaling"][[5, 3]])
-            assert served.sent < 1_500_000 < len(files[name]), name
+            size = sum(len(data) for file, data in files.items() if file.startswith(name))
+            assert served.sent < 1_500_000 < size, name
 
 
 def test_parts_in_a_store_are_joined_to_the_whole(

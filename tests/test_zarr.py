@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import pytest
 import xarray
@@ -32,7 +31,6 @@ from layerprobe.formats.zarr import ZarrWriter
 from layerprobe.formats.zarr_group import dimension_names, rows_per_chunk, rows_per_shard
 from layerprobe.options import ExtractOptions
 from layerprobe.records import TensorSpec
-from layerprobe.run.destination import Destination
 from layerprobe.run.plan import check_pipe, choose_output
 from layerprobe.verification import verify
 
@@ -226,15 +224,6 @@ def test_the_suffix_says_it_with_a_slash_behind_it_too_and_no_pipe_takes_it() ->
     assert choose_output("a/out.v1/", ["x.png"]) == ("a/out.v1", "npy")
     with pytest.raises(UsageError, match="zarr is a folder, which a pipe is not"):
         check_pipe("zarr", ExtractOptions())
-
-
-def test_in_a_store_it_is_neither_written_nor_opened() -> None:
-    with pytest.raises(UsageError, match="a Zarr group is not uploaded"):
-        Destination("s3://bucket/out.zarr")
-    with fsspec.open("memory://out.zarr/zarr.json", "w") as file:
-        file.write("{}")
-    with pytest.raises(OutputFormatError, match="is a Zarr group in a store: copy it here"):
-        open_output("memory://out.zarr")
 
 
 def test_values_may_be_complex_and_rows_empty(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, cast
 
 from layerprobe import registry
 from layerprobe.errors import AccessError, NoInputError, OutputFormatError
+from layerprobe.formats.placement import FOLDER_RECORD, GROUP_RECORD
 from layerprobe.formats.remote import is_folder, names_in, open_for_reading
+from layerprobe.stores.upload import BEGUN
 from layerprobe.stores.urls import is_url, shown, without_file
 
 if TYPE_CHECKING:
@@ -58,7 +60,13 @@ def open_output(path: str | os.PathLike[str]) -> Reader:
 def format_of(path: str) -> str:
     """Tell the format of an output, a name in `registry.READERS`. Raises OSError or OutputFormatError."""
     if is_folder(path):
-        return "zarr" if "zarr.json" in names_in(path) else "npy"
+        names = names_in(path)
+        if BEGUN in names and not {GROUP_RECORD, FOLDER_RECORD} & set(names):
+            raise OutputFormatError(
+                f"{shown(path)!r} is not complete, for its upload is under way or was interrupted: "
+                "run the same command with --resume."
+            )
+        return "zarr" if GROUP_RECORD in names else "npy"
     # A pipe would make us wait for ever.
     if not is_url(path) and not stat.S_ISREG(os.stat(path).st_mode):
         raise OutputFormatError(f"{path!r} is no regular file: expected an output of layerprobe.")

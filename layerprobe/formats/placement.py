@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Callable, Sequence
 from hashlib import sha256
+from typing import NoReturn
 
 from layerprobe.errors import LayerprobeError, OutputError
 from layerprobe.formats.schema import load_record
@@ -17,6 +19,8 @@ from layerprobe.registry import FOLDERS
 
 FOLDER_RECORD = "provenance.json"
 """The file that marks a folder of `.npy` files as an output of layerprobe."""
+GROUP_RECORD = "zarr.json"
+"""The file that marks a folder as a Zarr group, and holds its record."""
 _TEXTS = ("paths", "status", "error", "fields")
 _LONGEST_NAME = 230
 """Bytes that leave room for what is added to a name; file systems allow 255."""
@@ -74,10 +78,45 @@ def _check_replaceable_folder(path: str, file_format: str, mode: int) -> None:
     if not stat.S_ISDIR(mode):
         raise OutputError(f"{path!r} is not a folder and is not replaced by one: give -o for another name.")
     try:
-        names = set(os.listdir(path))
-        if not names:
-            return
-        others = _others_in_group(path) if file_format == "zarr" else _others_in_folder(path, names)
+        names = [
+            os.path.relpath(os.path.join(place, name), path)
+            for place, folders, files in os.walk(path, onerror=_raise)
+            for name in (*files, *(folders if file_format == "npy" else ()))
+        ]
+    except OSError as error:
+        raise cannot_create(path, error) from error
+
+    def read(name: str) -> bytes:
+        with open(os.path.join(path, name), "rb") as file:
+            return file.read()
+
+    check_replaceable(path, file_format, names, read)
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+def check_replaceable(
+    path: str, file_format: str, names: Sequence[str], read: Callable[[str], bytes]
+) -> None:
+    """Check that everything in a folder, here or in a store, was written by layerprobe.
+
+    Args:
+        path: Of the folder, as it is shown.
+        file_format: One of `registry.FOLDERS`, that shall take its place.
+        names: Of what is in it and in folders within it.
+        read: Gives what is in one of them.
+
+    Raises:
+        OutputError: Something was not.
+    """
+    if not names:
+        return
+    try:
+        others = sorted(
+            _others_in_group(names, read) if file_format == "zarr" else _others_in_folder(names, read)
+        )
     except (OSError, LayerprobeError, LookupError, TypeError, ValueError) as error:
         raise OutputError(
             f"folder {path!r} was not written by layerprobe and is not replaced: give -o for another name."
@@ -88,26 +127,23 @@ def _check_replaceable_folder(path: str, file_format: str, mode: int) -> None:
         )
 
 
-def _others_in_folder(path: str, names: set[str]) -> list[str]:
+def _others_in_folder(names: Sequence[str], read: Callable[[str], bytes]) -> set[str]:
     """Name the files in a folder of `.npy` files that are not layerprobe's."""
-    with open(os.path.join(path, FOLDER_RECORD), "rb") as file:
-        arrays, _ = load_record(file.read(), path)
+    arrays, _ = load_record(read(FOLDER_RECORD), FOLDER_RECORD)
     ours = {f"{name}.npy" for name in (*arrays.values(), *_TEXTS)}
-    return sorted(names - ours - {FOLDER_RECORD})
+    return set(names) - ours - {FOLDER_RECORD}
 
 
-def _others_in_group(path: str) -> list[str]:
+def _others_in_group(names: Sequence[str], read: Callable[[str], bytes]) -> set[str]:
     """Name the files in a Zarr group that are not layerprobe's."""
-    with open(os.path.join(path, "zarr.json"), "rb") as file:
-        arrays, _ = load_record(json.load(file)["attributes"]["layerprobe"], path)
-    ours = {"", *arrays.values(), *_TEXTS}
-    found = []
-    for place, _, names in os.walk(path):
-        folder = os.path.relpath(place, path) if place != path else ""
-        files = [name for name in names if name != "zarr.json" and not (folder and name.startswith("c."))]
-        files = names if folder not in ours else files
-        found += [os.path.join(folder, name) for name in files]
-    return sorted(found)
+    arrays, _ = load_record(json.loads(read(GROUP_RECORD))["attributes"]["layerprobe"], GROUP_RECORD)
+    ours = {*arrays.values(), *_TEXTS}
+
+    def is_ours(name: str) -> bool:
+        folder, _, file = name.rpartition("/")
+        return name == GROUP_RECORD or (folder in ours and (file == "zarr.json" or file.startswith("c.")))
+
+    return {name for name in names if not is_ours(name.replace(os.sep, "/"))}
 
 
 def unfinished_name(path: str) -> str:

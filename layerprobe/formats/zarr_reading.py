@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
-from zarr.storage import LocalStore
 
 from layerprobe.errors import OutputFormatError
 from layerprobe.formats.lazy_rows import LazyRows
 from layerprobe.formats.legible import with_exact
+from layerprobe.formats.placement import GROUP_RECORD
 from layerprobe.formats.reading import ArrayPlace, OutputReader, reporting_damage
+from layerprobe.formats.zarr_files import files_of
 from layerprobe.formats.zarr_group import EXACT, RECORD
-from layerprobe.stores.urls import is_url, shown
 
 if TYPE_CHECKING:
+    from layerprobe.formats.zarr_files import StoredFiles
     from layerprobe.records import Array
 
 _COLUMNS = ("paths", "status", "error", "fields")
@@ -30,21 +31,17 @@ class ZarrReader(OutputReader):
     """Reads a group, of each array the chunks that are needed; see `protocols.Reader`."""
 
     def __init__(self, path: str) -> None:
-        if is_url(path):
-            raise OutputFormatError(
-                f"{shown(path)!r} is a Zarr group in a store: copy it here, or open it with xarray or zarr."
-            )
         with reporting_damage(path):
-            with open(os.path.join(path, "zarr.json"), "rb") as file:
-                self._metadata = json.load(file)
+            self._files = files_of(path)
+            self._metadata = json.loads(self._files.read(GROUP_RECORD))
             attributes = self._metadata["attributes"]
             self._exact: str = attributes[EXACT]
             super().__init__(path, attributes[RECORD])
             # Not what the group says of its arrays in one place, but what they say themselves.
-            self._group = zarr.open_group(LocalStore(path, read_only=True), mode="r", use_consolidated=False)
+            self._group = zarr.open_group(self._files.store, mode="r", use_consolidated=False)
             self._locate(*self._array("status").shape)
             self.compression = "zstd"
-            self.stored_bytes = sum(map(self._stored_size, self._stored.values()))
+            self.stored_bytes = self._stored_size()
 
     def _array(self, name: str) -> zarr.Array[Any]:
         if os.path.basename(name) != name:
@@ -61,17 +58,19 @@ class ZarrReader(OutputReader):
         array = self._array(stored)
         return ArrayPlace(np.dtype(array.dtype), array.shape, 0)
 
-    def _stored_size(self, stored: str) -> int:
-        with os.scandir(os.path.join(self.path, stored)) as entries:
-            return sum(entry.stat().st_size for entry in entries if entry.name.startswith("c."))
+    def _stored_size(self) -> int:
+        """Of all shards, as far as the store tells."""
+        folders = tuple(f"{stored}/c." for stored in self._stored.values())
+        shards = [name for name in self._files.names() if name.startswith(folders)]
+        return sum(max(0, self._files.size(name)) for name in shards)
 
     def _map(self, stored: str, place: ArrayPlace) -> Array:
-        rows = _ShardedRows(self.path, stored, self._array(stored), place)
+        rows = _ShardedRows(self.path, self._files, self._array(stored), place)
         return rows  # type: ignore[return-value]  # read as it is sliced
 
     def _texts(self, column: str) -> list[str]:
         array = self._array(column)
-        _check_files(self.path, column, array, range(array.shape[0]))
+        _check_files(self.path, self._files, array, range(array.shape[0]))
         return with_exact(list(map(str, np.asarray(array[:]).tolist())), column, self._exact)
 
     def faults(self) -> Iterator[str]:
@@ -84,10 +83,9 @@ class ZarrReader(OutputReader):
                 for number in _numbers(self._array(stored), range(self._array(stored).shape[0]))
             }
             for name, crc in wanted.items():
-                with open(os.path.join(self.path, name), "rb") as file:
-                    if zlib.crc32(file.read()) != crc:
-                        yield f"{name!r} is not what was written (CRC-32)"
-            there = set(files_in(self.path))
+                if zlib.crc32(self._files.read(name)) != crc:
+                    yield f"{name!r} is not what was written (CRC-32)"
+            there = set(self._files.names())
             for name in sorted(shards - there):
                 yield f"shard {name!r} is missing"
             for name in sorted(there - shards - set(wanted) - {"zarr.json"}):
@@ -100,8 +98,7 @@ class ZarrReader(OutputReader):
         again: dict[str, Any] = {"metadata": {}, "kind": "inline", "must_understand": False}
         for name in wanted:
             if name.endswith("/zarr.json"):
-                with open(os.path.join(self.path, name), "rb") as file:
-                    again["metadata"][name.removesuffix("/zarr.json")] = json.load(file)
+                again["metadata"][name.removesuffix("/zarr.json")] = json.loads(self._files.read(name))
         attributes = told["attributes"]
         coordinates = " ".join(name for name in _COLUMNS if f"{name}/zarr.json" in wanted)
         if (
@@ -114,22 +111,16 @@ class ZarrReader(OutputReader):
             yield "'zarr.json' is not what was written"
 
 
-def files_in(folder: str) -> Iterator[str]:
-    """Give the files in a folder and those within it, by their names from there."""
-    for place, _, names in os.walk(folder):
-        yield from (os.path.relpath(os.path.join(place, name), folder) for name in names)
-
-
 class _ShardedRows(LazyRows):
     """The rows of an array, of which nothing that is missing is taken for a value."""
 
-    def __init__(self, path: str, name: str, array: zarr.Array[Any], place: ArrayPlace) -> None:
+    def __init__(self, path: str, files: StoredFiles, array: zarr.Array[Any], place: ArrayPlace) -> None:
         super().__init__(place.shape, place.dtype)
-        self._path, self._name, self._array = path, name, array
+        self._path, self._files, self._array = path, files, array
 
     def _rows(self, rows: range | Array) -> Array:
         with reporting_damage(self._path):
-            _check_files(self._path, self._name, self._array, rows)
+            _check_files(self._path, self._files, self._array, rows)
             if isinstance(rows, range) and rows.step == 1:
                 found = self._array[rows.start : rows.stop]
             else:
@@ -152,16 +143,15 @@ def _file(array: zarr.Array[Any], number: int) -> str:
     return f"c.{'.'.join(map(str, (number, *(0 for _ in array.shape[1:]))))}"
 
 
-def _check_files(path: str, name: str, array: zarr.Array[Any], rows: range | Array) -> None:
+def _check_files(path: str, files: StoredFiles, array: zarr.Array[Any], rows: range | Array) -> None:
     """Look whether files are there: zarr takes one that is missing, or empty, for so many fill values.
 
     Raises:
         OutputFormatError: One is not.
     """
     for number in _numbers(array, rows):
-        file = f"{name}/{_file(array, number)}"
-        place = os.path.join(path, file)
-        if not os.path.isfile(place) or not os.path.getsize(place):
+        file = f"{array.basename}/{_file(array, number)}"
+        if not files.size(file):
             raise OutputFormatError(
                 f"{path!r} was not written by layerprobe, or is damaged: {file!r} is not there."
             )

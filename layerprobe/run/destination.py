@@ -6,11 +6,14 @@ import dataclasses
 import os
 import time
 
-from layerprobe.errors import LayerprobeError, OutputError, UsageError
+from layerprobe.errors import LayerprobeError, OutputError
 from layerprobe.formats.disk import discard, reported
+from layerprobe.formats.placement import check_replaceable
+from layerprobe.formats.remote import open_for_reading
 from layerprobe.options import ExtractOptions
+from layerprobe.registry import FOLDERS, SUFFIXES
 from layerprobe.run.report import RunReport
-from layerprobe.stores.upload import StoredOutput
+from layerprobe.stores.upload import BEGUN, StoredOutput
 from layerprobe.stores.urls import is_url, without_file
 
 
@@ -27,11 +30,6 @@ class Destination:
     def __init__(self, output: str | os.PathLike[str] | None) -> None:
         self.path = None if output is None else without_file(os.fspath(output))
         """Where it is written."""
-        if self.path is not None and is_url(self.path) and self.path.rstrip("/").endswith(".zarr"):
-            raise UsageError(
-                "a Zarr group is not uploaded, for it is many files: give -o NAME.zarr and copy that, "
-                "or another format."
-            )
         self._stored = StoredOutput(self.path) if self.path is not None and is_url(self.path) else None
         if self._stored is not None:
             self.path = self._stored.path
@@ -59,9 +57,28 @@ class Destination:
             )
         if not (how.overwrite or how.resume):
             self._stored.check_free()
+        else:
+            self._check_replaceable(self._stored)
         if waits and how.restart:
             with reported(self._stored.path):
                 discard(self._stored.path)
+
+    def _check_replaceable(self, stored: StoredOutput) -> None:
+        """Raise OutputError where a folder is in the store that is not layerprobe's."""
+        found = stored.find()
+        if found is None or not found.is_folder:
+            return
+        suffix = os.path.splitext(stored.path)[1].lower()
+        if SUFFIXES.get(suffix) not in FOLDERS:
+            raise OutputError(f"{stored.name!r} is a folder and is not replaced: give -o for another name.")
+        names = stored.names()
+        if BEGUN not in names:
+
+            def read(name: str) -> bytes:
+                with open_for_reading(f"{stored.url}/{name}") as file:
+                    return file.read()
+
+            check_replaceable(stored.name, SUFFIXES[suffix], names, read)
 
     def problem(self, how: ExtractOptions) -> LayerprobeError | None:
         """Tell what `check` would raise; nothing is changed."""

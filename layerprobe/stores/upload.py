@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import IO
 
 from layerprobe.errors import AccessError, LayerprobeError, OutputError, UsageError, WriteError
 from layerprobe.stores.attempts import DeniedError, MissingError, StoreError
 from layerprobe.stores.scratch import scratch_path
-from layerprobe.stores.store import Found, Store, listing_errors, store_of, writing_store
+from layerprobe.stores.store import Found, Store, listing_errors, store_of, walk, writing_store
 from layerprobe.stores.urls import WEB, protocol_of, shown
 
 PART = 64 * 2**20
 """Bytes of one part of a large object, where the store takes it in parts; more where those were too many."""
 _MOST_PARTS = 9_000
 _BLOCK = 8 * 2**20
-LAST = "provenance.json"
-"""The file that makes a folder an output: it comes last."""
+_AT_ONCE = 4
+"""So many small files of a folder are under way at a time."""
+LAST = ("zarr.json", "provenance.json")
+"""The file that makes a folder an output, a Zarr group or one of `.npy` files: it comes last."""
+BEGUN = ".unfinished"
+"""An object of that name tells that what is in a folder is being uploaded, and may be replaced."""
+_WHAT_IT_IS = b"layerprobe is uploading what is in this folder, or was interrupted in it.\n"
+_OURS = re.compile(r"[^/]+\.npy|[^/]+/(zarr\.json|c\..*)", re.DOTALL)
+"""What an earlier output in a folder consists of, beside its last file."""
 
 
 class StoredOutput:
@@ -43,7 +53,7 @@ class StoredOutput:
         self._store, self._key = store_of(self.url)
 
     def find(self) -> Found | None:
-        """Look for it in the store.
+        """Look for it in the store; a folder of which only a part came there is none.
 
         Raises:
             AccessError: The store does not let us.
@@ -51,9 +61,18 @@ class StoredOutput:
         """
         with listing_errors(self.url, "the place of the output"):
             try:
-                return self._store.find(self._key)
+                found = self._store.find(self._key)
+                if found.is_folder:
+                    names = {_last_part(entry) for entry in self._store.entries(self._key)}
+                    return None if BEGUN in names and names.isdisjoint(LAST) else found
             except MissingError:
                 return None
+        return found
+
+    def names(self) -> list[str]:
+        """List the files of a folder and those within it, by their names from there; raises as `find`."""
+        with listing_errors(self.url, "the place of the output"):
+            return sorted(_objects(self._store, self._key))
 
     def check_free(self) -> None:
         """Raise OutputError where something is there already."""
@@ -64,7 +83,7 @@ class StoredOutput:
         """Bring what is at `path` to the store, compare, and remove it here.
 
         A file is there in one step, as stores have it. Of a folder the file that makes it an output comes
-        last.
+        last; until then another one tells that it is unfinished.
 
         Raises:
             WriteError: The store fails, or has something else than was sent. What is here stays.
@@ -84,29 +103,51 @@ class StoredOutput:
             os.rmdir(os.path.dirname(self.path))
 
     def _upload_folder(self, store: Store, key: str) -> None:
-        names = sorted(os.listdir(self.path), key=lambda name: name == LAST)
-        try:
-            there = {found.path.rsplit("/", 1)[-1] for found in store.entries(key) if not found.is_folder}
-        except MissingError:
-            there = set()
-        if there and LAST not in there:
+        """Bring all files there, one of them last; what is there already, of an upload that failed, stays."""
+        files = sorted(_files(self.path))
+        last = next(name for name in LAST if name in files)
+        there = _objects(store, key)
+        if there and not {BEGUN, last} & set(there):
             raise OutputError(f"{self.name!r} was not written by layerprobe and is not replaced.")
-        old = {name for name in there if name.endswith(".npy")} - set(names)
-        for name in ([LAST] if there else []) + sorted(old):
-            store.attempts(lambda name=name: store.system.rm_file(f"{key}/{name}"))  # type: ignore[misc]
-        for name in names:
-            self._put(store, os.path.join(self.path, name), f"{key}/{name}")
+        store.attempts(lambda: store.system.pipe_file(f"{key}/{BEGUN}", _WHAT_IT_IS))
+        # Else it would be an output with what is new and what is old in it.
+        old = [last] if last in there else []
+        for name in old + sorted(name for name in set(there) - set(files) if _OURS.fullmatch(name)):
+            _remove(store, f"{key}/{name}")
+        self._put_files(store, key, [name for name in files if name != last], there)
+        self._put(store, os.path.join(self.path, last), f"{key}/{last}")
+        _remove(store, f"{key}/{BEGUN}")
 
-    def _put(self, store: Store, file: str, key: str) -> None:
-        """Bring one file there, and see that it is whole."""
+    def _put_files(self, store: Store, key: str, names: list[str], there: Mapping[str, Found]) -> None:
+        """Bring files there, several at a time where they are small: of a large one many parts are held."""
+
+        def put(name: str) -> None:
+            self._put(store, os.path.join(self.path, name), f"{key}/{name}", there.get(name))
+
+        large = [name for name in names if os.path.getsize(os.path.join(self.path, name)) > PART]
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            under_way = [threads.submit(put, name) for name in names if name not in set(large)]
+            try:
+                for one in under_way:
+                    one.result()
+            except BaseException:
+                threads.shutdown(wait=True, cancel_futures=True)
+                raise
+        for name in large:
+            put(name)
+
+    def _put(self, store: Store, file: str, key: str, before: Found | None = None) -> None:
+        """Bring one file there, unless it is what is there `before`, and see that it is whole."""
         size = os.path.getsize(file)
         part = max(PART, -(-size // _MOST_PARTS))
+        if before is not None and before.size == size and _fits(file, before.version, part):
+            return
         options = {"chunksize": part} if store.protocol in ("s3", "s3a") else {}
         store.attempts(lambda: store.system.put_file(file, key, **options))
         found = store.find(key)
         if found.size == size and (_fits(file, found.version, part) or _equal(store, key, file, size)):
             return
-        store.attempts(lambda: store.system.rm_file(key))
+        _remove(store, key)
         raise StoreError("the object that came to be there is not what was sent, and was removed")
 
     @contextmanager
@@ -122,6 +163,30 @@ class StoredOutput:
         except LayerprobeError as error:
             error.add_note(f"the output is complete in {self.path!r}, and waits there to be uploaded")
             raise
+
+
+def _files(folder: str) -> Iterator[str]:
+    """Give the files in a folder and those within it, by their names from there."""
+    for place, _, names in os.walk(folder):
+        yield from (os.path.relpath(os.path.join(place, name), folder) for name in names)
+
+
+def _objects(store: Store, key: str) -> dict[str, Found]:
+    """Find what is in a folder of a store and those within it, by the names from there. Raises StoreError."""
+    try:
+        return {
+            found.path.removeprefix(key).lstrip("/"): found for found in walk(store, key, lambda name: False)
+        }
+    except MissingError:
+        return {}
+
+
+def _last_part(found: Found) -> str:
+    return found.path.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _remove(store: Store, key: str) -> None:
+    store.attempts(partial(store.system.rm_file, key))
 
 
 def _fits(file: str, version: bytes, part: int) -> bool:
