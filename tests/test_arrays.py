@@ -264,6 +264,25 @@ def test_an_array_that_shrinks_while_it_is_read_costs_its_rows(npy: Path) -> Non
         samples[0].read()
 
 
+def test_many_rows_at_once_are_those_one_by_one_also_across_files(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", VALUES)
+    np.save(tmp_path / "empty.npy", VALUES[:0])
+    np.save(tmp_path / "fortran.npy", np.asfortranarray(VALUES + 1))
+    np.savez_compressed(tmp_path / "c.npz", x=VALUES + 2)
+    save_hdf5(tmp_path / "d.h5", x=VALUES + 3)
+    names = ("empty.npy", "a.npy", "fortran.npy", "empty.npy", "c.npz", "d.h5")
+    source = array_source([str(tmp_path / name) for name in names])
+    expected = np.concatenate([VALUES + more for more in range(4)])
+    for start in range(len(expected)):
+        for stop in range(start + 1, len(expected) + 1):
+            np.testing.assert_array_equal(
+                np.concatenate(list(source.values(start, stop))), expected[start:stop]
+            )
+    samples = list(source)
+    assert [(sample.key, "") for sample in samples[5:9]] == source.names(5, 9)
+    assert [sample.index for sample in samples] == list(range(28))
+
+
 @pytest.mark.parametrize("suffix", ["npy", "npz", "h5"])
 def test_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path, suffix: str) -> None:
     values = np.zeros((2000, 1000), np.float64)

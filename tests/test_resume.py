@@ -38,7 +38,7 @@ from layerprobe.errors import (
 )
 from layerprobe.formats import pending
 from layerprobe.formats.opening import open_output
-from layerprobe.run import feeds, journal, loop
+from layerprobe.run import feed, journal, loop
 from layerprobe.run.journal import Journal
 
 
@@ -409,8 +409,8 @@ def test_rows_of_a_stream_that_are_done_are_not_decoded(
     output = tmp_path / OTHERS["hdf5 of a stream"]
     stopped(inputs, output, batches=3)
     decoded: list[int] = []
-    original = feeds.decode
-    monkeypatch.setattr(feeds, "decode", lambda *args, **how: (decoded.append(1), original(*args, **how))[1])
+    original = feed.decode
+    monkeypatch.setattr(feed, "decode", lambda *args, **how: (decoded.append(1), original(*args, **how))[1])
     extract(inputs, output, resume=True)
     assert len(decoded) == ROWS - 30
 

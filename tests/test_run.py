@@ -9,8 +9,10 @@ import pytest
 from layerprobe.errors import AllInputsFailedError, SampleError, UsageError
 from layerprobe.options import ExtractOptions
 from layerprobe.records import LayerInfo, Sample, TensorSpec
+from layerprobe.run import batches
 from layerprobe.run.clock import Clock
-from layerprobe.run.feeds import ArrayFeed, Feeds
+from layerprobe.run.feed import ArrayFeed
+from layerprobe.run.feeds import Feeds
 from layerprobe.run.fitting import FittingEngine
 from layerprobe.run.loop import Run
 
@@ -37,6 +39,18 @@ class Rows:
         if index in self._broken:
             raise SampleError(f"row {index} is broken")
         return np.full(2, index)
+
+
+class RowsInParts(Rows):
+    """The same rows, many at a time, unless one of them is broken."""
+
+    def __init__(self, count: int, broken: tuple[int, ...] = ()) -> None:
+        super().__init__(count, broken)
+        self.parts: list[tuple[int, int]] = []
+
+    def values(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        self.parts.append((start, stop))
+        yield np.array([self._read(index) for index in range(start, stop)])
 
 
 class Engine:
@@ -115,8 +129,9 @@ def test_rows_come_in_order_whatever_the_batch_size() -> None:
         np.testing.assert_array_equal(writer.whole("big")[:, 1], np.arange(10) * 1000)
 
 
-def test_failed_rows_keep_their_places_and_hold_nan_or_zero() -> None:
-    running, engine, writer = run(Rows(10, broken=(0, 4, 5, 6, 7, 9)))
+@pytest.mark.parametrize("rows", [Rows, RowsInParts])
+def test_failed_rows_keep_their_places_and_hold_nan_or_zero(rows: type[Rows]) -> None:
+    running, engine, writer = run(rows(10, broken=(0, 4, 5, 6, 7, 9)))
     running.commit(writer)
     good = np.array([1, 2, 3, 8])
     assert np.isnan(writer.whole("big")[[0, 4, 5, 6, 7, 9]]).all()
@@ -127,6 +142,20 @@ def test_failed_rows_keep_their_places_and_hold_nan_or_zero() -> None:
     report = running.report("out")
     assert (report.rows, report.failed, report.failures[1].key) == (10, 6, "row 4")
     assert report.failures[1].stage == "read"
+
+
+def test_rows_are_read_many_at_a_time_within_a_batch_and_up_to_a_megabyte(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = RowsInParts(13)
+    _, _, writer = run(rows, batch_size=5)
+    np.testing.assert_array_equal(writer.whole("count"), np.arange(13))
+    assert sorted(rows.parts) == [(0, 3), (3, 5), (5, 8), (8, 10), (10, 13)]
+    monkeypatch.setattr(batches, "PART_BYTES", 16)  # of two rows
+    rows = RowsInParts(13)
+    _, _, writer = run(rows, batch_size=5)
+    np.testing.assert_array_equal(writer.whole("count"), np.arange(13))
+    assert max(stop - start for start, stop in rows.parts) == 2
 
 
 def test_nothing_is_committed_when_every_row_failed() -> None:

@@ -15,7 +15,8 @@ import pytest
 from layerprobe.options import ExtractOptions
 from layerprobe.records import Sample, TensorSpec
 from layerprobe.run.clock import Clock
-from layerprobe.run.feeds import ArrayFeed, Feeds
+from layerprobe.run.feed import ArrayFeed
+from layerprobe.run.feeds import Feeds
 from layerprobe.run.fitting import FittingEngine
 from layerprobe.run.loop import Run
 
@@ -64,6 +65,15 @@ class Rows:
         return np.full(2, index)
 
 
+class RowsInParts(Rows):
+    """The same rows, many at a time."""
+
+    def values(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        middle = (start + stop) // 2
+        for first, last in ((start, middle), (middle, stop)):
+            yield np.array([self._read(index) for index in range(first, last)]).reshape(-1, 2)
+
+
 class LateEngine:
     """Looks at its inputs only when it is collected, and has memory for the results of two batches."""
 
@@ -109,10 +119,12 @@ class Memory:
         self.rows += list(activations["double"].copy())
 
 
-def fill(count: int, batch_size: int, workers: int, fuse: Fuse) -> tuple[LateEngine, Memory, list[object]]:
+def fill(
+    count: int, batch_size: int, workers: int, fuse: Fuse, rows: type[Rows] = Rows
+) -> tuple[LateEngine, Memory, list[object]]:
     """Run in a thread, so that a run that never ends is noticed; also gives what it raised."""
     engine, writer, raised = LateEngine(batch_size, fuse), Memory(fuse), []
-    feeds = Feeds([ArrayFeed(TensorSpec("x", (None,), "float32"), Rows(count, fuse), Clock())])
+    feeds = Feeds([ArrayFeed(TensorSpec("x", (None,), "float32"), rows(count, fuse), Clock())])
     run = Run(PROBED, feeds, FittingEngine(engine, None), ExtractOptions(workers=workers), Clock())
 
     def filling() -> None:
@@ -130,9 +142,12 @@ def fill(count: int, batch_size: int, workers: int, fuse: Fuse) -> tuple[LateEng
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 64])
-@pytest.mark.parametrize("workers", [1, 2, 16])
-def test_no_batch_is_overwritten_before_it_is_computed_and_written(batch_size: int, workers: int) -> None:
-    engine, writer, raised = fill(50, batch_size, workers, Fuse("nothing", 0))
+@pytest.mark.parametrize("workers", [1, 2, 5, 16])
+@pytest.mark.parametrize("rows", [Rows, RowsInParts])
+def test_no_batch_is_overwritten_before_it_is_computed_and_written(
+    batch_size: int, workers: int, rows: type[Rows]
+) -> None:
+    engine, writer, raised = fill(50, batch_size, workers, Fuse("nothing", 0), rows)
     assert not raised
     np.testing.assert_array_equal(writer.rows, np.repeat(np.arange(50) * 2, 2).reshape(50, 2))
     assert engine.begun == -(-50 // batch_size)

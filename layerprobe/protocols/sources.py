@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 class Source(Protocol):
     """Where samples come from. Listing happens when it is made; reading only in `Sample.read`.
 
-    A source may have three methods more, for those who want some of its samples: `rows(start, stop)` gives
+    A source may have four methods more, for those who want some of its samples: `rows(start, stop)` gives
     the samples from one to before another, `names(start, stop)` a pair of key and fields for each of them,
     and `states(start, stop)` what `Sample.state` gives. Without these it is gone through from the beginning,
-    and its names are kept.
+    and its names are kept. One of arrays may have `values(start, stop)`, which gives what `Sample.read`
+    gives, as (n, ...) arrays of consecutive samples, or raises SampleError where one of them is broken.
     """
 
     kind: str

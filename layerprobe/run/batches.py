@@ -7,22 +7,24 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from layerprobe.errors import ResourceError
 from layerprobe.options import ExtractOptions
-from layerprobe.records import Batch, Failure
+from layerprobe.records import Batch
 from layerprobe.run.earlier_rows import digest_of
-from layerprobe.run.feeds import Feeds
+from layerprobe.run.feeds import Feeds, Fill, Filled
 from layerprobe.run.prefetch import ordered_map
 from layerprobe.run.ranges import together
 
 if TYPE_CHECKING:
-    from layerprobe.records import Array, Sample
+    from layerprobe.records import Array
     from layerprobe.run.entries import Entry
 
+PART_BYTES = 2**20
+"""Of the inputs of so many rows, where a thread reads several in one step."""
 STATES_AT_ONCE = 512
 """So many files a thread looks at in one step."""
 FAR_THREADS = 16
@@ -55,8 +57,8 @@ def batches(
     Raises:
         ResourceError: There is no memory for the rows.
     """
-    window = max(size, workers)
     needed = batches_ahead(size, workers)
+    at_once = min(-(-size // workers), max(1, PART_BYTES // input_bytes(feeds))) if feeds.in_parts else 1
     if wanted is None and feeds.rows is not None:
         wanted = range(0, feeds.rows, size)
     if wanted is not None:
@@ -64,22 +66,39 @@ def batches(
     buffers = _buffers(feeds, size, needed, room)
     starts = iter(wanted) if wanted is not None else _starts_of_stream(feeds, size)
 
-    def fill(numbered: tuple[int, tuple[Sample, ...]]) -> _Filled:
-        count, samples = numbered
+    def fill(part: tuple[int, int, Fill]) -> Filled:
+        count, rows, put = part
         batch, place = divmod(count, size)
-        # Before it is read: if it is changed in between, that shows later.
-        states = feeds.file_states(samples)
-        outcome = feeds.fill(samples, [array[place] for array in buffers[batch % len(buffers)]])
-        named = feeds.named(samples)
-        return _Filled(*outcome, states, named.key, named.fields)
+        return put([array[place : place + rows] for array in buffers[batch % len(buffers)]])
 
-    rows = feeds.samples(None if wanted is None else _ranges(wanted, size, len(feeds)))
-    outcomes = ordered_map(fill, enumerate(rows), workers=workers, window=window)
-    with closing(outcomes):
-        number = 0
-        while taken := list(itertools.islice(outcomes, size)):
+    parts = feeds.parts(None if wanted is None else _ranges(wanted, size, len(feeds)), at_once)
+    window = -(-max(size, workers) // at_once)
+    filled = ordered_map(fill, _counted(parts), workers=workers, window=window)
+    with closing(filled):
+        for number, taken in enumerate(_whole(filled, size)):
             yield _batch(next(starts), taken, buffers[number % len(buffers)])
-            number += 1
+
+
+def _counted(parts: Iterable[tuple[int, Fill]]) -> Iterator[tuple[int, int, Fill]]:
+    """How many rows come before each part, how many it has, and what fills them."""
+    count = 0
+    for rows, put in parts:
+        yield count, rows, put
+        count += rows
+
+
+def _whole(filled: Iterable[Filled], size: int) -> Iterator[list[Filled]]:
+    """The parts of one batch after the other; the last batch may be shorter."""
+    taken: list[Filled] = []
+    missing = size
+    for part in filled:
+        taken.append(part)
+        missing -= len(part.failures)
+        if not missing:
+            yield taken
+            taken, missing = [], size
+    if taken:
+        yield taken
 
 
 def _buffers(feeds: Feeds, size: int, count: int, room: Callable[[int], bool]) -> list[list[Array]]:
@@ -162,18 +181,10 @@ def _ranges(starts: Iterable[int], size: int, rows: int) -> Iterator[tuple[int, 
     return ((start, min(start + size, rows)) for start in starts)
 
 
-class _Filled(NamedTuple):
-    """One row that stands in its place."""
-
-    failure: Failure | None
-    several_frames: int
-    states: bytes
-    key: str
-    fields: str
-
-
-def _batch(start: int, taken: Sequence[_Filled], arrays: Sequence[Array]) -> Batch:
-    outcomes = [filled.failure for filled in taken]
+def _batch(start: int, taken: Sequence[Filled], arrays: Sequence[Array]) -> Batch:
+    outcomes, states, named, frames = (
+        list(itertools.chain.from_iterable(column)) for column in zip(*taken, strict=True)
+    )
     good = [place for place, failure in enumerate(outcomes) if failure is None]
     whole = len(good) == len(outcomes)
     return Batch(
@@ -182,8 +193,8 @@ def _batch(start: int, taken: Sequence[_Filled], arrays: Sequence[Array]) -> Bat
         rows=good,
         inputs=tuple(array[: len(good)] if whole else array[np.array(good, int)] for array in arrays),
         failures=tuple(failure for failure in outcomes if failure is not None),
-        files=digest_of([filled.states for filled in taken]),
-        keys=[filled.key for filled in taken],
-        fields=[filled.fields for filled in taken],
-        frames=[filled.several_frames for filled in taken],
+        files=digest_of(states),
+        keys=[row.key for row in named],
+        fields=[row.fields for row in named],
+        frames=frames,
     )

@@ -1,138 +1,44 @@
-"""One feed per input of the model: from a sample to the row that the model takes."""
+"""All inputs of the model, side by side: what its rows are called, and where they come from."""
 
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from hashlib import sha256
 from itertools import starmap
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
 from layerprobe.columns import Column, Packed
-from layerprobe.errors import SampleError, UsageError
-from layerprobe.images.decode import MAX_PIXELS, decode
-from layerprobe.images.preprocess import enough, preprocess
-from layerprobe.records import Failure, Preprocessing, Sample, TensorSpec
-from layerprobe.run.clock import Clock
+from layerprobe.errors import SampleError
+from layerprobe.records import Failure, Sample
 from layerprobe.run.earlier_rows import EarlierRows, Named
+from layerprobe.run.feed import ArrayFeed, Feed, ImageFeed, RowError
 from layerprobe.run.lengths import check_equal_lengths, length
-from layerprobe.run.plan import channels_first
 from layerprobe.run.ranges import together
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Source
     from layerprobe.records import Array
-
-Stage = Literal["read", "decode", "preprocess"]
 
 KEYS_AT_ONCE = 1000
 """So many names are hashed in one step."""
 
 
-class ImageFeed:
-    """Image files for one input of the model.
+class Filled(NamedTuple):
+    """Consecutive rows, each in its place or with the reason why it is not."""
 
-    Args:
-        spec: The input, as the model declares it.
-        source: Its images.
-        preprocessing: How they are made fit.
-        max_pixels: Larger images are refused; None for the decoder's own limit.
-        clock: Counts the seconds of each stage.
-    """
-
-    def __init__(
-        self,
-        spec: TensorSpec,
-        source: Source,
-        preprocessing: Preprocessing,
-        max_pixels: int | None,
-        clock: Clock,
-    ) -> None:
-        self.source = source
-        self.preprocessing = preprocessing
-        self._first = channels_first(spec)
-        self._max_pixels = max_pixels or MAX_PIXELS
-        self._enough = partial(enough, spec=preprocessing) if preprocessing.fast_decode else None
-        self._clock = clock
-        (height, width), channels = preprocessing.size, preprocessing.channels
-        shape = (channels, height, width) if self._first else (height, width, channels)
-        self.spec = TensorSpec(spec.name, shape, spec.dtype)
-
-    def row(self, sample: Sample) -> tuple[Array, bool]:
-        """Read, decode and preprocess one image -> `spec.shape`, `spec.dtype`. Raises _Failed.
-
-        Returns:
-            The row, and whether the image has several frames, of which the first was taken.
-        """
-        stage: Stage = "read"
-        now = time.perf_counter()
-        try:
-            data = cast(bytes, sample.read())
-            now, stage = self._clock.add("read", now), "decode"
-            how = self.preprocessing
-            decoded = decode(
-                data,
-                exif=how.exif,
-                channels=how.channels,
-                background=how.background,
-                max_pixels=self._max_pixels,
-                enough=self._enough,
-            )
-            now, stage = self._clock.add("decode", now), "preprocess"
-            row = preprocess(decoded.image, how)
-            if self._first:
-                row = np.moveaxis(row, 2, 0)
-            return row.astype(self.spec.dtype, copy=False), decoded.frames > 1
-        except SampleError as error:
-            raise _Failed(stage, str(error)) from error
-        finally:
-            self._clock.add(stage, now)
+    failures: Sequence[Failure | None]
+    states: Sequence[bytes]
+    """`Feeds.file_states` of each, from before it was read."""
+    named: Sequence[Named]
+    frames: Sequence[int]
+    """How many images of each have several frames, of which the first was taken."""
 
 
-class ArrayFeed:
-    """Rows of arrays for one input of the model, taken as they are.
-
-    Args:
-        spec: The input, as the model declares it; free sizes take the array's.
-        source: An `ArraySource`.
-        clock: Counts the seconds of reading.
-
-    Raises:
-        UsageError: The rows do not have the input's shape.
-    """
-
-    preprocessing = None
-
-    def __init__(self, spec: TensorSpec, source: Source, clock: Clock) -> None:
-        self.source = source
-        self._clock = clock
-        shape: tuple[int, ...] = source.row_shape  # type: ignore[attr-defined]
-        fits = len(shape) == len(spec.shape) and all(
-            wanted in (None, size) for size, wanted in zip(shape, spec.shape, strict=True)
-        )
-        if not fits:
-            raise UsageError(
-                f"input {spec.name!r} takes arrays of shape {_readable(('N', *spec.shape))}: reshape it. "
-                f"Received: {_readable(('N', *shape))}"
-            )
-        self.spec = TensorSpec(spec.name, shape, spec.dtype)
-
-    def row(self, sample: Sample) -> tuple[Array, bool]:
-        """Read one row -> `spec.shape`, `spec.dtype`; it has no frames. Raises _Failed."""
-        now = time.perf_counter()
-        try:
-            return np.asarray(sample.read()).astype(self.spec.dtype, copy=False), False
-        except SampleError as error:
-            raise _Failed("read", str(error)) from error
-        finally:
-            self._clock.add("read", now)
-
-
-Feed = ImageFeed | ArrayFeed
+Fill = Callable[[Sequence["Array"]], Filled]
+"""Puts rows in their places, an array for each input of the model. Runs in worker threads."""
 
 
 class Feeds:
@@ -303,31 +209,55 @@ class Feeds:
         found = [source.states(start, stop) for source in sources]  # type: ignore[attr-defined]
         return [b" ".join(row) for row in zip(*found, strict=True)]
 
-    def fill(self, samples: tuple[Sample, ...], places: Sequence[Array]) -> tuple[Failure | None, int]:
-        """Put one row of each input in its place, or say why there is none. Runs in worker threads.
+    @property
+    def in_parts(self) -> bool:
+        """Whether many rows can be read in one step."""
+        return self._rows is not None and all(
+            isinstance(feed, ArrayFeed) and hasattr(feed.source, "values") for feed in self._feeds
+        )
 
-        Returns:
-            What failed; and how many of its images have several frames, of which the first was taken.
+    def parts(self, ranges: Iterable[tuple[int, int]] | None, most: int) -> Iterator[tuple[int, Fill]]:
+        """Say how rows are filled, in order: how many at a time, and with what.
+
+        Args:
+            ranges: As for `samples`; no part has rows of two of them.
+            most: So many rows are filled in one step, where they can be read so; else it is one.
         """
-        several = 0
+        if ranges is None or not self.in_parts:
+            return ((1, partial(self._fill_row, samples)) for samples in self.samples(ranges))
+        starts = ((first, stop) for start, stop in ranges for first in range(start, stop, most))
+        parts = ((first, min(first + most, stop)) for first, stop in starts)
+        return ((stop - first, partial(self._fill_rows, first, stop)) for first, stop in parts)
+
+    def _fill_rows(self, start: int, stop: int, places: Sequence[Array]) -> Filled:
+        # Before they are read: if one is changed in between, that shows later.
+        states, first = self.states(start, stop), self.place.start
+        try:
+            for feed, place in zip(self._feeds, places, strict=True):
+                cast(ArrayFeed, feed).fill(first + start, first + stop, place)
+        except SampleError:
+            return self._fill_one_by_one(start, stop, places)
+        rows = stop - start
+        return Filled([None] * rows, states, self.said(range(start, stop)), [0] * rows)
+
+    def _fill_one_by_one(self, start: int, stop: int, places: Sequence[Array]) -> Filled:
+        """Find out which of the rows it is that cannot be read."""
+        one_by_one = [
+            self._fill_row(samples, [place[row : row + 1] for place in places])
+            for row, samples in enumerate(self.samples([(start, stop)]))
+        ]
+        columns = zip(*one_by_one, strict=True)
+        return Filled(*(list(itertools.chain.from_iterable(column)) for column in columns))
+
+    def _fill_row(self, samples: tuple[Sample, ...], places: Sequence[Array]) -> Filled:
+        states, named = self.file_states(samples), self.named(samples)
+        failure, several = None, 0
         for feed, sample, place in zip(self._feeds, samples, places, strict=True):
             try:
-                place[...], has_several = feed.row(sample)
-            except _Failed as failed:
+                place[0], has_several = feed.row(sample)
+            except RowError as error:
                 row = sample.index - self.place.start
-                return Failure(row, sample.key, failed.stage, failed.reason), several
+                failure = Failure(row, sample.key, error.stage, error.reason)
+                break
             several += has_several
-        return None, several
-
-
-class _Failed(Exception):
-    """One input of one row is broken; becomes its `Failure`."""
-
-    def __init__(self, stage: Stage, reason: str) -> None:
-        super().__init__(reason)
-        self.stage = stage
-        self.reason = reason
-
-
-def _readable(shape: Sequence[object]) -> str:
-    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
+        return Filled([failure], [states], [named], [several])

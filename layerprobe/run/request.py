@@ -16,7 +16,8 @@ from layerprobe.options import ExtractOptions, ModelOptions
 from layerprobe.records import TensorSpec
 from layerprobe.run.clock import Clock
 from layerprobe.run.failures import check_log
-from layerprobe.run.feeds import ArrayFeed, Feed, Feeds, ImageFeed
+from layerprobe.run.feed import ArrayFeed, Feed, ImageFeed
+from layerprobe.run.feeds import Feeds
 from layerprobe.run.lengths import again, length
 from layerprobe.run.plan import (
     check_not_an_input,

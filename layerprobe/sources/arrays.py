@@ -1,4 +1,4 @@
-"""Rows of arrays in `.npy`, `.npz` and HDF5 files, read one by one.
+"""Rows of arrays in `.npy`, `.npz` and HDF5 files, read as they are asked for.
 
 Nothing in a file is run or followed elsewhere: no pickles, no HDF5 links, virtual or external datasets.
 """
@@ -48,9 +48,13 @@ class _Stored:
     rows: int
     row_shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    read: Callable[[int], Array]
-    """Row number -> (*row_shape). Raises SampleError."""
+    read: Callable[[int, int], Array]
+    """First row, and one after the last -> (n, *row_shape). Raises SampleError."""
     place: Container
+
+    def row(self, row: int) -> Array:
+        """Read one row -> (*row_shape). Raises SampleError."""
+        return np.asarray(self.read(row, row + 1)[0])
 
     @property
     def far(self) -> bool:
@@ -85,27 +89,38 @@ class ArraySource:
 
     def rows(self, start: int, stop: int) -> Iterator[Sample]:
         """Samples `start` to `stop` - 1; see `protocols.Source`."""
-        for index, array, row in self._found(start, stop):
-            yield Sample(index, f"{array.label}[{row}]", partial(array.read, row), array.place.state)
+        for array, first, last in self._found(start, stop):
+            for row in range(first, last):
+                key = f"{array.label}[{row}]"
+                yield Sample(start, key, partial(array.row, row), array.place.state)
+                start += 1
+
+    def values(self, start: int, stop: int) -> Iterator[Array]:
+        """The values of samples `start` to `stop` - 1, many at a time; see `protocols.Source`."""
+        return (array.read(first, last) for array, first, last in self._found(start, stop))
 
     def names(self, start: int, stop: int) -> list[tuple[str, str]]:
         """Key and fields of each of the samples `start` to `stop` - 1; see `protocols.Source`."""
-        return [(f"{array.label}[{row}]", "") for _, array, row in self._found(start, stop)]
+        return [
+            (f"{array.label}[{row}]", "")
+            for array, first, last in self._found(start, stop)
+            for row in range(first, last)
+        ]
 
     def states(self, start: int, stop: int) -> list[bytes]:
         """Which version of its file each of the samples `start` to `stop` - 1 has; see `protocols.Source`."""
         found: list[bytes] = []
-        for array, first, end in zip(self._arrays, [0, *self._ends], self._ends, strict=False):
-            if rows := range(max(start, first), min(stop, end)):
-                found += [array.place.state()] * len(rows)
+        for array, first, last in self._found(start, stop):
+            found += [array.place.state()] * (last - first)
         return found
 
-    def _found(self, start: int, stop: int) -> Iterator[tuple[int, _Stored, int]]:
-        """Number, array, and row in it, of each of these samples."""
-        ends = self._ends
-        for array, first, end in zip(self._arrays, [0, *ends], ends, strict=False):
-            for index in range(max(start, first), min(stop, end)):
-                yield index, array, index - first
+    def _found(self, start: int, stop: int) -> Iterator[tuple[_Stored, int, int]]:
+        """The arrays that hold these samples, and in each the first row and one after the last."""
+        for array, end in zip(self._arrays, self._ends, strict=True):
+            begin = end - array.rows
+            first, last = max(start - begin, 0), min(stop, end) - begin
+            if first < last:
+                yield array, first, last
 
 
 def is_array(text: str) -> bool:
@@ -199,15 +214,15 @@ def _open(text: str) -> _Stored:
 def _stored(label: str, place: Container, file: BinaryIO, end: int) -> _Stored:
     """The array whose `.npy` header begins where `file` stands and whose values reach to `end` at most."""
     shape, fortran, dtype = _header(label, file, end)
-    read: Callable[[int], Array]
+    read: Callable[[int, int], Array]
     if fortran and len(shape) > 1 and shape[0]:  # rows lie scattered over the file
         if not isinstance(place, LocalFile):
             raise UsageError(
                 f"{label!r} is in Fortran's order, in which rows lie scattered: fetch it, or save it in C's."
             )
-        read = partial(_copy_row, np.memmap(place.name, dtype, "r", file.tell(), shape, "F"))
+        read = partial(_copy_rows, np.memmap(place.name, dtype, "r", file.tell(), shape, "F"))
     else:
-        read = partial(_read_row, place, file.tell(), shape[1:], dtype)
+        read = partial(_read_rows, place, file.tell(), shape[1:], dtype)
     return _Stored(label, shape[0], shape[1:], dtype, read, place)
 
 
@@ -227,18 +242,20 @@ def _header(label: str, file: IO[bytes], end: int) -> tuple[tuple[int, ...], boo
     return shape, fortran, dtype
 
 
-def _read_row(place: Container, start: int, shape: tuple[int, ...], dtype: np.dtype[Any], row: int) -> Array:
+def _read_rows(
+    place: Container, start: int, shape: tuple[int, ...], dtype: np.dtype[Any], first: int, last: int
+) -> Array:
     # Not through a memory map: its pages would count as this process's memory, and a file that shrinks
     # meanwhile would end the process.
     size = dtype.itemsize * math.prod(shape)
-    values = place.read_at(start + row * size, size)
-    if len(values) < size:
+    values = place.read_at(start + first * size, (last - first) * size)
+    if len(values) < (last - first) * size:
         raise SampleError("the file has become shorter")
-    return np.frombuffer(values, dtype).reshape(shape)
+    return np.frombuffer(values, dtype).reshape(-1, *shape)
 
 
-def _copy_row(array: Array, row: int) -> Array:
-    return np.array(array[row])
+def _copy_rows(array: Array, first: int, last: int) -> Array:
+    return np.array(array[first:last])
 
 
 def _check(label: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -266,7 +283,7 @@ def _open_npz(label: str, place: Container, file: BinaryIO, inner: str | None) -
             shape, fortran, dtype = _header(label, unpacked, member.file_size)
             array = np.frombuffer(unpacked.read(), dtype, math.prod(shape))
     array = array.reshape(shape, order="F" if fortran else "C")
-    return _Stored(label, shape[0], shape[1:], dtype, partial(_copy_row, array), place)
+    return _Stored(label, shape[0], shape[1:], dtype, partial(_copy_rows, array), place)
 
 
 def _open_hdf5(label: str, place: Container, inner: str | None) -> _Stored:
@@ -281,13 +298,13 @@ def _open_hdf5(label: str, place: Container, inner: str | None) -> _Stored:
     if dataset.shape is None:
         raise UsageError(f"{label!r} is empty: expected an array whose first axis counts the rows.")
     _check(label, dataset.shape, dataset.dtype)
-    read = partial(_dataset_row, dataset)
+    read = partial(_dataset_rows, dataset)
     return _Stored(label, dataset.shape[0], dataset.shape[1:], dataset.dtype, read, place)
 
 
-def _dataset_row(dataset: h5py.Dataset, row: int) -> Array:
+def _dataset_rows(dataset: h5py.Dataset, first: int, last: int) -> Array:
     try:
-        return np.asarray(dataset[row])
+        return np.asarray(dataset[first:last])
     except (OSError, RuntimeError) as error:
         raise SampleError(" ".join(str(error).split())) from error
 
