@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layerprobe import registry
 from layerprobe.errors import OutputError, UsageError
 from layerprobe.formats.opening import open_output
 from layerprobe.formats.writing import open_writer
@@ -74,8 +74,6 @@ def retry_failed(
         recorded = open_recorded(reader, given, whole=True)
         probed, sources, how = recorded.request.probed, recorded.request.sources, recorded.request.how
         file_format = choose_output(path, [])[1]
-        if file_format not in registry.WRITERS:
-            raise UsageError(f"rows of a .{file_format} file have no places to try again: run extract again.")
         with claim(path, file_format, how) as journal, closing(probed):
             if journal.head is not None:
                 raise OutputError(f"{path!r} is what an unfinished run writes: finish that with --resume.")
@@ -104,14 +102,19 @@ def retry_failed(
 
 
 def _write(run: Run, writer: Writer, reader: Reader) -> None:
-    """Write all rows, those that had failed as they come out now."""
+    """Write all rows in their order, those that had failed as they come out now."""
     bad = np.array([status != "ok" for status in reader.status], bool)
     size, rows = run.engine.batch_size, len(bad)
-    whole = [start for start in range(0, rows, size) if not bad[start : start + size].any()]
-    for start in whole:
-        writer.write(start, {name: np.array(reader[name][start : start + size]) for name in reader})
+    layers = {name: reader[name] for name in reader}
+    whole = deque(start for start in range(0, rows, size) if not bad[start : start + size].any())
     run.leave_out(whole)
     run.tally = Tally.of(reader.provenance)
+
+    def write_whole(before: int) -> None:
+        while whole and whole[0] < before:
+            start = whole.popleft()
+            writer.write(start, {name: np.array(layers[name][start : start + size]) for name in layers})
+
     with closing(run.computed()) as computed:
         for batch, results in computed:
             stop = batch.start + batch.size
@@ -119,10 +122,12 @@ def _write(run: Run, writer: Writer, reader: Reader) -> None:
             block = {name: np.array(values) for name, values in run.storing.block(batch, results).items()}
             _count(run, batch, bad[batch.start : stop])
             for name, values in block.items():
-                values[good] = reader[name][batch.start : stop][good]
-            writer.write(batch.start, block)
+                values[good] = layers[name][batch.start : stop][good]
             # A row that was right stays so, also where its image is gone by now.
             run.failures.adopt(failure for failure in batch.failures if bad[failure.index])
+            write_whole(batch.start)
+            writer.write(batch.start, block)
+    write_whole(rows)
     run.failures.begin()
     run.commit(writer, _joined(run, reader, int(bad.sum())))
 

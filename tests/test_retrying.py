@@ -12,6 +12,7 @@ import pytest
 from made_up_model import (
     BROKEN,
     FORMATS,
+    OTHERS,
     MadeUpEngine,
     MadeUpModel,
     contents,
@@ -28,6 +29,8 @@ from layerprobe.records import TensorSpec
 from layerprobe.retrying import retry_failed
 from layerprobe.verification import verify
 
+OUTPUTS = FORMATS | {name: OTHERS[name] for name in ("jsonl", "tar")}
+
 
 @pytest.fixture(autouse=True)
 def made_up_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,9 +42,9 @@ def inputs(tmp_path: Path) -> list[str]:
     return write_inputs(tmp_path / "images")
 
 
-@pytest.fixture(params=sorted(FORMATS))
+@pytest.fixture(params=sorted(OUTPUTS))
 def output(request: pytest.FixtureRequest, tmp_path: Path, inputs: list[str]) -> Path:
-    path = tmp_path / FORMATS[request.param]
+    path = tmp_path / OUTPUTS[request.param]
     extract(inputs, path)
     return path
 
