@@ -111,12 +111,13 @@ def test_shards_and_chunks_are_chosen_by_bytes() -> None:
         return [shard, *(rows_per_chunk(layer, shard) for layer in layers)]
 
     assert sizes((14, 14, 512)) == [64, 2]
-    assert sizes((512,)) == [16384, 512]
+    assert sizes((512,)) == [1024, 512]
+    assert sizes((16,)) == [16384, 16384]
     assert sizes((14, 14, 512), (512,)) == [64, 2, 64]
     assert sizes((224, 224, 64)) == [2, 1]
     assert sizes((4096, 4096)) == [1, 1]
     assert sizes((512,), rows=12) == [16, 16]
-    assert sizes((0,)) == [65536, 65536]
+    assert sizes((0,)) == [16384, 16384]
 
 
 @pytest.mark.usefixtures("small_shards")

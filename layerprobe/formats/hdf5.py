@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _TEXT = h5py.string_dtype("utf-8")
 _ALIGNMENT = 64
 _TEXTS_AT_ONCE = 1000
+_METADATA_BYTES = 1 << 16
 _LONGEST_ATTRIBUTE = 60_000
 """HDF5 keeps attributes of less than 64 KiB; the record has longer names too."""
 
@@ -190,6 +191,15 @@ class _Port(io.RawIOBase):
             self.failure = self.failure or type(error)(str(error))
 
 
+def _keep_little(file: h5py.File) -> None:
+    """Have HDF5 write texts out as they come; by itself it keeps up to 32 MiB until the file is closed."""
+    how = file.id.get_mdc_config()
+    how.set_initial_size, how.initial_size = True, _METADATA_BYTES
+    how.max_size = _METADATA_BYTES
+    how.min_size = min(how.min_size, _METADATA_BYTES)
+    file.id.set_mdc_config(how)
+
+
 @contextmanager
 def editing(
     file: PendingFile, mode: str, rows: Sequence[tuple[int, int]]
@@ -201,6 +211,7 @@ def editing(
     port = _Port(file, 0 if mode == "w" else file.size(), rows)
     try:
         with h5py.File(port, mode, alignment_interval=_ALIGNMENT) as opened:
+            _keep_little(opened)
             yield opened, port
     except Exception:
         if port.failure is None:

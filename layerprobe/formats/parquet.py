@@ -32,9 +32,12 @@ from layerprobe.stores.urls import is_url
 if TYPE_CHECKING:
     from layerprobe.records import Array, Provenance, TensorSpec
 
-GROUP_BYTES = 1 << 25
-"""Values of a row group, which readers take as a whole."""
-GROUP_ROWS = 1 << 17
+GROUP_BYTES, MOST_GROUP_BYTES = 1 << 20, 1 << 25
+"""Values of a row group, which is in memory as a whole; more where these are few rows, to a limit."""
+FEW_ROWS, GROUP_ROWS = 1 << 10, 1 << 13
+_PAGE_BYTES = 1 << 16
+_TEXTS_AT_ONCE = 1 << 10
+"""None is longer than 1 MiB, and offsets of texts are 32-bit numbers."""
 RECORD, EXACT = b"layerprobe", b"layerprobe_texts"
 """Of the file's metadata: its JSON record, and the texts that are no Unicode."""
 _COLUMNS = {"paths": "path", "status": "status", "error": "error", "fields": "fields"}
@@ -74,7 +77,7 @@ class ParquetWriter(WaitingRows):
         self, file: PendingFile, columns: Mapping[str, Sequence[str]], metadata: Mapping[bytes, str]
     ) -> None:
         row_bytes = sum(layer.row_bytes for layer in self._layers)
-        rows = max(1, min(GROUP_ROWS, GROUP_BYTES // max(1, row_bytes)))
+        rows = _rows_per_group(row_bytes)
         texts = [pa.field(_COLUMNS[name], pa.string(), nullable=False) for name in columns]
         layers = [_field(layer, self._types[layer.stored]) for layer in self._layers]
         schema = pa.schema([*texts, *layers])
@@ -86,15 +89,34 @@ class ParquetWriter(WaitingRows):
             use_dictionary=["status", "error"],
             write_statistics=False,
             write_page_checksum=True,
+            data_page_size=_PAGE_BYTES,
         ) as table:
             for number, values in enumerate(self.groups(rows)):
                 part = slice(number * rows, (number + 1) * rows)
-                arrays = [pa.array(legible(given[part]), pa.string()) for given in columns.values()]
-                arrays += [_column(values[name], kind) for name, kind in self._types.items()]
-                table.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=rows)
+                table.write_table(self._group(part, columns, values, schema), row_group_size=rows)
+                del values  # before the next ones are read
+                pa.default_memory_pool().release_unused()
             if not self._paths:
                 table.write_table(schema.empty_table())
             table.add_key_value_metadata(metadata)
+
+    def _group(
+        self,
+        part: slice,
+        columns: Mapping[str, Sequence[str]],
+        values: Mapping[str, Array],
+        schema: pa.Schema,
+    ) -> pa.Table:
+        """Give the rows of a group as a table."""
+        arrays = [_strings(given[part]) for given in columns.values()]
+        arrays += [_column(values[name], kind) for name, kind in self._types.items()]
+        return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _rows_per_group(row_bytes: int) -> int:
+    """Say how many rows a row group has."""
+    wanted = max(GROUP_BYTES // max(1, row_bytes), FEW_ROWS)
+    return max(1, min(wanted, MOST_GROUP_BYTES // max(1, row_bytes), GROUP_ROWS))
 
 
 def _type(layer: StoredLayer) -> pa.DataType:
@@ -120,12 +142,24 @@ def _field(layer: StoredLayer, kind: pa.DataType) -> pa.Field:
     )
 
 
+def _strings(texts: Sequence[str]) -> pa.ChunkedArray:
+    """Give texts as a column; not by `pa.array`, which imports pandas where there is one: 40 MiB."""
+    parts = []
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        encoded = [text.encode() for text in legible(texts[start : start + _TEXTS_AT_ONCE])]
+        ends = np.cumsum([0, *map(len, encoded)], dtype="i4")
+        buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
+        parts.append(pa.Array.from_buffers(pa.string(), len(encoded), buffers))
+    return pa.chunked_array(parts, pa.string())
+
+
 def _column(array: Array, kind: pa.DataType) -> pa.Array:
     """Give (n, ...) values as a column, without a copy but for booleans."""
     flat = array.reshape(-1)
     value = kind if array.ndim == 1 else kind.value_type
     if flat.dtype.kind == "b":
-        values = pa.array(flat)
+        packed = pa.py_buffer(np.packbits(flat, bitorder="little"))
+        values = pa.Array.from_buffers(pa.bool_(), len(flat), [None, packed])
     else:
         values = pa.Array.from_buffers(value, len(flat), [None, pa.py_buffer(flat)])
     if array.ndim == 1:

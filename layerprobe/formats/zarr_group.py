@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from layerprobe.formats.rows import StoredLayer
     from layerprobe.records import Array, Provenance, TensorSpec
 
-SHARD_BYTES = 1 << 25
-"""Of the rows of a shard, all layers together: so much waits, and is compressed at once."""
+SHARD_BYTES, MOST_SHARD_BYTES = 1 << 21, 1 << 25
+"""Of the rows of a shard, which is compressed at once, all layers together; more where these are few rows."""
 CHUNK_BYTES = 1 << 20
 """Of a chunk, which is what has to be read for one row; or one row."""
-MOST_ROWS = 1 << 16
+FEW_ROWS, MOST_ROWS = 1 << 10, 1 << 14
 RECORD, EXACT = "layerprobe", "layerprobe_texts"
 """Attributes of the group: its JSON record, and the texts that are no Unicode."""
-_TEXTS_AT_ONCE = 1 << 14
+_TEXTS_AT_ONCE = 1 << 12
 _AXES = {1: ("channel",), 2: ("step", "channel"), 3: ("y", "x", "channel"), 4: ("z", "y", "x", "channel")}
 _KEYS: Any = {"name": "default", "separator": "."}
 """Shards stand in the folder of their array: "c.0.0.0.0"."""
@@ -44,7 +44,9 @@ def rows_per_shard(layers: Sequence[StoredLayer]) -> int:
     """Say how many rows a shard has: a power of two, so that chunks fit into it."""
     row = sum(layer.row_bytes for layer in layers)
     rows = max(layer.shape[0] for layer in layers) if layers else 1
-    return min(_power(max(1, SHARD_BYTES // max(1, row))), MOST_ROWS, 1 << max(0, rows - 1).bit_length())
+    wanted = max(SHARD_BYTES // max(1, row), FEW_ROWS)
+    most = min(MOST_SHARD_BYTES // max(1, row), MOST_ROWS)
+    return min(_power(max(1, min(wanted, most))), 1 << max(0, rows - 1).bit_length())
 
 
 def rows_per_chunk(layer: StoredLayer, shard: int) -> int:
