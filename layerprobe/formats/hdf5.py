@@ -17,17 +17,10 @@ from layerprobe.errors import LayerprobeError
 from layerprobe.formats.codecs import method_of, require
 from layerprobe.formats.compressed_rows import CompressedRows, OpenFile
 from layerprobe.formats.joined import PartFiles
-from layerprobe.formats.laid_out import LaidOutRows
+from layerprobe.formats.laid_out import LaidOutFile
 from layerprobe.formats.pending import PendingFile
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
-from layerprobe.formats.rows import (
-    RowBlocks,
-    StoredLayer,
-    check_layout,
-    check_size,
-    laid_out_differently,
-    stored_layers,
-)
+from layerprobe.formats.rows import StoredLayer, check_layout, check_size, laid_out_differently
 from layerprobe.formats.schema import (
     HDF5_NAMES,
     VERSION,
@@ -35,7 +28,7 @@ from layerprobe.formats.schema import (
 )
 
 if TYPE_CHECKING:
-    from layerprobe.records import Array, Provenance, TensorSpec
+    from layerprobe.records import Array, Provenance
 
 _TEXT = h5py.string_dtype("utf-8")
 _ALIGNMENT = 64
@@ -45,35 +38,28 @@ _LONGEST_ATTRIBUTE = 60_000
 """HDF5 keeps attributes of less than 64 KiB; the record has longer names too."""
 
 
-class HDF5Writer(LaidOutRows):
+class HDF5Writer(LaidOutFile):
     """Writes an HDF5 file, laid out first; see `protocols.Writer`."""
 
-    def __init__(
-        self,
-        path: str,
-        layers: Sequence[TensorSpec],
-        paths: Sequence[str],
-        resume: Mapping[str, int] | None = None,
-    ) -> None:
-        self._layers = stored_layers(layers, len(paths), HDF5_NAMES)
-        self._blocks = RowBlocks(self._layers, len(paths))
-        self._paths = paths
-        self._file = PendingFile(path, "hdf5", resume=resume is not None)
-        with ExitStack() as on_error:
-            on_error.callback(self.abort if resume is None else self.suspend)
-            # A run killed in `commit` leaves any state: all but the rows is written anew, and is the same.
-            places = self._places_of_rows(resume or {})
-            check_size(path, self._file.size(), max((end for _, end in places), default=0))
-            with editing(self._file, "w", places) as (file, port):
-                file.attrs[VERSION_KEY] = VERSION
-                self.layout = {layer.layer: self._lay_out(file, layer) for layer in self._layers}
-                check_layout(path, self.layout, resume)
-                _write_texts(file, "paths", paths)
-            self._file.reserve(port.size)
-            self._file.truncate(port.size)
-            on_error.pop_all()
+    rules = HDF5_NAMES
+    file_format = "hdf5"
 
-    def _lay_out(self, file: h5py.File, layer: StoredLayer) -> int:
+    def _lay_out(self, resume: Mapping[str, int] | None) -> dict[str, int]:
+        return dict(resume or {})  # HDF5 itself decides: `_begin` asks it
+
+    def _begin(self, resume: Mapping[str, int] | None) -> None:
+        # A run killed in `commit` leaves any state: all but the rows is written anew, and is the same.
+        places = self._places_of_rows(resume or {})
+        check_size(self._file.path, self._file.size(), max((end for _, end in places), default=0))
+        with editing(self._file, "w", places) as (file, port):
+            file.attrs[VERSION_KEY] = VERSION
+            self.layout = {layer.layer: self._place_of(file, layer) for layer in self._layers}
+            check_layout(self._file.path, self.layout, resume)
+            _write_texts(file, "paths", self._paths)
+        self._file.reserve(port.size)
+        self._file.truncate(port.size)
+
+    def _place_of(self, file: h5py.File, layer: StoredLayer) -> int:
         """Make a layer's dataset and give the offset of its bytes, which are written past HDF5."""
         how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         how.set_layout(h5py.h5d.CONTIGUOUS)

@@ -10,50 +10,45 @@ from math import prod
 from typing import IO, TYPE_CHECKING
 
 from layerprobe.errors import NoInputError
+from layerprobe.formats.laid_out import LaidOutWriter
 from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, text_blocks, text_dtype
 from layerprobe.formats.pending import PendingFolder
 from layerprobe.formats.placement import FOLDER_RECORD
 from layerprobe.formats.places import RowPlaces
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.remote import names_in, open_for_reading
-from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
+from layerprobe.formats.rows import StoredLayer, check_size
 from layerprobe.formats.schema import FOLDER_NAMES
 from layerprobe.stores.urls import is_url
 
 if TYPE_CHECKING:
-    from layerprobe.records import Array, Provenance, TensorSpec, WrittenBlock
+    from layerprobe.records import Array, Provenance, WrittenBlock
 
 
-class NpyWriter:
+class NpyWriter(LaidOutWriter):
     """Writes a folder of `.npy` files, laid out first; see `protocols.Writer`."""
 
-    def __init__(
-        self,
-        path: str,
-        layers: Sequence[TensorSpec],
-        paths: Sequence[str],
-        resume: Mapping[str, int] | None = None,
-    ) -> None:
-        self._layers = stored_layers(layers, len(paths), FOLDER_NAMES)
-        self._blocks = RowBlocks(self._layers, len(paths))
-        self._paths = paths
-        headers = {layer.layer: npy_header(layer.dtype, layer.shape) for layer in self._layers}
-        self.layout = {layer: len(header) for layer, header in headers.items()}
-        check_layout(path, self.layout, resume)
-        self._folder = PendingFolder(path, resume=resume is not None)
-        with ExitStack() as on_error:
-            on_error.callback(self.abort if resume is None else self.suspend)
-            sizes = {_file(layer): self.layout[layer.layer] + layer.size for layer in self._layers}
-            if resume is None:
-                self._folder.create(sizes)
-            else:
-                self._folder.discard(FOLDER_RECORD)
-                for name, size in sizes.items():
-                    check_size(path, self._folder.size(name), size)
-            for layer in self._layers:
-                self._folder.write(_file(layer), 0, headers[layer.layer])
-            self._write_texts("paths.npy", paths)
-            on_error.pop_all()
+    rules = FOLDER_NAMES
+    file_format = "npy"
+
+    def _lay_out(self, resume: Mapping[str, int] | None) -> dict[str, int]:
+        self._headers = {layer.layer: npy_header(layer.dtype, layer.shape) for layer in self._layers}
+        return {layer: len(header) for layer, header in self._headers.items()}
+
+    def _open(self, path: str, resume: bool) -> None:
+        self._folder = PendingFolder(path, self.file_format, resume=resume)
+
+    def _begin(self, resume: Mapping[str, int] | None) -> None:
+        sizes = {_file(layer): self.layout[layer.layer] + layer.size for layer in self._layers}
+        if resume is None:
+            self._folder.create(sizes)
+        else:
+            self._folder.discard(FOLDER_RECORD)
+            for name, size in sizes.items():
+                check_size(self._folder.path, self._folder.size(name), size)
+        for layer in self._layers:
+            self._folder.write(_file(layer), 0, self._headers[layer.layer])
+        self._write_texts("paths.npy", self._paths)
 
     def write(self, start: int, activations: Mapping[str, Array]) -> WrittenBlock:
         """Put a block of rows at its place."""

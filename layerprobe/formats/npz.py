@@ -16,47 +16,37 @@ from typing import TYPE_CHECKING
 
 from zlib_ng import zlib_ng
 
-from layerprobe.formats.laid_out import LaidOutRows
+from layerprobe.formats.laid_out import LaidOutFile
 from layerprobe.formats.npydata import npy_header, read_npy_header, read_texts, text_blocks, text_dtype
-from layerprobe.formats.pending import PendingFile
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.remote import open_for_reading
-from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
+from layerprobe.formats.rows import StoredLayer, check_size
 from layerprobe.formats.schema import NPZ_NAMES
 from layerprobe.formats.zip64 import DEFLATED, Member, central_directory, local_header
 
 if TYPE_CHECKING:
-    from layerprobe.records import Array, Provenance, TensorSpec
+    from layerprobe.records import Array, Provenance
 
 
-class NpzWriter(LaidOutRows):
+class NpzWriter(LaidOutFile):
     """Writes an `.npz` file, laid out first; see `protocols.Writer`."""
 
-    def __init__(
-        self,
-        path: str,
-        layers: Sequence[TensorSpec],
-        paths: Sequence[str],
-        resume: Mapping[str, int] | None = None,
-    ) -> None:
-        self._layers = stored_layers(layers, len(paths), NPZ_NAMES)
-        self._blocks = RowBlocks(self._layers, len(paths))
-        self._paths = paths
+    rules = NPZ_NAMES
+    file_format = "npz"
+
+    def _lay_out(self, resume: Mapping[str, int] | None) -> dict[str, int]:
         self._members: dict[str, Member] = {}
         self._end = 0
-        headers = [self._add(layer) for layer in self._layers]
-        self.layout = {layer.layer: self._members[layer.layer].end - layer.size for layer in self._layers}
-        check_layout(path, self.layout, resume)
-        self._file = PendingFile(path, "npz", resume=resume is not None)
-        with ExitStack() as on_error:
-            on_error.callback(self.abort if resume is None else self.suspend)
-            if resume is not None:
-                check_size(path, self._file.size(), self._end)
-            self._file.reserve(self._end)
-            for member, header in zip(self._members.values(), headers, strict=True):
-                self._file.write(member.data_place, header)
-            self._texts = [self._write_texts("paths", paths)]
-            on_error.pop_all()
+        self._headers = [self._add(layer) for layer in self._layers]
+        return {layer.layer: self._members[layer.layer].end - layer.size for layer in self._layers}
+
+    def _begin(self, resume: Mapping[str, int] | None) -> None:
+        if resume is not None:
+            check_size(self._file.path, self._file.size(), self._end)
+        self._file.reserve(self._end)
+        for member, header in zip(self._members.values(), self._headers, strict=True):
+            self._file.write(member.data_place, header)
+        self._texts = [self._write_texts("paths", self._paths)]
 
     def _add(self, layer: StoredLayer) -> bytes:
         header = npy_header(layer.dtype, layer.shape)

@@ -24,13 +24,13 @@ from layerprobe.formats.pending import PendingFile
 from layerprobe.formats.placement import composed_name
 from layerprobe.formats.reading import ArrayPlace, OutputReader, reporting_damage
 from layerprobe.formats.remote import open_for_reading
-from layerprobe.formats.rows import StoredLayer, stored_layers
+from layerprobe.formats.rows import StoredLayer
 from layerprobe.formats.schema import PARQUET_NAMES
 from layerprobe.formats.waiting import WaitingRows
 from layerprobe.stores.urls import is_url
 
 if TYPE_CHECKING:
-    from layerprobe.records import Array, Provenance, TensorSpec
+    from layerprobe.records import Array, Provenance
 
 GROUP_BYTES, MOST_GROUP_BYTES = 1 << 20, 1 << 25
 """Values of a row group, which is in memory as a whole; more where these are few rows, to a limit."""
@@ -48,17 +48,12 @@ _KINDS = {"b", "i", "u", "f"}
 class ParquetWriter(WaitingRows):
     """Writes a Parquet file, at the end, from rows that wait beside it; see `protocols.Writer`."""
 
-    def __init__(
-        self,
-        path: str,
-        layers: Sequence[TensorSpec],
-        paths: Sequence[str],
-        resume: Mapping[str, int] | None = None,
-    ) -> None:
-        self._paths = paths
-        stored = stored_layers(layers, len(paths), PARQUET_NAMES)
-        self._types = {layer.stored: _type(layer) for layer in stored}
-        super().__init__(path, "parquet", stored, len(paths), resume)
+    rules = PARQUET_NAMES
+    file_format = "parquet"
+
+    def _lay_out(self, resume: Mapping[str, int] | None) -> dict[str, int]:
+        self._types = {layer.stored: _type(layer) for layer in self._layers}
+        return super()._lay_out(resume)
 
     def commit(
         self, failures: Mapping[int, str], provenance: Provenance, fields: Sequence[str] | None = None

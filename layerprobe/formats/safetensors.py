@@ -17,15 +17,14 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from layerprobe.errors import UnrecordableLayerError
-from layerprobe.formats.laid_out import LaidOutRows
-from layerprobe.formats.pending import PendingFile
+from layerprobe.formats.laid_out import LaidOutFile
 from layerprobe.formats.reading import ArrayPlace, OutputReader, map_array, reporting_damage
 from layerprobe.formats.remote import open_for_reading
-from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size, stored_layers
+from layerprobe.formats.rows import StoredLayer, check_size
 from layerprobe.formats.schema import SAFETENSORS_NAMES
 
 if TYPE_CHECKING:
-    from layerprobe.records import Array, Provenance, TensorSpec
+    from layerprobe.records import Array, Provenance
 
 METADATA = {"layerprobe_format": "1", "format": "np"}
 """Texts in the header; "np" is what NumPy's users of the format write, and others look at."""
@@ -47,19 +46,13 @@ Arrays = dict[str, tuple[np.dtype[Any], tuple[int, ...], int]]
 """Stored name -> dtype, shape, and place in the bytes behind the header; in the order of places."""
 
 
-class SafetensorsWriter(LaidOutRows):
+class SafetensorsWriter(LaidOutFile):
     """Writes a safetensors file, laid out first; see `protocols.Writer`."""
 
-    def __init__(
-        self,
-        path: str,
-        layers: Sequence[TensorSpec],
-        paths: Sequence[str],
-        resume: Mapping[str, int] | None = None,
-    ) -> None:
-        self._layers = stored_layers(layers, len(paths), SAFETENSORS_NAMES)
-        self._blocks = RowBlocks(self._layers, len(paths))
-        self._paths = paths
+    rules = SAFETENSORS_NAMES
+    file_format = "safetensors"
+
+    def _lay_out(self, resume: Mapping[str, int] | None) -> dict[str, int]:
         self._arrays: Arrays = {}
         self._end = 0
         # The format has no gaps: larger types first, so that all are aligned.
@@ -68,18 +61,15 @@ class SafetensorsWriter(LaidOutRows):
             self._add(layer.stored, layer.dtype, layer.shape)
         texts = dict.fromkeys(_TEXTS, (np.dtype("u1"), (10**18,), 10**18))
         self._start = len(_header({**self._arrays, **texts}, _ALIGNMENT))
-        self.layout = {layer.layer: self._start + self._arrays[layer.stored][2] for layer in self._layers}
-        check_layout(path, self.layout, resume)
-        self._file = PendingFile(path, "safetensors", resume=resume is not None)
-        with ExitStack() as on_error:
-            on_error.callback(self.abort if resume is None else self.suspend)
-            if resume is not None:
-                check_size(path, self._file.size(), self._start + self._end)
-            self._file.reserve(self._start + self._end)
-            # A run killed in `commit` may have written one.
-            self._file.write(0, bytes(self._start))
-            self._write_texts("paths", _as_json(paths))
-            on_error.pop_all()
+        return {layer.layer: self._start + self._arrays[layer.stored][2] for layer in self._layers}
+
+    def _begin(self, resume: Mapping[str, int] | None) -> None:
+        if resume is not None:
+            check_size(self._file.path, self._file.size(), self._start + self._end)
+        self._file.reserve(self._start + self._end)
+        # A run killed in `commit` may have written one.
+        self._file.write(0, bytes(self._start))
+        self._write_texts("paths", _as_json(self._paths))
 
     def _add(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
         self._arrays[name] = dtype, shape, self._end

@@ -46,7 +46,7 @@ class VirtualWriter(HDF5Writer):
         self._parts = parts
         super().__init__(path, layers, paths)
 
-    def _lay_out(self, file: h5py.File, layer: StoredLayer) -> int:
+    def _place_of(self, file: h5py.File, layer: StoredLayer) -> int:
         layout = h5py.VirtualLayout(layer.shape, layer.dtype)
         for part in self._parts:
             shape = (len(part.rows), *layer.shape[1:])

@@ -7,16 +7,14 @@ need be. At the end the output is made of them, under a third name; only then th
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from layerprobe.formats.disk import reported, require_space
-from layerprobe.formats.laid_out import LaidOutRows
-from layerprobe.formats.pending import PendingFile
-from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, check_size
+from layerprobe.formats.laid_out import LaidOutFile
+from layerprobe.formats.rows import StoredLayer, check_size
 
 if TYPE_CHECKING:
     from layerprobe.records import Array
@@ -24,45 +22,25 @@ if TYPE_CHECKING:
 _ALIGNMENT = 64
 
 
-class WaitingRows(LaidOutRows):
+class WaitingRows(LaidOutFile):
     """Does for a writer what `protocols.Writer` asks, up to `commit`.
 
-    Args:
-        path: Of the output.
-        file_format: A name in `registry.WRITERS`.
-        layers: What is stored.
-        rows: N.
-        resume: The layout of an earlier writer, whose rows are there.
-
-    Raises:
-        WriteError: There is not enough space, for the rows and for the output that is made of them.
+    The space that it asks for is that of the rows and that of the output that is made of them.
     """
 
-    def __init__(
-        self,
-        path: str,
-        file_format: str,
-        layers: Sequence[StoredLayer],
-        rows: int,
-        resume: Mapping[str, int] | None,
-    ) -> None:
-        self._layers = layers
-        self._blocks = RowBlocks(layers, rows)
-        self.layout: dict[str, int] = {}
-        end = 0
-        for layer in layers:
-            self.layout[layer.layer] = end
-            end += -(-layer.size // _ALIGNMENT) * _ALIGNMENT
-        check_layout(path, self.layout, resume)
-        self._file = PendingFile(path, file_format, resume=resume is not None)
-        with ExitStack() as on_error:
-            on_error.callback(self.abort if resume is None else self.suspend)
-            if resume is not None:
-                check_size(path, self._file.size(), end)
-            self._file.reserve(end)
-            with reported(path):
-                require_space(os.path.dirname(self._file.name), end, path)
-            on_error.pop_all()
+    def _lay_out(self, resume: Mapping[str, int] | None) -> dict[str, int]:
+        layout, self._end = {}, 0
+        for layer in self._layers:
+            layout[layer.layer] = self._end
+            self._end += -(-layer.size // _ALIGNMENT) * _ALIGNMENT
+        return layout
+
+    def _begin(self, resume: Mapping[str, int] | None) -> None:
+        if resume is not None:
+            check_size(self._file.path, self._file.size(), self._end)
+        self._file.reserve(self._end)
+        with reported(self._file.path):
+            require_space(os.path.dirname(self._file.name), self._end, self._file.path)
 
     def groups(self, rows: int) -> Iterator[dict[str, Array]]:
         """Give all rows, so many at a time: an array by stored name."""

@@ -11,43 +11,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from layerprobe.errors import ResumeError
+from layerprobe.formats.laid_out import LaidOutWriter
 from layerprobe.formats.legible import dump_exact
 from layerprobe.formats.pending import PendingFolder
 from layerprobe.formats.places import RowPlaces
-from layerprobe.formats.rows import RowBlocks, StoredLayer, check_layout, stored_layers
+from layerprobe.formats.rows import StoredLayer
 from layerprobe.formats.schema import ZARR_NAMES, text_columns
 from layerprobe.formats.zarr_group import GroupFiles, ShardCodec, rows_per_shard, shard_file
 
 if TYPE_CHECKING:
-    from layerprobe.records import Array, Provenance, TensorSpec, WrittenBlock
+    from layerprobe.records import Array, Provenance, WrittenBlock
 
 _WAITING = ".rows-"
 """How the files of waiting rows are called; no layer is called so."""
 
 
-class ZarrWriter:
+class ZarrWriter(LaidOutWriter):
     """Writes a group of sharded arrays; see `protocols.Writer` and the module."""
 
-    def __init__(
-        self,
-        path: str,
-        layers: Sequence[TensorSpec],
-        paths: Sequence[str],
-        resume: Mapping[str, int] | None = None,
-    ) -> None:
-        self._specs, self._paths = layers, paths
-        self._layers = stored_layers(layers, len(paths), ZARR_NAMES)
-        self._blocks = RowBlocks(self._layers, len(paths))
+    rules = ZARR_NAMES
+    file_format = "zarr"
+
+    def _lay_out(self, resume: Mapping[str, int] | None) -> dict[str, int]:
         self._step = rows_per_shard(self._layers)
-        # What waits has its place by this.
-        self.layout = {layer.layer: self._step for layer in self._layers}
-        check_layout(path, self.layout, resume)
         self._counts: dict[int, int] = {}
         """Shard -> how many of its rows are there."""
         self._may_be_encoded = resume is not None
@@ -55,12 +46,15 @@ class ZarrWriter:
         self._codecs = {
             layer.layer: ShardCodec(layer, self._step) for layer in self._layers if layer.row_bytes
         }
-        self._folder = PendingFolder(path, "zarr", resume=resume is not None)
-        with ExitStack() as on_error:
-            on_error.callback(self.abort if resume is None else self.suspend)
-            for layer in self._layers:
-                self._folder.make_folder(layer.stored)
-            on_error.pop_all()
+        # What waits has its place by this.
+        return {layer.layer: self._step for layer in self._layers}
+
+    def _open(self, path: str, resume: bool) -> None:
+        self._folder = PendingFolder(path, self.file_format, resume=resume)
+
+    def _begin(self, resume: Mapping[str, int] | None) -> None:
+        for layer in self._layers:
+            self._folder.make_folder(layer.stored)
 
     def write(self, start: int, activations: Mapping[str, Array]) -> WrittenBlock:
         """Put a block of rows where they wait, and write the shards that are complete with it."""
