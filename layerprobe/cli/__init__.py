@@ -135,7 +135,7 @@ def _called() -> int:
         return result if isinstance(result, int) else 0
     except (LayerprobeError, click.ClickException, OSError):
         raise
-    except Exception as error:
+    except Exception as error:  # only looked at: what is no signal and no lack of memory is a bug
         end = _ended_by_signal(error)
         if end is not None:
             raise end from None

@@ -13,12 +13,12 @@ import click
 
 from layerprobe.cli.console import emit, only_our_own_lines, say
 from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
+from layerprobe.cli.running_options import ENGINES, engine_option, precision_option, size_option
 from layerprobe.errors import UnavailableError
 
 if TYPE_CHECKING:
     from layerprobe.bench.measure import BenchReport
 
-ENGINES = ("graph", "converted", "keras")
 STAGES = ("read", "decode", "preprocess", "input", "compute", "reduce", "write", "end to end")
 
 
@@ -39,7 +39,7 @@ STAGES = ("read", "decode", "preprocess", "input", "compute", "reduce", "write",
 )
 @click.option("--limit", type=click.IntRange(1), help="So many images a round. [default: 128]")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Medians are of these.")
-@click.option("--size", metavar="N|HxW", help="Height and width of the images. [default: the model's]")
+@size_option
 @click.option("--crop", type=click.Choice(["none", "center", "pad"]), default="none", show_default=True)
 @click.option("--preprocess", default="auto", show_default=True, metavar="HOW", help="As for extract.")
 @click.option("--fast-decode", is_flag=True, help="Decode large JPEGs at 1/2, 1/4 or 1/8 of their size.")
@@ -50,21 +50,9 @@ STAGES = ("read", "decode", "preprocess", "input", "compute", "reduce", "write",
 @click.option(
     "--batch-size", type=click.IntRange(1), help="Rows at once. [default: 8; Keras 32; or what fits]"
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
-    default="float32",
-    show_default=True,
-    help="What MODEL computes in.",
-)
+@precision_option
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per processor]")
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", *ENGINES]),
-    default="auto",
-    show_default=True,
-    help="What runs MODEL.",
-)
+@engine_option
 @click.option("--engines", "every", is_flag=True, help="Every engine that can run MODEL, side by side.")
 @model_options
 @click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout, one per engine.")

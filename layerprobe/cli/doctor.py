@@ -17,6 +17,7 @@ from layerprobe.cli.console import emit, escape, only_our_own_lines, say
 from layerprobe.cli.extract import PARTIAL
 from layerprobe.cli.info import line
 from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
+from layerprobe.cli.running_options import device_option, engine_option, size_option
 
 if TYPE_CHECKING:
     from layerprobe.diagnosis.examination import Diagnosis
@@ -33,15 +34,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Look at so many images, spread over all.",
 )
-@click.option("--size", metavar="N|HxW", help="Height and width of the images. [default: the model's]")
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "graph", "converted", "keras"]),
-    default="auto",
-    show_default=True,
-    help="What runs MODEL.",
-)
-@click.option("--device", default="auto", show_default=True, metavar="DEVICE", help="As for extract.")
+@size_option
+@engine_option
+@device_option
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per processor]")
 @model_options
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")

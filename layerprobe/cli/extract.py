@@ -16,6 +16,7 @@ from layerprobe.cli.dry_run import tell_plan
 from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
 from layerprobe.cli.named_inputs import read_named_inputs
 from layerprobe.cli.progress import progress
+from layerprobe.cli.running_options import device_option, engine_option, precision_option, size_option
 from layerprobe.cli.signals import stoppable
 from layerprobe.errors import UsageError
 from layerprobe.registry import COMPRESSIONS, NO_PIPES, PIPES, STREAMS
@@ -94,7 +95,7 @@ def _read_workers(ctx: click.Context, option: click.Parameter, text: str | None)
 @click.option("--input", "named", multiple=True, metavar="NAME=FILE", help="For one of several model inputs.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many inputs.")
 @click.option("--shard", metavar="I/N", help="Only part I of N, from 1; slurm: as in a job array.")
-@click.option("--size", metavar="N|HxW", help="Height and width of the images. [default: the model's]")
+@size_option
 @click.option(
     "--resize",
     type=click.Choice(["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]),
@@ -149,26 +150,12 @@ def _read_workers(ctx: click.Context, option: click.Parameter, text: str | None)
 @click.option("--cluster", metavar="ray", help="Compute on a Ray cluster: ray, ray://HOST:PORT or HOST:PORT.")
 @click.option("--cpus-per-worker", type=float, metavar="N", help="Of a cluster. [default: 1]")
 @click.option("--gpus-per-worker", type=float, metavar="N", help="Of a cluster. [default: 0]")
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "graph", "converted", "keras"]),
-    default="auto",
-    show_default=True,
-    help="What runs MODEL; graph needs no TensorFlow.",
-)
+@engine_option
 @click.option(
     "--no-cache", "cache", flag_value=False, default=True, help="Neither take nor keep conversions."
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
-    default="float32",
-    show_default=True,
-    help="What MODEL computes in.",
-)
-@click.option(
-    "--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, gpu, or gpu:N."
-)
+@precision_option
+@device_option
 @click.option("--training", is_flag=True, help="Dropout and batch normalisation as in training.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of random layers, with --training.")
 @model_options

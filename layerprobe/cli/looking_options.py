@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
+from layerprobe.cli.running_options import size_option
 from layerprobe.errors import UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -29,9 +30,7 @@ def looking_options(command: Command) -> Command:
         click.option(
             "--preprocess", default="auto", show_default=True, metavar="HOW", help="As for extract."
         ),
-        click.option(
-            "--size", metavar="N|HxW", help="Height and width of the images. [default: the model's]"
-        ),
+        size_option,
         model_options,
         click.argument("inputs", nargs=-1, type=click.Path()),
         click.argument("source", type=click.Path()),

@@ -142,7 +142,7 @@ def load(file: ModelFile, keep: set[str] | None, device: str = "auto") -> keras.
 
     try:
         return load_file(file, keep)
-    except Exception as error:
+    except Exception as error:  # each framework has a class of its own for memory that it cannot have
         if engine_class.is_out_of_memory(error) or engine_class.is_out_of_memory(error.__cause__):
             raise ResourceError("not enough memory to build the model: give another --device.") from error
         raise

@@ -3,8 +3,8 @@
 What a writer is made of depends on how rows come to their places:
 
 - each has its place from the beginning: `laid_out.py` (HDF5, npz, safetensors, in one file; npy, a folder);
-- each waits at a place of its own, uncompressed, until the file is made of all: `waiting.py` (Parquet; zarr does
-  so shard by shard);
+- each waits at a place of its own, uncompressed, until the file is made of all: `waiting.py` (Parquet; Zarr
+  does so shard by shard);
 - they have no places, for they are compressed, or nobody knows how many come: they wait in a spool,
   `spool.py`, of which `spooled.py` makes the file (compressed HDF5, and every format of a stream);
 - they stand one after the other: `StreamWriter` in `writing.py`, into one of `sinks.py` (jsonl, tar), and

@@ -151,7 +151,7 @@ def _pillow_errors(kind: str) -> Iterator[None]:
         yield
     except (SampleError, MemoryError):
         raise
-    except Exception as error:
+    except Exception as error:  # whatever broken bytes provoke, see above
         raise SampleError(_reason(kind, error)) from error
 
 

@@ -126,7 +126,7 @@ def _save(name: str, weights: str | None, path: str) -> None:
             model = getattr(keras.applications, name)(weights=weights)
             if None in model.inputs[0].shape[1:]:
                 model = getattr(keras.applications, name)(weights=weights, input_shape=_SIZE)
-        except Exception as error:
+        except Exception as error:  # Keras raises that very class where a download fails
             if "URL fetch failure" not in str(error):
                 raise
             raise _unavailable(name, " ".join(str(error).split())[:200]) from error

@@ -165,7 +165,7 @@ class Images:
                 value = self._value(row)
         except LayerprobeError:
             raise
-        except Exception as error:
+        except Exception as error:  # a parser, fed with strangers' bytes
             self._rows = iter(())
             words = " ".join(str(error).split())
             raise SampleError(f"the table cannot be read here: {words[:200]}") from error

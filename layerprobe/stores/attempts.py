@@ -84,7 +84,7 @@ class Attempts:
         for number in range(1, TRIES + 1):
             try:
                 result = function()
-            except Exception as error:
+            except Exception as error:  # each store has classes of its own: `meaning` knows them
                 found = meaning(error)
                 if isinstance(found, MissingError | DeniedError | NoRangesError) or not _passes(error):
                     self._answered = True
