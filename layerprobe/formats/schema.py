@@ -16,14 +16,15 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from hashlib import sha256
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from layerprobe.columns import Column
+from layerprobe.columns import AT_ONCE, Column
 from layerprobe.errors import OutputFormatError, UnrecordableLayerError
 from layerprobe.records import Provenance
 
@@ -128,9 +129,17 @@ def text_columns(
     rows: int, failures: Mapping[int, str], fields: Sequence[str] | None = None
 ) -> dict[str, Sequence[str]]:
     """Say how each of the N rows fared, `status` and `error`, and what is known of it, `fields` if any is."""
+    failed = np.sort(np.fromiter(failures, np.int64, len(failures)))
+
+    def told(start: int, stop: int, usual: str, of: Callable[[int], str]) -> list[str]:
+        texts = [usual] * (stop - start)
+        for row in failed[slice(*np.searchsorted(failed, (start, stop)))].tolist():
+            texts[row - start] = of(row)
+        return texts
+
     columns: dict[str, Sequence[str]] = {
-        "status": Column(rows, lambda *some: ["failed" if row in failures else "ok" for row in range(*some)]),
-        "error": Column(rows, lambda *some: [failures.get(row, "") for row in range(*some)]),
+        "status": Column(rows, lambda start, stop: told(start, stop, "ok", lambda row: "failed")),
+        "error": Column(rows, lambda start, stop: told(start, stop, "", failures.__getitem__)),
     }
     return columns if fields is None else columns | {"fields": fields}
 
@@ -160,10 +169,12 @@ def text_checksums(columns: Mapping[str, Sequence[str]]) -> dict[str, int]:
     """Give the CRC-32 of columns of texts, by name."""
     found = dict.fromkeys(columns, 0)
     for name, texts in columns.items():
-        for text in texts:
-            if text == "{}" and name == "fields":
-                text = ""  # nothing is said; not every format keeps the two apart
-            found[name] = zlib.crc32(text.encode("utf-8", "surrogatepass") + b"\0", found[name])
+        each = iter(texts)
+        while some := list(islice(each, AT_ONCE)):
+            if name == "fields":  # nothing is said; not every format keeps the two apart
+                some = ["" if text == "{}" else text for text in some]
+            ended = "\0".join([*some, ""])
+            found[name] = zlib.crc32(ended.encode("utf-8", "surrogatepass"), found[name])
     return found
 
 

@@ -168,12 +168,8 @@ def earlier_batch_size(path: str, head: Head | None) -> int | None:
 
 def failures_of(reader: Reader) -> list[Failure]:
     """Give the rows of a finished output that failed; it does not say in which stage."""
-    outcomes = zip(reader.paths, reader.status, reader.error, strict=True)
-    return [
-        Failure(row, key, "unknown", reason)
-        for row, (key, status, reason) in enumerate(outcomes)
-        if status != "ok"
-    ]
+    failed = [row for row, status in enumerate(reader.status) if status != "ok"]
+    return [Failure(row, reader.paths[row], "unknown", reader.error[row]) for row in failed]
 
 
 def _check_same(path: str, state: str, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
