@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Generic, TypeVar, overload
 
 Value = TypeVar("Value")
@@ -62,15 +63,16 @@ class Packed(Sequence[Value], Generic[Value]):
 
     def append(self, value: Value) -> None:
         """Add a value."""
-        self._last.append(value)
-        if len(self._last) == AT_ONCE:
-            self._packed.append(_pack(self._last))
-            self._last = []
+        self.extend((value,))
 
     def extend(self, values: Iterable[Value]) -> None:
         """Add values."""
-        for value in values:
-            self.append(value)
+        each = iter(values)
+        while more := list(islice(each, AT_ONCE - len(self._last))):
+            self._last += more
+            if len(self._last) == AT_ONCE:
+                self._packed.append(_pack(self._last))
+                self._last = []
 
     def __iadd__(self, values: Iterable[Value]) -> Packed[Value]:
         self.extend(values)

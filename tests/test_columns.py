@@ -36,6 +36,19 @@ def test_columns_give_everything_in_order() -> None:
     assert list(Packed()) == list(Column(0, lambda *_: [])) == []
 
 
+@given(st.lists(st.integers(0, 2 * AT_ONCE), max_size=5))
+def test_values_are_packed_alike_however_they_come(counts: list[int]) -> None:
+    packed: Packed[int] = Packed()
+    for number, count in enumerate(counts):
+        if number % 2:
+            packed.extend(range(count))
+        else:
+            for value in range(count):
+                packed.append(value)
+    at_once = Packed(value for count in counts for value in range(count))
+    assert packed.__getstate__() == at_once.__getstate__()
+
+
 def test_a_million_paths_take_little_memory() -> None:
     packed = Packed(f"/data/photos/{row // 1000:04}/{row:08}.jpg" for row in range(1_000_000))
     assert len(pickle.dumps(packed)) < 8_000_000

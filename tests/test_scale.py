@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from made_up_model import extract, use_made_up_model
 
-from layerprobe.errors import SampleError, StoppedError
+from layerprobe.errors import OutputError, SampleError, StoppedError
 from layerprobe.records import Sample
 from layerprobe.run import journal
+from layerprobe.sources.file_source import FileSource
 
 FEW, MANY = 3000, 7500
 BATCHES_A_FLUSH = 50
@@ -104,6 +105,19 @@ def test_a_resumed_run_asks_for_no_row_that_it_has(tmp_path: Path) -> None:
     assert source.asked.count(MANY - 1) == 1
     # Once to see whether their files were changed, and no more.
     assert source.asked.count(7) == 1
+
+
+def test_a_list_is_asked_for_its_names_alone_whether_an_output_that_is_there_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "out.h5").write_bytes(b"an image, perhaps")
+    source = Rows(MANY)
+    extract(source, tmp_path / "out.h5", layers=["vector"], limit=20, overwrite=True)  # type: ignore[arg-type]
+    assert source.asked.count(MANY - 1) == 0
+    image = tmp_path / "out.npz"
+    image.write_bytes(b"an image, perhaps")
+    listed = FileSource([str(tmp_path / f"{row}.png") for row in range(5)] + [str(image)])
+    with pytest.raises(OutputError, match=r"out\.npz' is one of the inputs"):
+        extract(listed, image, overwrite=True)  # type: ignore[arg-type]
+    assert image.read_bytes() == b"an image, perhaps"
 
 
 def test_listing_goes_through_the_names_and_makes_no_samples(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import replace
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from output_samples import PROVENANCE
 
+from layerprobe.columns import AT_ONCE
 from layerprobe.errors import OutputFormatError, UnrecordableLayerError
 from layerprobe.formats.schema import (
     FOLDER_NAMES,
@@ -23,6 +25,7 @@ from layerprobe.formats.schema import (
     load_record,
     stored_dtype,
     stored_names,
+    text_checksums,
     text_columns,
 )
 
@@ -138,6 +141,27 @@ def test_texts_and_objects_are_no_values() -> None:
 def test_every_row_has_an_outcome() -> None:
     columns = {name: list(column) for name, column in text_columns(3, {1: "broken"}).items()}
     assert columns == {"status": ["ok", "failed", "ok"], "error": ["", "broken", ""]}
+
+
+def test_outcomes_of_many_rows_are_those_of_each_whatever_order_they_failed_in() -> None:
+    rows = 2 * AT_ONCE + 3
+    failed = {row: f"reason {row}" for row in (rows - 1, 5, AT_ONCE, AT_ONCE - 1)}
+    columns = text_columns(rows, failed)
+    assert list(columns["status"]) == ["failed" if row in failed else "ok" for row in range(rows)]
+    assert list(columns["error"]) == [failed.get(row, "") for row in range(rows)]
+    assert columns["error"][AT_ONCE] == failed[AT_ONCE]
+
+
+def test_texts_have_the_checksum_of_each_after_the_other_with_its_end() -> None:
+    texts = [f"photos/{row}-\udcff-é.jpg" for row in range(AT_ONCE + 2)] + ["", "{}"]
+    found = text_checksums({"paths": texts, "fields": texts, "none": []})
+
+    def crc(ended: str) -> int:
+        return zlib.crc32(ended.encode("utf-8", "surrogatepass"))
+
+    assert found["paths"] == crc("".join(text + "\0" for text in texts))
+    assert found["fields"] == crc("".join(text + "\0" for text in [*texts[:-1], ""]))
+    assert found["none"] == 0
 
 
 def test_the_record_is_ascii_and_comes_back() -> None:

@@ -1,15 +1,15 @@
-"""How many rows sources have, where that is known before they are read."""
+"""How many rows sources have and what they are called, where that is known before they are read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from layerprobe.columns import Column
 from layerprobe.errors import UsageError
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Source
-    from layerprobe.records import Sample
 
 
 def check_equal_lengths(sources: Mapping[str, Source]) -> None:
@@ -30,6 +30,11 @@ def length(source: Source) -> int | None:
         return None
 
 
-def again(source: Source) -> Iterable[Sample]:
-    """The samples, of a source that can be gone through again; none of a stream."""
-    return () if length(source) is None else source
+def keys_of(source: Source) -> Iterable[str]:
+    """What the samples are called, of a source that can be gone through again; nothing of a stream."""
+    rows = length(source)
+    if rows is None:
+        return ()
+    if not hasattr(source, "names"):
+        return (sample.key for sample in source)
+    return Column(rows, lambda start, stop: [key for key, _ in source.names(start, stop)])

@@ -18,7 +18,7 @@ from layerprobe.run.clock import Clock
 from layerprobe.run.failures import check_log
 from layerprobe.run.feed import ArrayFeed, Feed, ImageFeed
 from layerprobe.run.feeds import Feeds
-from layerprobe.run.lengths import again, length
+from layerprobe.run.lengths import keys_of, length
 from layerprobe.run.plan import (
     check_not_an_input,
     check_options,
@@ -74,10 +74,10 @@ def place_output(
         The path, and a name in `registry.WRITERS` or `registry.STREAMS`.
     """
     how, probed = request.how, request.probed
-    keys = [sample.key for sample in itertools.islice(again(next(iter(request.sources.values()))), 2)]
+    keys = list(itertools.islice(keys_of(next(iter(request.sources.values()))), 2))
     shard = None if how.shard is None else parse_shard(how.shard)
     path, file_format = choose_output(None if output is None else os.fspath(output), keys, shard)
-    check_not_an_input(path, itertools.chain([probed.path], _files_of(inputs)))
+    check_not_an_input(path, itertools.chain([probed.path], _files_of(inputs, path)))
     if how.errors_to is not None:
         check_log(how.errors_to, path)
     if how.resume and (how.training or not probed.path):
@@ -130,13 +130,14 @@ def _open_source(given: Inputs, limit: int | None) -> Source:
     return open_source(_names(given), limit=limit) if isinstance(given, str | Sequence) else given
 
 
-def _files_of(inputs: Inputs | Mapping[str, Inputs]) -> Iterator[str]:
-    """The files that were named one by one; an output must not replace them."""
+def _files_of(inputs: Inputs | Mapping[str, Inputs], output: str) -> Iterator[str]:
+    """The files that were named one by one, or in a list as the output is; it must not replace them."""
+    called = os.path.basename(output), os.path.basename(os.path.realpath(output))
     for given in inputs.values() if isinstance(inputs, Mapping) else [inputs]:
         if isinstance(given, str | Sequence):
             yield from (name.split("::")[0] for name in _names(given))
         else:
-            yield from (sample.key for sample in again(given))
+            yield from (key for key in keys_of(given) if key.endswith(called))
 
 
 def _names(given: str | Sequence[str]) -> list[str]:

@@ -63,13 +63,13 @@ class FileSource:
 
     def states(self, start: int, stop: int) -> list[bytes]:
         """Which version of its file each of the samples `start` to `stop` - 1 has; see `protocols.Source`."""
-        files = map(_file, self._files[start:stop])
-        return [file_state(file) if isinstance(file, str) else _state(file) for file in files]
+        files = self._files[start:stop]
+        return [file_state(file) if isinstance(file, str) else _state(_file(file)) for file in files]
 
 
-def _state(file: Readable | TarStream) -> bytes:
+def _state(file: str | Readable | TarStream) -> bytes:
     assert not isinstance(file, TarStream), "a stream has no places"
-    return file.state()
+    return file_state(file) if isinstance(file, str) else file.state()
 
 
 def _sample(number: int, file: str | Readable, fields: str) -> Sample:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from layerprobe.errors import SampleError
@@ -22,8 +22,10 @@ class _Level:
     path: str
     within: str
     """What the paths in it begin with."""
-    entries: Iterator[tuple[bytes, bool]]
-    """Name, and whether it is a folder."""
+    names: Iterator[bytes]
+    """Of what is in it, in order."""
+    folders: Collection[bytes]
+    """Those of them that are folders."""
     inside: frozenset[Identity]
     """Device and inode of this folder and those around it."""
     found: bool = False
@@ -46,9 +48,9 @@ def images_in(folder: str) -> Iterator[str]:
     levels = [top] if top else []
     while levels:
         level = levels[-1]
-        for name, is_folder in level.entries:
+        for name in level.names:
             path = level.within + os.fsdecode(name)
-            if not is_folder:
+            if name not in level.folders:
                 if name.endswith(_PLAIN) or _is_image(path):
                     level.found = True
                     yield path
@@ -81,13 +83,13 @@ def _enter(folder: str, around: frozenset[Identity]) -> _Level | None:
     names: list[bytes] = []
     with os.scandir(os.fsencode(folder)) as found:
         for entry in found:
-            if not _hidden(entry.name):
-                names.append(entry.name)
+            name = entry.name
+            if name[:1] != b"." and name.lower() != b"thumbs.db":
+                names.append(name)
                 if _is_folder(entry):
-                    folders.add(entry.name)
+                    folders.add(name)
     names.sort()
-    entries = ((name, name in folders) for name in names)
-    return _Level(folder, os.path.join(folder, ""), entries, around | {identity})
+    return _Level(folder, os.path.join(folder, ""), iter(names), folders, around | {identity})
 
 
 def _is_folder(entry: os.DirEntry[bytes]) -> bool:
@@ -95,10 +97,6 @@ def _is_folder(entry: os.DirEntry[bytes]) -> bool:
         return entry.is_dir()
     except OSError:  # a link that leads nowhere or round in circles
         return False
-
-
-def _hidden(name: bytes) -> bool:
-    return name.startswith(b".") or name.lower() == b"thumbs.db"
 
 
 def _called_like_an_image(path: str) -> bool:

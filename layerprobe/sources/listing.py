@@ -100,14 +100,14 @@ def image_source(
 
 def _files_of(given: _File | Listed) -> Iterable[_File | Listed]:
     """What a name stands for: itself, or what is in the tar file."""
+    if isinstance(given, str) and given.endswith(_PLAIN) and "://" not in given:
+        return (given,)
     if isinstance(given, Listed):
         return (Listed(file, given.fields) for file in _within(given.file))
     return _within(given)
 
 
 def _within(given: _File) -> Iterable[_File]:
-    if isinstance(given, str) and given.endswith(_PLAIN) and not is_url(given):
-        return (given,)
     file = remote_file(given) if isinstance(given, str) and is_url(given) else given
     container: Container
     if isinstance(file, str):
