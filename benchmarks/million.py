@@ -3,9 +3,10 @@
     python benchmarks/million.py
 
 A small model, whose rows are tiny, so that what is measured is what a row costs beside decoding and
-computing. Every time is that of a whole process, from its start to its end, once. Memory is the peak (VmHWM)
-of a run of 20,000 rows, held against one of 1,000; with `--processes` that of the process that lists and
-keeps the journal. The short form has 20,000 rows instead of a million.
+computing. Every time is that of a whole process, from its start to its end, once. Some rows of the whole run
+are held against NumPy, and a run that is interrupted against one that is not. Memory is the peak (VmHWM) of a
+run of 20,000 rows, held against one of 1,000; with `--processes` that of the process that lists and keeps the
+journal. The short form has 20,000 rows instead of a million, fewer shards, and a few of the formats.
 """
 
 from __future__ import annotations
@@ -28,8 +29,11 @@ from PIL import Image
 ROWS, SHORT_ROWS = 1_000_000, 20_000
 FEW, MANY = 1_000, 20_000
 SIDE, CHANNELS = 8, 16
+OPTIONS = ("-l", "conv", "--pool", "gap", "--quiet")
 AT_MOST = 10.0
-"""Seconds for listing, planning, and resuming."""
+"""Seconds for listing, planning, resuming, and looking at what is there."""
+WHOLE_AT_MOST = 180.0
+"""Seconds for a whole run."""
 GROWTH = 1.05
 """What the memory of many rows may be of that of few."""
 LINKS = 30_000
@@ -147,49 +151,91 @@ def seconds(command: list[Any]) -> float:
     return timed(command)[0]
 
 
-def times(rows: int, scratch: Path) -> Iterator[Row]:
-    """What is done with all rows."""
-    model, said = model_file(scratch / "tiny.h5"), f"{rows:,}"
-    options = ["-l", "conv", "--pool", "gap", "--quiet", "-o"]
-    extract = layerprobe("extract", model)
-    array, output = array_file(scratch / "x.npy", rows), scratch / "out.h5"
+def planning(rows: int, scratch: Path) -> Iterator[Row]:
+    """What lists rows, and says what would be done with them."""
+    extract = layerprobe("extract", model_file(scratch / "tiny.h5"))
+    plan = [*OPTIONS, "-o", scratch / "out.h5", "--dry-run"]
     folder = image_folder(scratch / "images", rows)
     listed = list_file(scratch / "list.txt", folder, rows)
+    ways = {
+        f"planning {rows:,} rows of an array": [array_file(scratch / "x.npy", rows)],
+        f"listing and planning {rows:,} images of a list": ["--from-file", listed],
+        f"listing and planning a folder of {rows:,} images": [folder],
+    }
+    for claim, inputs in ways.items():
+        yield Row(claim, "s", [seconds([*extract, *inputs, *plan])], at_most=AT_MOST)
+
+
+def running(rows: int, scratch: Path) -> Iterator[Row]:
+    """A whole run, another that is interrupted, and what looks at an output afterwards."""
+    model, array = model_file(scratch / "tiny.h5"), array_file(scratch / "x.npy", rows)
+    extract = layerprobe("extract", model, array, *OPTIONS)
+    whole, output = scratch / "whole.h5", scratch / "out.h5"
     once = partial(Row, unit="s")
+    claim = f"{rows:,} rows of an array, pooled, the whole program"
+    yield once(claim, ours=[seconds([*extract, "-o", whole])], at_most=WHOLE_AT_MOST)
+    check_rows(model, array, whole)
 
-    plan = [*options, output, "--dry-run"]
-    yield once(f"planning {said} rows of an array", ours=[seconds([*extract, array, *plan])], at_most=AT_MOST)
-    taken = seconds([*extract, "--from-file", listed, *plan])
-    yield once(f"listing and planning {said} images of a list", ours=[taken], at_most=AT_MOST)
-    taken = seconds([*extract, folder, *plan])
-    yield once(f"listing and planning a folder of {said} images", ours=[taken], at_most=AT_MOST)
-
-    child = [sys.executable, "-c", UNTIL_MOST_ARE_DONE, model, array, output]
     print("  99 % of the rows", file=sys.stderr, flush=True)
-    taken = timed(child)[0]
-    yield Row(f"{said} rows of an array, pooled, the whole program to 99 %", "rows/s", [0.99 * rows / taken])
-    child = [sys.executable, "-c", UNTIL_FIRST_ROW, model, array, output]
-    taken = timed(child)[0]
-    yield once(f"resuming at 99 % of {said} rows, to the first new one", ours=[taken], at_most=AT_MOST)
-    resumed = [*extract, array, *options, output, "--resume"]
-    seconds(resumed)
-    yield once(f"resuming {said} rows of which all are done", ours=[seconds(resumed)], at_most=AT_MOST)
+    timed([sys.executable, "-c", UNTIL_MOST_ARE_DONE, model, array, output])
+    taken = timed([sys.executable, "-c", UNTIL_FIRST_ROW, model, array, output])[0]
+    yield once(f"resuming at 99 % of {rows:,} rows, to the first new one", ours=[taken], at_most=AT_MOST)
+    resumed = [*extract, "-o", output, "--resume"]
+    yield once(f"resuming at 99 % of {rows:,} rows, to the end", ours=[seconds(resumed)])
+    check_equal(whole, output)
+    yield once(f"resuming {rows:,} rows of which all are done", ours=[seconds(resumed)], at_most=AT_MOST)
     for command in ("info", "stats", "verify"):
-        yield once(f"`{command}` of {said} rows", ours=[seconds(layerprobe(command, output))])
-    parts = [scratch / f"part{number}.h5" for number in range(1, SHARDS + 1)]
+        taken = seconds(layerprobe(command, output))
+        yield once(f"`{command}` of {rows:,} rows", ours=[taken], at_most=AT_MOST)
+
+
+def merging(rows: int, scratch: Path) -> Iterator[Row]:
+    """Shards, and what joins them."""
+    shards = SHARDS if rows == ROWS else 2
+    extract = layerprobe("extract", model_file(scratch / "tiny.h5"), array_file(scratch / "x.npy", rows))
+    parts = [scratch / f"part{number}.h5" for number in range(1, shards + 1)]
     for number, part in enumerate(parts, 1):
-        seconds([*extract, array, *options, part, "--batch-size", 64, "--shard", f"{number}/{SHARDS}"])
+        seconds([*extract, *OPTIONS, "-o", part, "--shard", f"{number}/{shards}"])
     merge = layerprobe("merge", scratch / "merged.h5", *parts, "--quiet")
-    yield once(f"`merge` of {said} rows in {SHARDS} shards", ours=[seconds(merge)])
+    yield Row(f"`merge` of {rows:,} rows in {shards} shards", "s", [seconds(merge)])
 
 
-def peaks(scratch: Path) -> Iterator[Row]:
+def check_rows(model: Path, array: Path, output: Path) -> None:
+    """Hold some rows of an output against NumPy; ends all if they differ."""
+    images = np.load(array, mmap_mode="r")
+    some = np.random.default_rng(3).integers(0, len(images), 200)
+    with h5py.File(model) as weights:
+        kernel, bias = (weights[f"model_weights/conv/conv/{name}:0"][()] for name in ("kernel", "bias"))
+    padded = np.pad(images[some].astype("float64"), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+    expected = np.maximum(np.einsum("nhwcij,ijck->nhwk", windows, kernel) + bias, 0).mean((1, 2))
+    with h5py.File(output) as found:
+        rows = found["conv"][:][some]
+        paths = found["paths"][:][some].tolist()
+    named = [f"{array}[{row}]".encode() for row in some]
+    if paths != named or not np.allclose(rows, expected, rtol=1e-5, atol=1e-5):
+        raise SystemExit(f"{output} does not hold what the model computes")
+
+
+def check_equal(first: Path, second: Path) -> None:
+    """End all unless two outputs hold the same values and texts."""
+    with h5py.File(first) as one, h5py.File(second) as other:
+        for name in ("conv", "paths", "status", "error"):
+            if not np.array_equal(one[name][:], other[name][:]):
+                raise SystemExit(
+                    f"{name!r} of a run that was interrupted differs from that of one that was not"
+                )
+
+
+def peaks(rows: int, scratch: Path) -> Iterator[Row]:
     """What memory a run takes at most."""
     model = model_file(scratch / "tiny.h5")
-    for rows in (FEW, MANY):
-        image_folder(scratch / f"good{rows}", rows)
-        image_folder(scratch / f"broken{rows}", rows, broken=10)
-        fields_file(scratch / f"fields{rows}.jsonl", scratch / f"good{rows}", rows)
+    is_short = rows < ROWS
+    few, many = (FEW // 5, MANY // 10) if is_short else (FEW, MANY)
+    for count in (few, many):
+        image_folder(scratch / f"good{count}", count)
+        image_folder(scratch / f"broken{count}", count, broken=10)
+        fields_file(scratch / f"fields{count}.jsonl", scratch / f"good{count}", count)
 
     def held(kind: str, output: str, more: tuple[str, ...], rows: int) -> float:
         where = scratch / "out"
@@ -212,11 +258,11 @@ def peaks(scratch: Path) -> Iterator[Row]:
         ("every tenth row fails", "broken", "m.h5", ()),
         ("a list of JSON lines with fields", "fields", "m.h5", ()),
     ]
-    for what, kind, output, more in ways:
+    for what, kind, output, more in ways[1::8] if is_short else ways:
         print(f"  memory: {what}", file=sys.stderr, flush=True)
-        few, many = (held(kind, output, more, rows) for rows in (FEW, MANY))
-        claim = f"peak memory, {MANY:,} images, {what}"
-        yield Row(claim, "MiB", [many], [few], f"{FEW:,} images", at_most=GROWTH * few)
+        of_few, of_many = (held(kind, output, more, count) for count in (few, many))
+        claim = f"peak memory, {many:,} images, {what}"
+        yield Row(claim, "MiB", [of_many], [of_few], f"{few:,} images", at_most=GROWTH * of_few)
 
 
 def main() -> None:
@@ -224,9 +270,9 @@ def main() -> None:
     options.rounds, options.images = None, SHORT_ROWS if options.short else ROWS
     CACHE.mkdir(parents=True, exist_ok=True)
     found: list[Row] = []
-    for part in (partial(times, options.images), peaks):
+    for part in (planning, running, merging, peaks):
         with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
-            found += part(Path(scratch))
+            found += part(options.images, Path(scratch))
     report("million.py", found, options)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +30,7 @@ from layerprobe.run.preparing import prepare_run
 from layerprobe.run.probed_model import ProbedModel
 from layerprobe.run.report import RunReport
 from layerprobe.run.request import check_output_options, open_request, place_output
-from layerprobe.run.resume import check_same_run, claim, earlier_batch_size, finished_output
+from layerprobe.run.resume import check_same_run, claim, finished_output, with_earlier_batch_size
 from layerprobe.run.said import SaidOfRun
 from layerprobe.workers.remote import Job, alone
 
@@ -109,8 +108,7 @@ def extract(
     check_output_options(request, file_format)
     now = clock.add("list", started)
     with claim(path, file_format, how) as journal, closing(probed), ExitStack() as stack:
-        if how.resume and how.batch_size == "auto":
-            how = dataclasses.replace(how, batch_size=earlier_batch_size(path, journal.head) or "auto")
+        how = with_earlier_batch_size(how, path, journal.head, probed)
         how = with_evidence(probed, sources, how)
         loaded: LoadedModel = probed
         fill: Fill = Run.fill

@@ -31,7 +31,7 @@ from layerprobe.run.request import (
     open_request,
     place_output,
 )
-from layerprobe.run.resume import check_same_run, earlier_batch_size, finished_output, look
+from layerprobe.run.resume import check_same_run, finished_output, look, with_earlier_batch_size
 from layerprobe.run.sizing import outlined, rows_to_do
 from layerprobe.run.storing import Storing
 
@@ -120,9 +120,9 @@ class _Planner:
         self._left, self._problem = look(path, file_format, request.how)
         self._problem = where.problem(request.how) or self._problem
         self._how = request.how
-        if self._how.resume and self._how.batch_size == "auto":
-            size = earlier_batch_size(path, None if self._left is None else self._left.head)
-            self._how = dataclasses.replace(self._how, batch_size=size or "auto")
+        head = None if self._left is None else self._left.head
+        self._how = with_earlier_batch_size(self._how, path, head, self._probed)
+        self._has_earlier_size = self._how.batch_size != request.how.batch_size
         self._how = with_evidence(self._probed, request.sources, self._how)
         self._feeds = find_feeds(self._probed, request.sources, self._how, Clock())
         self._outline = outlined(self._probed, self._feeds, self._how)
@@ -158,13 +158,7 @@ class _Planner:
             free=space_free(self._path),
             memory=self._memory(),
             batch_size=self._outline.batch_size,
-            batch_size_reason=why_batch_size(
-                self._how,
-                self._probed.fixed_batch_size,
-                self._probed.usual_batch_size,
-                self._outline.batch_size,
-                computed_bytes(self._outline.outputs),
-            ),
+            batch_size_reason=self._why_batch_size(),
             engine=self._outline.describe(),
             engine_reason=self._engine_reason(),
             preprocessing=self._feeds.preprocessing,
@@ -200,6 +194,17 @@ class _Planner:
             return 0
         with finished:
             return len(self._feeds)
+
+    def _why_batch_size(self) -> str:
+        if self._has_earlier_size:
+            return "those of the run that it goes on with"
+        return why_batch_size(
+            self._how,
+            self._probed.fixed_batch_size,
+            self._probed.usual_batch_size,
+            self._outline.batch_size,
+            computed_bytes(self._outline.outputs),
+        )
 
     def _engine_reason(self) -> str:
         note = self._probed.note

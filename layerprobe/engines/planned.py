@@ -19,6 +19,8 @@ class Planned:
     about: Mapping[str, Any]
     memory: int = 0
     """Bytes that weights and activations of two batches take, as far as that can be told; 0: it cannot."""
+    alive: int = 0
+    """Bytes of one batch's inputs and activations that are in memory at once; 0: nobody knows."""
     finish: Finish | None = None
     overflowed: Mapping[str, int] = field(default_factory=dict)
 

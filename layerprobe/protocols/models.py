@@ -82,9 +82,6 @@ class Runnable(Protocol):
     note: str | None
     """Why its numbers are trusted, where that is not the same for every model."""
 
-    usual_batch_size: int
-    """B where nothing else is asked for."""
-
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The inputs that the taps need, in the model's order; free sizes are None."""
@@ -93,6 +90,11 @@ class Runnable(Protocol):
     @property
     def fixed_batch_size(self) -> int | None:
         """The batch size that is part of the model's input shape, if one is."""
+        ...
+
+    @property
+    def usual_batch_size(self) -> int:
+        """B where nothing else is asked for."""
         ...
 
     def engine(self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing) -> Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -26,7 +27,7 @@ from layerprobe.run.journal import Journal, check_free, written_rows
 from layerprobe.stores.urls import is_url, shown
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Reader
+    from layerprobe.protocols import LoadedModel, Reader
 
 
 def claim(path: str, file_format: str, how: ExtractOptions) -> Journal:
@@ -157,7 +158,17 @@ def finished_output(path: str, how: ExtractOptions, signature: Mapping[str, Any]
     return reader
 
 
-def earlier_batch_size(path: str, head: Head | None) -> int | None:
+def with_earlier_batch_size(
+    how: ExtractOptions, path: str, head: Head | None, probed: LoadedModel
+) -> ExtractOptions:
+    """Go on in batches of the size that the earlier run had, where none is asked for."""
+    if not how.resume or isinstance(how.batch_size, int) or probed.fixed_batch_size is not None:
+        return how
+    size = _earlier_batch_size(path, head)
+    return how if size is None else dataclasses.replace(how, batch_size=size)
+
+
+def _earlier_batch_size(path: str, head: Head | None) -> int | None:
     """Of the run that left or finished the output, if there was one and it says so."""
     if head is not None:
         found = head.signature.get("batch_size")

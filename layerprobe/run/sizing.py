@@ -95,7 +95,9 @@ def _fitted(
     rows = feeds.rows if shard is None or feeds.rows is None else max(1, feeds.rows // shard.count)
 
     def fitting(row_bytes: int | None) -> int:
-        fixed, usual = probed.fixed_batch_size, probed.usual_batch_size
+        fixed = probed.fixed_batch_size
+        # What suits an engine may take a while to find out, and of two rows each is a batch of its own.
+        usual = 1 if rows is not None and rows <= 2 else probed.usual_batch_size
         return choose_batch_size(how, rows, fixed, usual, row_bytes)
 
     batch_size = batch_size or fitting(None)

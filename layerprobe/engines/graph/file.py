@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
 
 from layerprobe import registry
 from layerprobe.engines.graph.structure import flat
@@ -11,12 +13,17 @@ from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.openvino_import import import_openvino
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.reach import keep_ancestors, problems
-from layerprobe.options import Computing
+from layerprobe.options import INFERENCE, Computing
 from layerprobe.records import Tap, TensorSpec
 
 if TYPE_CHECKING:
     from layerprobe.engines.planned import Planned
     from layerprobe.protocols import Engine
+
+USUAL, MOST = 8, 64
+"""Rows computed at once, where nothing else is asked for."""
+BATCH_BYTES = 2**20
+"""Of a batch, as far as it is in memory at once, that more rows than `USUAL` are taken for."""
 
 
 class GraphFile:
@@ -32,8 +39,6 @@ class GraphFile:
     """
 
     note: str | None = None
-    usual_batch_size = 8
-    """The processor's caches are used best, and two batches at a time take little memory."""
 
     def __init__(self, file: ModelFile, taps: Sequence[Tap]) -> None:
         self._file, self._taps = file, taps
@@ -55,6 +60,21 @@ class GraphFile:
         sizes = {node.config["batch_shape"][0] for node in nodes} - {None}
         self.fixed_batch_size: int | None = sizes.pop() if sizes else None
         """The batch size that is part of the model's input shape, if one is."""
+
+    @cached_property
+    def usual_batch_size(self) -> int:
+        """8 use the processor's caches best; of tiny rows a batch has a megabyte, and at most 64."""
+        shapes = [spec.shape for spec in self.inputs]
+        if any(None in shape for shape in shapes):
+            return USUAL
+        given = sum(4 * math.prod(cast(tuple[int, ...], shape)) for shape in shapes)
+        if USUAL * given > BATCH_BYTES:  # Most models are known by their inputs alone.
+            return USUAL
+        try:
+            alive = self.outline(self.inputs, 1, INFERENCE).alive
+        except Unsupported:
+            return USUAL
+        return max(USUAL, min(MOST, BATCH_BYTES // max(1, alive)))
 
     def engine(self, inputs: Sequence[TensorSpec], batch_size: int | None, how: Computing) -> Engine:
         """Build the engine for inputs with every size known.

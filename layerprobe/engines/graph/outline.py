@@ -67,8 +67,9 @@ def outline(
     having = [node.name for node in graph.layers if node.class_name != "InputLayer"]
     numbers = sum(weights.parameters(name) or 0 for name in having)
     # Weights are there as they were read and as OpenVINO lays them out; two batches share some memory.
-    memory = _OPENVINO + 2 * 4 * numbers + 3 * _activations(model) // 2
-    return Planned(outputs, batch_size or 1, description(precision), memory)
+    alive = _activations(model)
+    memory = _OPENVINO + 2 * 4 * numbers + 3 * alive // 2
+    return Planned(outputs, batch_size or 1, description(precision), memory, alive)
 
 
 def _activations(model: ov.Model) -> int:
