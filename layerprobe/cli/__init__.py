@@ -13,6 +13,7 @@ import click
 
 from layerprobe.cli import signals
 from layerprobe.cli.console import lost_stdout, say
+from layerprobe.cli.room import check_room
 from layerprobe.errors import LayerprobeError, StoppedError
 from layerprobe.version import __version__
 
@@ -82,6 +83,8 @@ def cli(context: click.Context) -> None:
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
         raise click.exceptions.Exit(2)
+    if not {"-h", "--help"} & set(sys.argv):
+        check_room(context.invoked_subcommand)
 
 
 def main() -> NoReturn:
@@ -139,7 +142,8 @@ def _called() -> int:
         end = _ended_by_signal(error)
         if end is not None:
             raise end from None
-        if "failed to map" in str(error):  # The dynamic loader's word for memory that it cannot have.
+        # What the dynamic loader, and threading, say of memory that they cannot have.
+        if any(words in str(error) for words in ("failed to map", "can't start new thread")):
             raise MemoryError from error
         raise
 
