@@ -13,6 +13,8 @@ from layerprobe.stores.urls import beside, is_url, name_of, shown, without_file
     ("url", "expected"),
     [
         ("https://me:pass@host/a.jpg", "https://***@host/a.jpg"),
+        ("abfs://box@account.dfs.core.windows.net/a", "abfs://box@account.dfs.core.windows.net/a"),
+        ("abfs://me:pass@account/a", "abfs://***@account/a"),
         ("https://host/a@b.jpg", "https://host/a@b.jpg"),
         ("https://host/a?X-Amz-Credential=AK%2F&X-Amz-Date=1&w=3", "https://host/a?X-Amz-Credential=***&X-Amz-Date=***&w=3"),
         ("https://a.blob/x?sv=2&sig=abc&se=2027&id=7", "https://a.blob/x?sv=***&sig=***&se=***&id=7"),

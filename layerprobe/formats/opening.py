@@ -7,7 +7,7 @@ import stat
 from typing import TYPE_CHECKING, cast
 
 from layerprobe import registry
-from layerprobe.errors import AccessError, NoInputError, OutputFormatError
+from layerprobe.errors import AccessError, LayerprobeError, NoInputError, OutputFormatError
 from layerprobe.formats.placement import FOLDER_RECORD, GROUP_RECORD
 from layerprobe.formats.remote import is_folder, names_in, open_for_reading
 from layerprobe.stores.upload import BEGUN
@@ -47,6 +47,8 @@ def open_output(path: str | os.PathLike[str]) -> Reader:
     path = without_file(os.fspath(path))
     try:
         file_format = format_of(path)
+    except LayerprobeError:
+        raise
     except PermissionError as error:
         raise AccessError(f"{path!r} cannot be read: permission denied.") from error
     except (FileNotFoundError, NotADirectoryError) as error:

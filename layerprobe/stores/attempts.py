@@ -112,13 +112,18 @@ def meaning(error: Exception) -> StoreError:
     status = _status(error)
     if isinstance(error, FileNotFoundError) or status in _MISSING:
         return MissingError("no such object")
-    if isinstance(error, PermissionError) or status in _DENIED or "Credentials" in type(error).__name__:
+    if isinstance(error, PermissionError) or status in _DENIED or _wants_credentials(error):
         return DeniedError(f"access is denied ({_words(error)})")
     if status is not None:
         return StoreError(f"the store answers {status} {getattr(error, 'message', '')}".rstrip())
     if _has_no_answer(error):
         return UnreachableError(f"the store does not answer ({_words(error)})")
     return StoreError(_words(error))
+
+
+def _wants_credentials(error: Exception) -> bool:
+    """Whether nobody has said who asks: botocore's, Google's and Azure's ways to say so."""
+    return any(part in type(error).__name__ for part in ("Credential", "ClientAuthenticationError"))
 
 
 def _cause(error: Exception) -> Exception:
@@ -130,9 +135,14 @@ def _cause(error: Exception) -> Exception:
 
 
 def _status(error: Exception) -> int | None:
-    """HTTP's code, where the error has one: aiohttp's own, httpx's of its response."""
-    found = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
-    return found if isinstance(found, int) else None
+    """HTTP's code, where the error has one: aiohttp's own, httpx's of its response, gcsfs's."""
+    response = getattr(error, "response", None)
+    told = (
+        getattr(error, "status", None),
+        getattr(response, "status_code", None),
+        getattr(error, "code", None),
+    )
+    return next((found for found in told if isinstance(found, int) and found), None)
 
 
 def _passes(error: Exception) -> bool:
@@ -158,5 +168,6 @@ def _words(error: Exception) -> str:
     from layerprobe.stores.urls import shown
 
     told = error.strerror if isinstance(error, OSError) else None
-    text = " ".join(str(told or error).split()) or type(error).__name__
+    lines = [line for line in str(told or error).splitlines() if line.strip()]
+    text = " ".join(lines[0].split()) if lines else type(error).__name__
     return " ".join(shown(word) for word in text.split())[:200]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,10 @@ EXTRAS = {
     "hf": "hf",
 }
 """Protocol -> the extra of this package that brings what it needs."""
+
+_TALKATIVE = ("adlfs", "azure", "gcsfs", "google")
+"""Loggers that write whole tracebacks to standard error where nobody has said what to do with their words."""
+_SILENT = logging.NullHandler()
 
 _VERSIONS = (
     *("ETag", "etag", "e_tag", "md5Hash", "generation", "content_md5", "sha256", "blob_id", "oid"),
@@ -126,6 +131,7 @@ def store_of(url: str) -> tuple[Store, str]:
 
     Raises:
         UsageError: There are no such URLs.
+        AccessError: The store wants to know who asks.
         UnavailableError: A package is not installed.
     """
     system, path = _opened(url, _options)
@@ -145,12 +151,19 @@ def _opened(url: str, options: Callable[[str, Any], dict[str, Any]]) -> tuple[Ab
         from fsspec.core import url_to_fs
     except ModuleNotFoundError as error:
         raise _missing(protocol, url) from error
+    for name in _TALKATIVE:
+        logging.getLogger(name).addHandler(_SILENT)
     try:
         system, path = url_to_fs(url, **options(protocol, fsspec.config.conf))
     except ImportError as error:
         raise _missing(protocol, url) from error
     except ValueError as error:
         words = " ".join(str(error).split())
+        if "credential" in words.lower():  # so Azure's says that it does not know the account
+            raise AccessError(
+                f"{shown(url)!r} cannot be reached ({words[:160].rstrip('!.')}): give them in the "
+                "environment or in fsspec's configuration."
+            ) from error
         raise UsageError(f"{shown(url)!r} is no URL that fsspec knows ({words[:120]}).") from error
     return system, path
 

@@ -13,6 +13,8 @@ WEB = ("http", "https")
 """Protocols whose URLs may have a query behind the name."""
 _LOCAL = ("file", "local")
 _USER = re.compile(r"(?<=://)[^/?#@]*@")
+_AZURE = re.compile(r"(abfss?|wasbs?)://[^/?#@:]*@", re.IGNORECASE)
+"""There the container stands where others have the user: `abfs://container@account.dfs.core.windows.net`."""
 _PARAMETER = re.compile(r"([?&])([^=&#]+)=([^&#]*)")
 _SECRET = re.compile(
     r"x-(amz|goog|ms)-.*|.*(signature|token|secret|passw|credential).*|sig|pwd|policy|expires|auth(orization)?"
@@ -48,7 +50,8 @@ def shown(url: str) -> str:
     def without_secret(found: re.Match[str]) -> str:
         return f"{found[1]}{found[2]}={HIDDEN if _SECRET.fullmatch(unquote(found[2])) else found[3]}"
 
-    return _PARAMETER.sub(without_secret, _USER.sub(f"{HIDDEN}@", url, count=1))
+    without_user = url if _AZURE.match(url) else _USER.sub(f"{HIDDEN}@", url, count=1)
+    return _PARAMETER.sub(without_secret, without_user)
 
 
 def path_of(url: str) -> str:
