@@ -13,7 +13,7 @@ from layerprobe.cli import COMMANDS, cli
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "commands.md"
-PAGES = [ROOT / "README.md", REFERENCE, ROOT / "docs" / "function.md"]
+PAGES = [ROOT / "README.md", REFERENCE, ROOT / "docs" / "function.md", ROOT / "docs" / "scale.md"]
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 ELLIPSIS = re.compile(r"\\\.\\\.\\\.")
