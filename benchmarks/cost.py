@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from dataclasses import dataclass
 from itertools import starmap
 
@@ -21,7 +22,7 @@ PAGE = ROOT / "docs" / "scale.md"
 BEGIN, END = "<!-- made by benchmarks/cost.py -->\n", "<!-- end of what benchmarks/cost.py made -->\n"
 SIZES = {"10 million": 10_000_000, "1 billion": 1_000_000_000}
 MACHINES = 100
-IMAGES, ROUNDS = 128, 3
+IMAGES, ROUNDS = 64, 3
 """At most: a rate is the median of so many rounds."""
 UNITS = ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 BFLOAT16 = ("--precision", "bfloat16")
@@ -64,7 +65,9 @@ def measured(case: Case, images: int, rounds: int) -> Measured | None:
     print(f"  {case.model} {case.layer} {' '.join(case.options)}", file=sys.stderr, flush=True)
     given = [made(case.model).path, photos.folder(images), "--layer", case.layer, "--limit", images]
     try:
-        _, told = timed(layerprobe("bench", *given, "--rounds", rounds, *case.options, "--json"))
+        with tempfile.TemporaryDirectory() as scratch:
+            how = ["--rounds", rounds, "--output", scratch, *case.options, "--json"]
+            _, told = timed(layerprobe("bench", *given, *how))
     except SystemExit as error:
         if "bfloat16" in case.options and "bfloat16" in str(error).partition("\nended with ")[2]:
             return None
@@ -81,9 +84,8 @@ def amount(size: float) -> str:
 
 def spent(hours: float) -> str:
     """Time, to two digits or so."""
-    if hours < 2:
-        return f"{60 * hours:.0f} min"
-    return f"{hours:.0f} h" if hours < 48 else f"{hours / 24:,.0f} days"
+    time, unit = (60 * hours, "min") if hours < 2 else (hours, "h") if hours < 48 else (hours / 24, "days")
+    return f"{time:.2g} {unit}" if time < 10 else f"{time:,.0f} {unit}"
 
 
 def table(columns: list[str], lines: list[list[str]]) -> list[str]:
