@@ -74,30 +74,33 @@ def listed_in(stream: IO[bytes] | Rejoined, nul: bool, where: str) -> Iterator[s
     blocks = _blocks(stream, where)
     first = next(blocks, b"")
     if nul:
-        yield from _decoded(_split(chain([first], blocks), b"\0", MAX_ENTRY, where), nul)
+        for some in _split(chain([first], blocks), b"\0", MAX_ENTRY, where):
+            yield from filter(None, _decoded(some, b"\0"))
         return
     first = first.removeprefix(b"\xef\xbb\xbf")
     if begins_json_lines(first):
-        for number, line in enumerate(_split(chain([first], blocks), b"\n", MAX_OBJECT, where), 1):
+        lines = chain.from_iterable(_split(chain([first], blocks), b"\n", MAX_OBJECT, where))
+        for number, line in enumerate(lines, 1):
             if line.strip():
                 path, fields = read_object(os.fsdecode(line), number, where)
                 yield Listed(path, fields) if fields else path
         return
-    for entry in _decoded(_split(chain([first], blocks), b"\n", MAX_ENTRY, where), nul):
-        if "\0" in entry:
+    for some in _split(chain([first], blocks), b"\n", MAX_ENTRY, where):
+        if any(b"\0" in entry for entry in some):
             raise UsageError(f"{where} holds NUL bytes: add --null if NUL ends its paths.")
-        yield entry
+        # A list from Windows has "\r" too.
+        yield from filter(None, (entry.removesuffix("\r") for entry in _decoded(some, b"\n")))
 
 
-def _split(blocks: Iterable[bytes], end: bytes, longest: int, where: str) -> Iterator[bytes]:
-    """What stands before, between and after the ends."""
+def _split(blocks: Iterable[bytes], end: bytes, longest: int, where: str) -> Iterator[list[bytes]]:
+    """What stands before, between and after the ends, many at a time."""
     rest = b""
     for block in blocks:
         *whole, rest = (rest + block).split(end)
-        yield from whole
+        yield whole
         if len(rest) > longest:
             raise UsageError(f"{where} is no list of paths: one of them has over {longest} bytes.")
-    yield rest
+    yield [rest]
 
 
 def _blocks(stream: IO[bytes] | Rejoined, where: str) -> Iterator[bytes]:
@@ -108,9 +111,6 @@ def _blocks(stream: IO[bytes] | Rejoined, where: str) -> Iterator[bytes]:
         raise NoInputError(f"{where} cannot be read: {reason(error)}.") from error
 
 
-def _decoded(entries: Iterable[bytes], nul: bool) -> Iterator[str]:
-    for entry in entries:
-        if not nul:
-            entry = entry.removesuffix(b"\r")  # a list from Windows
-        if entry:
-            yield os.fsdecode(entry)
+def _decoded(entries: list[bytes], end: bytes) -> list[str]:
+    """Each decoded, all in one step: none of them holds the end."""
+    return os.fsdecode(end.join(entries)).split(os.fsdecode(end)) if entries else []
