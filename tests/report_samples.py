@@ -15,6 +15,7 @@ import numpy as np
 from output_samples import PROVENANCE, WAYS
 from PIL import Image
 
+import layerprobe
 from layerprobe import registry
 from layerprobe.records import TensorSpec
 
@@ -27,6 +28,17 @@ PREPROCESSING = {
 }  # fmt: skip
 FIRST = {"first"}
 """Layers whose channels come first."""
+EVIL_LAYER = "\"><img src=x onerror='window.hacked=1'>\u2028</script>"
+EVIL_NAMES = [
+    '<img src=x onerror="window.hacked=1">.png',
+    'it\'s a "quote" & &lt;b&gt;.png',
+    "\u202egnp.exe\u200f.png",
+    "line\u2028paragraph\u2029end\n.png",
+    "bytes \udcff\udc80.png",
+    "</script><script>window.hacked=1</script><!--.png",
+    "שלום.png",
+]
+LABELS = ["cat", "</script><script>window.hacked=1</script>", "cow", "hen"]
 
 
 def sample_layers(rows: int = ROWS) -> dict[str, Any]:
@@ -119,3 +131,23 @@ def page_maps(maps: Mapping[str, Any]) -> Any:
     """(n, K, h, w) uint8."""
     packed = zlib.decompress(base64.b64decode(maps["packed"]))
     return np.frombuffer(packed, np.uint8).reshape(-1, maps["top"], maps["height"], maps["width"])
+
+
+def make_page(folder: Path) -> Path:
+    """A report in which names of files, layers and classes try to be more than names."""
+    names = write_images(folder / "images")
+    for number, evil in enumerate(EVIL_NAMES):
+        path = folder / "images" / evil
+        path.parent.mkdir(exist_ok=True, parents=True)
+        Path(names[5 + number]).rename(path)
+        names[5 + number] = str(path)
+    layers = sample_layers()
+    kept = {
+        "relu": layers["relu"], "maps": layers["maps"], EVIL_LAYER: layers["vector"],
+        "steps": layers["steps"], "predictions": layers["predictions"],
+    }  # fmt: skip
+    (folder / "labels.txt").write_text("\n".join(LABELS))
+    output = write_output(folder / "<b>out.h5", kept, names)
+    page = folder / "out.html"
+    layerprobe.report(output, page, top=4, labels=folder / "labels.txt")
+    return page

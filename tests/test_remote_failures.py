@@ -1,0 +1,115 @@
+"""Stores that fail, stall, refuse or are not there: a sentence, a code, and nothing that was secret."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import store_servers
+
+import layerprobe
+from layerprobe.errors import SampleError
+from layerprobe.sources.listing import image_source
+from layerprobe.sources.opening import open_source
+from layerprobe.stores import attempts, store
+
+Command = Callable[..., Any]
+Images = dict[str, bytes]
+LAYER = ("-l", "predictions")
+
+
+@pytest.fixture(scope="module")
+def model(samples: Path) -> Path:
+    return samples / "vgg_shapes.h5"
+
+
+@pytest.fixture(scope="module")
+def images(samples: Path) -> Images:
+    return {path.name: path.read_bytes() for path in sorted((samples / "images").glob("*_*.*g"))}
+
+
+@pytest.fixture(autouse=True)
+def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "FIRST_PAUSE", 0.005)
+    attempts.repeated_requests()
+
+
+def test_a_server_that_stalls_is_asked_again(monkeypatch: pytest.MonkeyPatch, images: Images) -> None:
+    monkeypatch.setattr(store, "READ_SECONDS", 0.2)
+
+    def first_stalls(method: str, path: str, number: int) -> str | None:
+        return "stall" if number == 1 and method == "GET" else None
+
+    with store_servers.web(dict(images), first_stalls) as served:
+        began = time.monotonic()
+        source = image_source([f"{served.url}/star_09.png"])
+        assert next(iter(source)).read() == images["star_09.png"]
+        assert time.monotonic() - began < store_servers.STALL_SECONDS
+
+
+@pytest.mark.parametrize(("status", "code"), [("403", 77), ("503", 69), ("404", 66)])
+def test_a_listing_that_fails_ends_the_run_with_a_sentence(
+    command: Command, tmp_path: Path, model: Path, status: str, code: int
+) -> None:
+    with store_servers.web({"a/x.png": b""}, lambda *_: status) as served:
+        ended = command("extract", model, *LAYER, f"{served.url}/a/", "-o", tmp_path / "out.npz")
+    assert ended.code == code
+    assert ended.err.startswith("layerprobe: ")
+    assert ended.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_that_does_not_answer_ends_the_run_within_seconds(command: Command, model: Path) -> None:
+    with store_servers.web({}) as served:
+        url = served.url
+    began = time.monotonic()
+    ended = command("extract", model, *LAYER, f"{url}/a.png")
+    assert (ended.code, "does not answer" in ended.err) == (69, True)
+    assert time.monotonic() - began < 10
+
+
+def test_a_store_that_goes_away_ends_the_run_and_what_is_done_is_kept(tmp_path: Path, images: Images) -> None:
+    with store_servers.web(dict(images)) as served:
+        (tmp_path / "list").write_text("\n".join(f"{served.url}/{name}" for name in images))
+        source = open_source([], lists=[str(tmp_path / "list")])
+    for sample in source:
+        with pytest.raises(layerprobe.LayerprobeError, match="does not answer") as caught:
+            sample.read()
+        assert not isinstance(caught.value, SampleError), "an outage is no row that fails"
+        break
+
+
+@pytest.mark.parametrize("protocol", ["s3", "gs", "az"])
+def test_a_package_that_is_missing_is_named(
+    command: Command, model: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    from fsspec.registry import _registry
+
+    for package in ("s3fs", "gcsfs", "adlfs"):
+        monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(_registry, protocol, raising=False)
+    ended = command("extract", model, *LAYER, f"{protocol}://bucket/x.png")
+    assert ended.code == 69
+    assert f"pip install 'layerprobe[{store.EXTRAS[protocol]}]'" in ended.err
+
+
+def test_passwords_and_signatures_are_neither_shown_nor_stored(
+    command: Command, tmp_path: Path, model: Path, images: Images
+) -> None:
+    with store_servers.web({"a.png": images["star_09.png"]}) as served:
+        host = served.url.removeprefix("http://")
+        urls = [f"http://{host}/a.png?X-Amz-Signature=s3cr3t&v=1", f"http://me:s3cr3t@{host}/none.png"]
+        (tmp_path / "list").write_text("\n".join(urls))
+        ended = command("extract", model, *LAYER, "--from-file", tmp_path / "list", "-o", tmp_path / "o.h5")
+        assert ended.code == 3
+        assert "s3cr3t" not in ended.err
+        ended = command("extract", model, *LAYER, urls[1])
+        assert (ended.code, "s3cr3t" in ended.err) == (66, False)
+    assert b"s3cr3t" not in (tmp_path / "o.h5").read_bytes()
+    with layerprobe.open(tmp_path / "o.h5") as found:
+        assert found.paths[0] == f"http://{host}/a.png?X-Amz-Signature=***&v=1"
+        assert found.paths[1] == f"http://***@{host}/none.png"
