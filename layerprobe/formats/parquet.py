@@ -32,8 +32,8 @@ from layerprobe.stores.urls import is_url
 if TYPE_CHECKING:
     from layerprobe.records import Array, Provenance
 
-GROUP_BYTES, MOST_GROUP_BYTES = 1 << 20, 1 << 25
-"""Values of a row group, which is in memory as a whole; more where these are few rows, to a limit."""
+GROUP_BYTES, MOST_GROUP_BYTES = 1 << 19, 1 << 25
+"""Of a row group, which is in memory as a whole; more where these are few rows, to a limit of values."""
 FEW_ROWS, GROUP_ROWS = 1 << 10, 1 << 13
 _PAGE_BYTES = 1 << 16
 _TEXTS_AT_ONCE = 1 << 10
@@ -71,8 +71,7 @@ class ParquetWriter(WaitingRows):
     def _write_table(
         self, file: PendingFile, columns: Mapping[str, Sequence[str]], metadata: Mapping[bytes, str]
     ) -> None:
-        row_bytes = sum(layer.row_bytes for layer in self._layers)
-        rows = _rows_per_group(row_bytes)
+        rows = _rows_per_group(sum(layer.row_bytes for layer in self._layers), _text_bytes(columns))
         texts = [pa.field(_COLUMNS[name], pa.string(), nullable=False) for name in columns]
         layers = [_field(layer, self._types[layer.stored]) for layer in self._layers]
         schema = pa.schema([*texts, *layers])
@@ -108,10 +107,18 @@ class ParquetWriter(WaitingRows):
         return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _rows_per_group(row_bytes: int) -> int:
-    """Say how many rows a row group has."""
-    wanted = max(GROUP_BYTES // max(1, row_bytes), FEW_ROWS)
+def _rows_per_group(row_bytes: int, text_bytes: int) -> int:
+    """Say how many rows a row group has, from what the values and the texts of one take."""
+    wanted = max(GROUP_BYTES // max(1, row_bytes + text_bytes), FEW_ROWS)
     return max(1, min(wanted, MOST_GROUP_BYTES // max(1, row_bytes), GROUP_ROWS))
+
+
+def _text_bytes(columns: Mapping[str, Sequence[str]]) -> int:
+    """Say what the texts of a row take, by the first ones."""
+    sizes = [
+        sum(map(len, texts[:FEW_ROWS])) // max(1, min(FEW_ROWS, len(texts))) for texts in columns.values()
+    ]
+    return sum(sizes)
 
 
 def _type(layer: StoredLayer) -> pa.DataType:
