@@ -1,4 +1,4 @@
-"""Parquet files, as pandas, DuckDB and pyarrow read them."""
+"""Parquet files, as pandas, DuckDB, datasets and pyarrow read them."""
 
 from __future__ import annotations
 
@@ -70,6 +70,27 @@ def test_duckdb_reads_and_filters(tmp_path: Path) -> None:
         column = np.array([row[place + 1] for row in found]).reshape(len(good), *shape)
         np.testing.assert_array_equal(column, values[name][good])
     assert duckdb.sql(f"select sum(count) {query}").fetchall() == [(values["count"][good].sum(),)]
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_datasets_of_hugging_face_reads_lists_of_a_known_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import datasets
+
+    values = write_output(ParquetWriter, tmp_path / "out.parquet")
+    found = datasets.Dataset.from_parquet(str(tmp_path / "out.parquet"), cache_dir=str(tmp_path / "cache"))
+    assert found.features["conv5_3"] == datasets.List(datasets.Value("float32"), length=96)
+    assert found.features["backbone/conv1"] == datasets.List(datasets.Value("float16"), length=5)
+    assert found.features["count"] == datasets.Value("int64")
+    assert found["path"][:] == LEGIBLE
+    arrays = found.with_format("numpy")
+    for name, expected in values.items():
+        column = np.asarray(arrays[name or "%"][:])
+        np.testing.assert_array_equal(column.reshape(expected.shape), expected)
+    good = found.filter(lambda status: status == "ok", input_columns="status")
+    assert len(good) == ROWS - len(FAILURES)
 
 
 def test_the_file_says_shapes_and_where_its_numbers_come_from(tmp_path: Path) -> None:
