@@ -67,15 +67,18 @@ def dying() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def until_none_fires(act: Callable[[], object], lasting: bool = False, step: int = 1) -> Iterator[Fault]:
+def until_none_fires(
+    act: Callable[[], object], lasting: bool = False, first: int = 1, step: int = 1
+) -> Iterator[Fault]:
     """Give a fault at the first call, the second, ...; ends after the run in which none fell.
 
     Args:
         act: What happens there.
         lasting: Whether it happens at every later call too.
-        step: Only at every so many-th, where runs take long.
+        first: At which call the first run has it.
+        step: How many calls later the next one does.
     """
-    for nth in range(1, 2000, step):
+    for nth in range(first, 2000, step):
         fault = Fault(nth, act, lasting)
         yield fault
         if not fault.fired:
