@@ -89,6 +89,7 @@ class Sample:
     spans: Spans
     reference: dict[str, object]
     bytes: int
+    """What it takes on disk, or its rows do where they wait to be compressed."""
 
 
 class Place:
@@ -187,8 +188,10 @@ def sample_of(kind: Kind, images: Path, folder: Path) -> Sample:
         raise SystemExit(f"an uninterrupted run to {kind.file} ended with {process.returncode}")
     spans = Spans(begun, time.monotonic() - started)
     files = output.iterdir() if output.is_dir() else [output]
-    size = sum(file.stat().st_size for file in files)
-    return Sample(images, kind, processes, spans, contents(output), size)
+    reference = contents(output)
+    rows = sum(len(values) for values in reference.values() if isinstance(values, bytes))
+    size = max(rows, sum(file.stat().st_size for file in files if file.is_file()))
+    return Sample(images, kind, processes, spans, reference, size)
 
 
 def _takes(words: Sequence[str]) -> bool:
