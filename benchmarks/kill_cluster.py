@@ -93,7 +93,7 @@ def main() -> None:
                 print(f"{run + 1} runs, {equal} equal {wrong[-1:]}", file=sys.stderr, flush=True)
     finally:
         nodes.shutdown()
-    beside = f"runs; {nodes_lost} nodes and {drivers_lost} drivers were lost in the middle"
+    beside = f"{nodes_lost} nodes and {drivers_lost} drivers were lost in the middle"
     row = measure.Row(
         "runs on a cluster that lost a node and the driver: equal in the end", "outputs",
         [equal], [options.runs], beside,

@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from layerprobe.taps import Recording
 CORPUS = Path(os.environ.get("LAYERPROBE_CORPUS", Path(__file__).parents[2] / "shared" / "corpus"))
 
 is_here = pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus of model files is not here")
+
+STEP = 1 if os.environ.get("CORPUS") == "all" else 3
+"""Tests that take minutes over all models take every third, each from another one on; CORPUS=all: all."""
 
 NO_MODEL = ("tfjs", "weights only")
 """Kinds of files that hold no model, or none that is Keras's."""
@@ -62,6 +66,11 @@ def models() -> Iterator[dict[str, str]]:
         if kind.startswith("json") or any(word in kind for word in NO_MODEL) or row["file"] in INCOMPLETE:
             continue
         yield row
+
+
+def some_models(first: int) -> Iterator[dict[str, str]]:
+    """Every `STEP`-th of them, from that one on."""
+    return islice(models(), min(first, STEP - 1), None, STEP)
 
 
 def is_custom(row: dict[str, str]) -> bool:

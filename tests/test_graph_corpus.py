@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from corpus_files import OTHER_LAMBDAS, inputs_for, is_here, models, path_of, values
+from corpus_files import OTHER_LAMBDAS, STEP, inputs_for, is_here, path_of, some_models, values
 
 from layerprobe.errors import LayerprobeError
 from layerprobe.loading.build import load_model
@@ -76,7 +76,7 @@ def test_every_layer_that_keras_computes_the_graph_engine_computes_alike() -> No
     wrong: dict[str, Any] = {}
     to_keras: dict[str, str | None] = {}
     loaded = 0
-    for row in models():
+    for row in some_models(2):
         lambdas = OTHER_LAMBDAS.get(row["file"])
         info = describe(path_of(row), lambdas=lambdas)
         layers = computable(info)
@@ -110,5 +110,5 @@ def test_every_layer_that_keras_computes_the_graph_engine_computes_alike() -> No
         keras.utils.clear_session()
     print(f"\n{loaded} files, {len(to_keras)} with Keras: {to_keras}")
     assert wrong == {}
-    assert loaded >= 100
+    assert loaded >= 100 // STEP
     assert len(to_keras) <= 0.05 * loaded
