@@ -1,5 +1,7 @@
 """What all tests share. Slow fixtures live for the whole session: TensorFlow is imported once."""
 
+from __future__ import annotations
+
 import io
 import os
 import signal
@@ -7,9 +9,13 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from chromium import Browser
 
 # The gate says the same of the same code: examples are drawn alike in every run, on machines of any speed.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -69,3 +75,52 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         return Ended(code, *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture
+def made_up_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs compute with a model that is made up, and bring every batch to disk."""
+    from made_up_model import use_made_up_model
+
+    from layerprobe.run import journal
+
+    use_made_up_model(monkeypatch)
+    monkeypatch.setattr(journal, "SECONDS_BETWEEN_FLUSHES", 0)
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> list[str]:
+    """Images for that model, some of them broken."""
+    from made_up_model import write_inputs
+
+    return write_inputs(tmp_path / "images")
+
+
+@pytest.fixture(scope="session")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report."""
+    from report_samples import make_page
+
+    return make_page(tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture(scope="session")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser of these tests alone."""
+    from chromium import chromium, find_chromium
+
+    program = find_chromium()
+    assert program is not None
+    with chromium(program, tmp_path_factory.mktemp("profile") / "fresh") as opened:
+        yield opened
+
+
+@pytest.fixture
+def browser(started: Browser) -> Iterator[Browser]:
+    """The browser; whatever a test does, nothing may go wrong in it, and nothing be asked of a network."""
+    started.resize(1280, 900)
+    started.problems.clear()
+    started.requests.clear()
+    yield started
+    assert started.problems == []
+    assert {url.partition(":")[0] for url in started.requests} <= {"file", "data", "about"}

@@ -21,6 +21,7 @@ from layerprobe.records import TensorSpec
 
 ROWS = 20
 FAILED = {3: "truncated JPEG", 11: "<b>no such</b> file"}
+GOOD = [row for row in range(ROWS) if row not in FAILED]
 PREPROCESSING = {
     "size": [32, 32], "channels": 3, "resize": "bilinear", "crop": "none", "exif": True,
     "background": [255, 255, 255], "preset": "tf", "scale": 127.5, "mean": [1.0], "std": [],
@@ -131,6 +132,18 @@ def page_maps(maps: Mapping[str, Any]) -> Any:
     """(n, K, h, w) uint8."""
     packed = zlib.decompress(base64.b64decode(maps["packed"]))
     return np.frombuffer(packed, np.uint8).reshape(-1, maps["top"], maps["height"], maps["width"])
+
+
+LAYERS = sample_layers()
+
+
+def make_report(folder: Path) -> tuple[Path, Path]:
+    """An output and the report about it."""
+    output = write_output(folder / "out.h5", LAYERS, write_images(folder / "images"))
+    made = layerprobe.report(output, folder / "out.html", top=4)
+    assert (made.rows, made.failed, made.layers, made.pictures) == (ROWS, 2, len(LAYERS), ROWS - 2)
+    assert made.size == (folder / "out.html").stat().st_size
+    return output, folder / "out.html"
 
 
 def make_page(folder: Path) -> Path:

@@ -9,23 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_model import BROKEN, ROWS, contents, extract, use_made_up_model, write_inputs
+from made_up_model import BROKEN, ROWS, contents, extract
 from PIL import Image
 
 from layerprobe.errors import FailedRowsError, OutputError, StoppedError, UsageError
 from layerprobe.formats.opening import open_output
-from layerprobe.run import journal
 
-
-@pytest.fixture(autouse=True)
-def made_up_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_made_up_model(monkeypatch)
-    monkeypatch.setattr(journal, "SECONDS_BETWEEN_FLUSHES", 0)
-
-
-@pytest.fixture
-def inputs(tmp_path: Path) -> list[str]:
-    return write_inputs(tmp_path / "images")
+pytestmark = pytest.mark.usefixtures("made_up_model")
 
 
 def logged(path: Path) -> list[dict[str, Any]]:

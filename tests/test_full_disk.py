@@ -9,23 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from made_up_model import FORMATS, contents, extract, use_made_up_model, write_inputs
+from made_up_model import FORMATS, contents, extract
 
 from layerprobe.errors import WriteError
-from layerprobe.run import journal
 
 SIZE = 512 << 10
 
 
-@pytest.fixture(autouse=True)
-def made_up_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_made_up_model(monkeypatch)
-    monkeypatch.setattr(journal, "SECONDS_BETWEEN_FLUSHES", 0)
-
-
-@pytest.fixture
-def inputs(tmp_path: Path) -> list[str]:
-    return write_inputs(tmp_path / "images")
+pytestmark = pytest.mark.usefixtures("made_up_model")
 
 
 @pytest.fixture

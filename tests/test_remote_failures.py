@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 import store_servers
+from fsspec.implementations.memory import MemoryFileSystem
 
 import layerprobe
 from layerprobe.errors import SampleError
@@ -113,3 +116,43 @@ def test_passwords_and_signatures_are_neither_shown_nor_stored(
     with layerprobe.open(tmp_path / "o.h5") as found:
         assert found.paths[0] == f"http://{host}/a.png?X-Amz-Signature=***&v=1"
         assert found.paths[1] == f"http://***@{host}/none.png"
+
+
+class ClientAuthenticationError(Exception):
+    """As Azure calls it."""
+
+
+class WithoutCredentials(MemoryFileSystem):
+    """Does not let us in, one way or the other; its package would rather tell all than one line."""
+
+    protocol = "locked"
+
+    def __init__(self, *, account: str = "", **options: Any) -> None:
+        super().__init__(**options)
+        if not account:
+            raise ValueError(
+                "unable to connect: give either a connection_string\nor an account with credentials!!"
+            )
+
+    @classmethod
+    def _get_kwargs_from_urls(cls, url: str) -> dict[str, str]:
+        return {"account": "me"} if "@" in url else {}
+
+    def info(self, path: str, **options: Any) -> Any:
+        logging.getLogger("azure.identity").warning("no token:\nhere are eight ways to get one")
+        raise ClientAuthenticationError("no token.\nTried:\n  this\n  and that")
+
+
+fsspec.register_implementation("locked", WithoutCredentials, clobber=True)
+
+
+@pytest.mark.parametrize("url", ["locked://box/x.h5", "locked://box@me/x.h5"])
+def test_without_credentials_one_line_says_so(command: Command, model: Path, samples: Path, url: str) -> None:
+    for line in (
+        ("info", url),
+        ("extract", model, *LAYER, samples / "images" / "star_09.png", "-o", url, "-q"),
+        ("extract", model, *LAYER, f"{url[:-4]}images/"),
+    ):
+        ended = command(*line)
+        assert (ended.code, ended.err.count("\n"), ended.err.count("layerprobe: ")) == (77, 1, 1), ended.err
+        assert "credentials" in ended.err or "no token" in ended.err

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -352,46 +351,6 @@ def test_what_is_no_output_in_a_store_is_said(command: Command, s3: Served) -> N
         # A busy machine's server may have to be asked again, and that is said.
         told = [line for line in ended.err.splitlines() if "again" not in line]
         assert (ended.code, len(told)) == (code, 1), ended.err
-
-
-class ClientAuthenticationError(Exception):
-    """As Azure calls it."""
-
-
-class WithoutCredentials(MemoryFileSystem):
-    """Does not let us in, one way or the other; its package would rather tell all than one line."""
-
-    protocol = "locked"
-
-    def __init__(self, *, account: str = "", **options: Any) -> None:
-        super().__init__(**options)
-        if not account:
-            raise ValueError(
-                "unable to connect: give either a connection_string\nor an account with credentials!!"
-            )
-
-    @classmethod
-    def _get_kwargs_from_urls(cls, url: str) -> dict[str, str]:
-        return {"account": "me"} if "@" in url else {}
-
-    def info(self, path: str, **options: Any) -> Any:
-        logging.getLogger("azure.identity").warning("no token:\nhere are eight ways to get one")
-        raise ClientAuthenticationError("no token.\nTried:\n  this\n  and that")
-
-
-fsspec.register_implementation("locked", WithoutCredentials, clobber=True)
-
-
-@pytest.mark.parametrize("url", ["locked://box/x.h5", "locked://box@me/x.h5"])
-def test_without_credentials_one_line_says_so(command: Command, arguments: list[str], url: str) -> None:
-    for line in (
-        ("info", url),
-        ("extract", *arguments, "-o", url, "-q"),
-        ("extract", *arguments[:5], f"{url[:-4]}images/"),
-    ):
-        ended = command(*line)
-        assert (ended.code, ended.err.count("\n"), ended.err.count("layerprobe: ")) == (77, 1, 1), ended.err
-        assert "credentials" in ended.err or "no token" in ended.err
 
 
 def test_a_scratch_place_of_somebody_else_is_refused(

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from report_samples import (
-    FAILED,
     FIRST,
-    ROWS,
+    GOOD,
+    LAYERS,
+    make_report,
     page_data,
     page_maps,
-    sample_layers,
     write_images,
     write_output,
 )
@@ -25,19 +25,11 @@ from layerprobe.errors import NoInputError, UsageError
 from layerprobe.reporting import survey
 from layerprobe.reporting.template import as_script_data, fill_page
 
-GOOD = [row for row in range(ROWS) if row not in FAILED]
-LAYERS = sample_layers()
-
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """An output and the report about it."""
-    folder = tmp_path_factory.mktemp("report")
-    output = write_output(folder / "out.h5", LAYERS, write_images(folder / "images"))
-    made = layerprobe.report(output, folder / "out.html", top=4)
-    assert (made.rows, made.failed, made.layers, made.pictures) == (ROWS, 2, len(LAYERS), ROWS - 2)
-    assert made.size == (folder / "out.html").stat().st_size
-    return output, folder / "out.html"
+    return make_report(tmp_path_factory.mktemp("report"))
 
 
 def strength(name: str) -> Any:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from chromium import Browser, chromium, find_chromium
+from chromium import Browser, find_chromium
 from report_samples import (
     FAILED,
     LABELS,
-    make_page,
     page_data,
     sample_layers,
     write_output,
@@ -22,30 +20,6 @@ import layerprobe
 from layerprobe.views.colours import amounts, signed
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="there is no Chromium to open pages with")
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_page(tmp_path_factory.mktemp("page"))
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = find_chromium()
-    assert program is not None
-    with chromium(program, tmp_path_factory.mktemp("profile") / "fresh") as opened:
-        yield opened
-
-
-@pytest.fixture
-def browser(started: Browser) -> Iterator[Browser]:
-    """The browser; whatever a test does, nothing may go wrong in it, and nothing be asked of a network."""
-    started.resize(1280, 900)
-    started.problems.clear()
-    started.requests.clear()
-    yield started
-    assert started.problems == []
-    assert {url.partition(":")[0] for url in started.requests} <= {"file", "data", "about"}
 
 
 def shown_channels(browser: Browser) -> list[int]:

@@ -3,44 +3,18 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium import Browser, chromium, find_chromium
+from chromium import Browser, find_chromium
 from report_samples import (
     EVIL_LAYER,
     FAILED,
-    make_page,
 )
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="there is no Chromium to open pages with")
 
 PLACES = ["", "#layer=0", "#layer=1", "#layer=2", "#images", "#images&image=6", "#images&image=3", "#about"]
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_page(tmp_path_factory.mktemp("page"))
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = find_chromium()
-    assert program is not None
-    with chromium(program, tmp_path_factory.mktemp("profile") / "fresh") as opened:
-        yield opened
-
-
-@pytest.fixture
-def browser(started: Browser) -> Iterator[Browser]:
-    """The browser; whatever a test does, nothing may go wrong in it, and nothing be asked of a network."""
-    started.resize(1280, 900)
-    started.problems.clear()
-    started.requests.clear()
-    yield started
-    assert started.problems == []
-    assert {url.partition(":")[0] for url in started.requests} <= {"file", "data", "about"}
 
 
 def test_names_of_files_layers_and_classes_do_nothing_and_are_shown(browser: Browser, page: Path) -> None:

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from report_samples import (
-    FAILED,
     PREPROCESSING,
-    ROWS,
+    make_report,
     page_data,
-    sample_layers,
     write_images,
     write_output,
 )
@@ -20,19 +18,11 @@ from report_samples import (
 import layerprobe
 from layerprobe.errors import NoInputError, OutputError, OutputFormatError, UnknownLayerError, UsageError
 
-GOOD = [row for row in range(ROWS) if row not in FAILED]
-LAYERS = sample_layers()
-
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """An output and the report about it."""
-    folder = tmp_path_factory.mktemp("report")
-    output = write_output(folder / "out.h5", LAYERS, write_images(folder / "images"))
-    made = layerprobe.report(output, folder / "out.html", top=4)
-    assert (made.rows, made.failed, made.layers, made.pictures) == (ROWS, 2, len(LAYERS), ROWS - 2)
-    assert made.size == (folder / "out.html").stat().st_size
-    return output, folder / "out.html"
+    return make_report(tmp_path_factory.mktemp("report"))
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,6 @@ from made_up_model import (
     MadeUpModel,
     contents,
     extract,
-    use_made_up_model,
-    write_inputs,
 )
 from PIL import Image
 from stopped_runs import after, is_stream, kept, left_over, stopped
@@ -39,16 +37,7 @@ from layerprobe.formats.opening import open_output
 from layerprobe.run import journal
 from layerprobe.run.journal import Journal
 
-
-@pytest.fixture(autouse=True)
-def made_up_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_made_up_model(monkeypatch)
-    monkeypatch.setattr(journal, "SECONDS_BETWEEN_FLUSHES", 0)
-
-
-@pytest.fixture
-def inputs(tmp_path: Path) -> list[str]:
-    return write_inputs(tmp_path / "images")
+pytestmark = pytest.mark.usefixtures("made_up_model")
 
 
 @pytest.fixture(params=sorted(FORMATS | OTHERS))

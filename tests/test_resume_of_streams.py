@@ -13,8 +13,6 @@ from made_up_model import (
     OTHERS,
     ROWS,
     extract,
-    use_made_up_model,
-    write_inputs,
 )
 from PIL import Image
 from stopped_runs import after, stopped
@@ -25,16 +23,7 @@ from layerprobe.errors import (
 )
 from layerprobe.run import feed, journal, loop
 
-
-@pytest.fixture(autouse=True)
-def made_up_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_made_up_model(monkeypatch)
-    monkeypatch.setattr(journal, "SECONDS_BETWEEN_FLUSHES", 0)
-
-
-@pytest.fixture
-def inputs(tmp_path: Path) -> list[str]:
-    return write_inputs(tmp_path / "images")
+pytestmark = pytest.mark.usefixtures("made_up_model")
 
 
 def test_a_spool_that_nobody_goes_on_with_is_discarded(tmp_path: Path, inputs: list[str]) -> None:

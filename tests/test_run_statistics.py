@@ -9,23 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_up_model import FORMATS, extract, use_made_up_model, write_inputs
+from made_up_model import FORMATS, extract
 
 from layerprobe.cli import cli
 from layerprobe.errors import StoppedError
-from layerprobe.run import journal
 from layerprobe.statistics import LayerStatistics, output_statistics
 
-
-@pytest.fixture(autouse=True)
-def made_up_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_made_up_model(monkeypatch)
-    monkeypatch.setattr(journal, "SECONDS_BETWEEN_FLUSHES", 0)
-
-
-@pytest.fixture
-def inputs(tmp_path: Path) -> list[str]:
-    return write_inputs(tmp_path / "images")
+pytestmark = pytest.mark.usefixtures("made_up_model")
 
 
 def bits(statistics: Any) -> dict[str, dict[str, bytes]]:

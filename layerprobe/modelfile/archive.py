@@ -258,6 +258,7 @@ def _read_keras(archive: Archive, stream: io.BufferedReader, resources: ExitStac
     path = archive.path
     try:
         archive.zip = resources.enter_context(zipfile.ZipFile(stream))
+    # zipfile says NotImplementedError of a kind of zip file that it does not know.
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise ModelError(f"{path} is a truncated or damaged zip file: fetch or save it again.") from error
     names = set(archive.zip.namelist())
