@@ -65,7 +65,6 @@ class PlacedRows:
 
     def __init__(self, places: RowPlaces) -> None:
         self._places = places
-        self._blocks = RowBlocks(places.layers, places.rows)
         self._unsynced: set[str] = set()
 
     def write(self, start: int, activations: Mapping[str, Array]) -> WrittenBlock:
@@ -83,7 +82,8 @@ class PlacedRows:
                         descriptors[name] = files.enter_context(opened(name, flags))
                     write_all(descriptors[name], offset, part)
 
-            return self._blocks.write(start, activations, put)
+            # For each call anew: nothing grows here, and who laid out the output sees that rows come once.
+            return RowBlocks(self._places.layers, self._places.rows).write(start, activations, put)
 
     def sync(self) -> None:
         """Bring the blocks to disk, for a process on another machine cannot. Raises WriteError."""

@@ -110,15 +110,25 @@ def check_size(path: str, size: int, wanted: int) -> None:
 
 
 class RowBlocks:
-    """Turns blocks of rows into bytes, and sees to it that each row comes once."""
+    """Which rows are there, with their checksums; sees to it that each comes once.
 
-    def __init__(self, layers: Sequence[StoredLayer], rows: int | None) -> None:
+    Args:
+        layers: Of the output.
+        rows: N; None where that is seen at the end only.
+        each: Whether each block stays one, as where it has a place. Else those from row 0 on without gaps are
+            folded into the parts of which an output keeps checksums, so that memory does not grow with them.
+    """
+
+    def __init__(self, layers: Sequence[StoredLayer], rows: int | None, *, each: bool = False) -> None:
         self.layers = layers
         self.rows = sys.maxsize if rows is None else rows
         """N; where that is seen at the end only, no less."""
+        self._each = each
         # Numbers, for there may be a million blocks; all in the order of rows.
         self._starts, self._stops, self._places = array("q"), array("q"), array("q")
         self._checksums = {layer.layer: array("L") for layer in layers}
+        self._parts = 0
+        """So many of the first blocks are parts."""
 
     def write(
         self,
@@ -156,13 +166,37 @@ class RowBlocks:
         return arrays
 
     def adopt(self, block: WrittenBlock) -> None:
-        """Take rows as written, for an earlier run wrote them. Raises ValueError."""
+        """Take rows as written, by whomever. Raises ValueError."""
         place = self._check_free(block.start, block.stop)
         self._starts.insert(place, block.start)
         self._stops.insert(place, block.stop)
         self._places.insert(place, block.place)
         for layer, checksums in self._checksums.items():
             checksums.insert(place, block.checksums[layer])
+        if not self._each:
+            self._fold()
+
+    def _fold(self) -> None:
+        """Make parts of the blocks that follow without a gap."""
+        least = least_part(self.rows)
+        while self._parts < len(self._starts):
+            end = self._stops[self._parts - 1] if self._parts else 0
+            if self._starts[self._parts] != end:
+                return
+            if not self._parts or end - self._starts[self._parts - 1] >= least:
+                self._parts += 1
+            else:
+                self._join(self._parts - 1)
+
+    def _join(self, first: int) -> None:
+        """Make one block of two."""
+        rows = self._stops[first + 1] - self._starts[first + 1]
+        for layer in self.layers:
+            checksums = self._checksums[layer.layer]
+            second = checksums.pop(first + 1)
+            checksums[first] = combined(checksums[first], second, rows * layer.row_bytes)
+        self._stops[first] = self._stops.pop(first + 1)
+        del self._starts[first + 1], self._places[first + 1]
 
     def _check_free(self, start: int, stop: int) -> int:
         """Where among the blocks these rows come. Raises ValueError."""
@@ -179,21 +213,12 @@ class RowBlocks:
         Returns:
             "rows": the first row of each part; "crc32": by layer, one number for each part.
         """
-        least = least_part(self.rows)
-        starts: list[int] = []
-        found: dict[str, list[int]] = {layer.layer: [] for layer in self.layers}
+        parts = RowBlocks(self.layers, self.rows)
         for block in self.finish():
-            new = not starts or block.start - starts[-1] >= least
-            if new:
-                starts.append(block.start)
-            for layer in self.layers:
-                parts, checksum = found[layer.layer], block.checksums[layer.layer]
-                if new:
-                    parts.append(checksum)
-                else:
-                    size = (block.stop - block.start) * layer.row_bytes
-                    parts[-1] = combined(parts[-1], checksum, size)
-        return {"rows": starts, "crc32": found}
+            parts.adopt(block)
+        found = list(parts)
+        crc32 = {layer.layer: [part.checksums[layer.layer] for part in found] for layer in self.layers}
+        return {"rows": [part.start for part in found], "crc32": crc32}
 
     def described(
         self,
@@ -229,7 +254,7 @@ class RowBlocks:
         return iter(self)
 
     def __len__(self) -> int:
-        """How many blocks."""
+        """How many blocks, or parts of them."""
         return len(self._starts)
 
     def __iter__(self) -> Iterator[WrittenBlock]:
@@ -243,7 +268,7 @@ class StreamedBlocks:
     """The checksums of rows that come one after the other, with their texts."""
 
     def __init__(self, layers: Sequence[StoredLayer]) -> None:
-        self._blocks = RowBlocks(layers, None)
+        self._blocks = RowBlocks(layers, None, each=True)
         names = ("paths", "status", "error", "fields")
         self._columns: dict[str, Packed[str]] = {name: Packed() for name in names}
 

@@ -92,7 +92,7 @@ class SpooledWriter(ABC):
     ) -> None:
         self.path, self._keys = path, paths
         self._layers = stored_layers(layers, 0 if callable(paths) else len(paths), self.rules)
-        self._blocks = RowBlocks(self._layers, None if callable(paths) else len(paths))
+        self._blocks = RowBlocks(self._layers, None if callable(paths) else len(paths), each=True)
         self.layout = self._lay_out()
         check_layout(path, self.layout, resume)
         check_target(path, self.file_format, overwrite=True)
