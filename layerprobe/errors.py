@@ -94,6 +94,10 @@ class UnavailableError(LayerprobeError):
     exit_code = 69
 
 
+class PrecisionError(UnavailableError):
+    """The processor does not compute in the precision that was asked for."""
+
+
 class AllInputsFailedError(LayerprobeError):
     """Every input failed; nothing was written."""
 

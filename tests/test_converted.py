@@ -219,12 +219,20 @@ def test_bfloat16_is_checked_in_float32_and_stored_as_asked(dense, tmp_path):
             assert 1e-6 < relative_error(np.asarray(output["r"]), expected) < 2e-2
 
 
-def test_a_processor_without_bfloat16_says_so(dense, monkeypatch):
+def test_a_processor_without_bfloat16_says_so(dense, monkeypatch, tmp_path):
     path, batch, _ = dense
     monkeypatch.setattr(ov.Core, "get_property", lambda *_: ["FP32"])
-    for engine in ("graph", "converted"):
-        with pytest.raises(UnavailableError, match="this processor cannot compute in bfloat16"):
+    told = "this processor cannot compute in bfloat16: leave --precision out"
+    np.save(tmp_path / "in.npy", batch)
+    for engine in ("auto", "graph", "converted"):
+        with pytest.raises(UnavailableError, match=told):
             Probe(path, ["r"], engine=engine, precision="bfloat16")(batch)
+        for run in (extract, layerprobe.dry_run):
+            with pytest.raises(UnavailableError, match=told):
+                run(
+                    *(path, str(tmp_path / "in.npy"), ["r"], tmp_path / "out.npz"),
+                    **{"engine": engine, "precision": "bfloat16"},
+                )
 
 
 CODE = """

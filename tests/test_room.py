@@ -46,3 +46,19 @@ def test_a_thread_that_cannot_be_started_is_a_lack_of_memory(
     ended = command("info", "out.npz")
     assert ended.code == 71
     assert ended.err.startswith("layerprobe: not enough memory")
+
+
+def test_a_layer_that_keras_has_no_memory_for_is_no_fault_of_the_file(
+    command: Callable[..., Any], samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keras = pytest.importorskip("keras")
+
+    def exhausted(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(keras.layers.Conv2D, "__init__", exhausted)
+    where = samples / "vgg_shapes.h5", samples / "images" / "star_09.png"
+    ended = command("extract", *where, "-l", "conv5_3", "--engine", "keras", "-o", tmp_path / "x.npz")
+    assert ended.code == 71
+    assert ended.err.startswith("layerprobe: not enough memory")
+    assert list(tmp_path.iterdir()) == []

@@ -45,7 +45,7 @@ class ConvertedEngine:
 
     Raises:
         Unsupported: OpenVINO cannot run it for these sizes, or not so that it gives what it should.
-        UnavailableError: The processor does not compute in that precision.
+        PrecisionError: The processor does not compute in that precision.
     """
 
     def __init__(

@@ -25,6 +25,7 @@ from layerprobe.engines.converted import (
 from layerprobe.engines.device import keras_backend
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.keras_model import KerasModel
+from layerprobe.engines.openvino_cpu import check_precision
 from layerprobe.engines.planned import Planned
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.naming import told
@@ -105,6 +106,7 @@ class ConvertedModel:
 
     def outline(self, inputs: Inputs, batch_size: int | None, how: Computing) -> Planned:
         """Tell what `engine` would build, from the cache or from Keras's trace; nothing is converted."""
+        check_precision(how.precision)
         entry = self._find(self._key(inputs))
         if entry is not None and entry.about["refused"] is not None:
             raise Unsupported(entry.about["refused"])

@@ -134,6 +134,7 @@ def load(file: ModelFile, keep: set[str] | None, device: str = "auto") -> keras.
     Raises:
         UnavailableError: Keras cannot run here, or not on that device.
         ResourceError: The device has not the memory for its weights.
+        MemoryError: The machine has not.
         ModelError: It cannot be built.
     """
     engine_class = _engine_class()
@@ -143,6 +144,8 @@ def load(file: ModelFile, keep: set[str] | None, device: str = "auto") -> keras.
     try:
         return load_file(file, keep)
     except Exception as error:  # each framework has a class of its own for memory that it cannot have
+        if isinstance(error.__cause__, MemoryError):
+            raise error.__cause__ from None
         if engine_class.is_out_of_memory(error) or engine_class.is_out_of_memory(error.__cause__):
             raise ResourceError("not enough memory to build the model: give another --device.") from error
         raise

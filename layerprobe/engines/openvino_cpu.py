@@ -13,7 +13,7 @@ import openvino as ov
 
 from layerprobe.engines.finite import all_finite
 from layerprobe.engines.graph.unsupported import Unsupported
-from layerprobe.errors import ResourceError, UnavailableError, UsageError
+from layerprobe.errors import PrecisionError, ResourceError, UsageError
 
 if TYPE_CHECKING:
     from layerprobe.records import Array
@@ -31,15 +31,14 @@ class CompiledModel:
 
     Raises:
         Unsupported: OpenVINO cannot compile it.
-        UnavailableError: The processor does not compute in that precision.
+        PrecisionError: The processor does not compute in that precision.
         ResourceError: There is not enough memory for it.
     """
 
     def __init__(self, model: ov.Model, batch_size: int | None, precision: str) -> None:
         self._padded = batch_size
         core = ov.Core()
-        if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise UnavailableError("this processor cannot compute in bfloat16: leave --precision out.")
+        check_precision(precision, core)
         # Two batches on half of the processor each cost less than one on all of it after the other: cores
         # that wait for each other after every layer take 15 % more time, a quarter more beside decoding.
         streams = "2" if batch_size is not None and batch_size > 1 else "1"
@@ -102,6 +101,19 @@ class CompiledModel:
         with _reported(len(fed[0])):
             request.start_async(dict(enumerate(fed)), share_inputs=True)
         return collect
+
+
+def check_precision(precision: str, core: ov.Core | None = None) -> None:
+    """Check that this processor computes in "float32" or "bfloat16", and does not emulate it.
+
+    Raises:
+        PrecisionError: It does not.
+    """
+    if precision == "float32":
+        return
+    found = (core or ov.Core()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if PRECISIONS[precision].upper() not in found:
+        raise PrecisionError(f"this processor cannot compute in {precision}: leave --precision out.")
 
 
 def last_line(error: Exception) -> str:

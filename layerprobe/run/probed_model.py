@@ -14,7 +14,7 @@ from layerprobe.engines.graph.file import GraphFile
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.keras_model import KerasModel, gpus, load
 from layerprobe.engines.openvino_import import import_openvino
-from layerprobe.errors import UnavailableError, UsageError
+from layerprobe.errors import PrecisionError, UnavailableError, UsageError
 from layerprobe.modelfile.digest import Digest
 from layerprobe.modelfile.listing import describe_file
 from layerprobe.modelfile.model_file import ModelFile
@@ -246,6 +246,8 @@ class ProbedModel:
             runnable = self._first_runnable()
             try:
                 return build(runnable)
+            except PrecisionError:  # Keras would emulate it, which takes longer than float32.
+                raise
             except (Unsupported, UnavailableError) as reason:
                 self._fall_back(reason)
 

@@ -13,6 +13,7 @@ from layerprobe.engines.graph.build import Builder
 from layerprobe.engines.graph.engine import build_taps, description, output_specs
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import in_keras_order
+from layerprobe.engines.openvino_cpu import check_precision
 from layerprobe.engines.planned import Planned
 from layerprobe.errors import ModelError
 from layerprobe.modelfile.graph import Graph, walk
@@ -56,7 +57,9 @@ def outline(
 
     Raises:
         Unsupported: The taps need something that the graph engine cannot build as Keras does.
+        PrecisionError: The processor does not compute in that precision.
     """
+    check_precision(precision)
     places = {(tap.address, tap.kind) for tap in taps}
     builder = Builder(UnreadWeights(weights), places, max_memory, masks_with_states)
     parameters, found = build_taps(builder, graph, taps, inputs, batch_size)
