@@ -31,35 +31,40 @@ BEGIN, END = "<!-- made by benchmarks/table.py -->\n", "<!-- end of what benchma
 
 
 def rendered(found: Sequence[dict]) -> str:
-    """Markdown: where the figures are from, and the table.
+    """Markdown: a table for each machine with one set of packages, below a line that says which.
 
     Args:
         found: What `measure.report` wrote, one per script.
-
-    Raises:
-        SystemExit: The scripts did not run on one machine with one set of packages.
     """
-    measured = [
-        one for one in found if one["rounds"] is not None
-    ] or found  # Others count, whatever the machine.
-    first = measured[0]
-    if any(one[what] != first[what] for one in measured for what in ("machine", "versions", "rounds")):
-        raise SystemExit("the results are of several machines, versions or rounds: run all.py again")
+    groups: dict[str, list[dict]] = {}
+    for one in found:
+        measured = one["rounds"] is not None  # Others count, whatever the machine.
+        same = {what: one[what] for what in ("machine", "versions", "rounds")} if measured else {}
+        groups.setdefault(json.dumps(same), []).append(one)
+    return "\n".join(line for group in groups.values() for line in (_origin(group), "", *_table(group), ""))
+
+
+def _origin(group: Sequence[dict]) -> str:
+    """Where and when the figures of a table are from."""
+    first, last = group[0], max(one["date"] for one in group)
+    if first["rounds"] is None:
+        return f"Counted, not timed, up to {last}:"
     machine = first["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
-    lines = [
-        f"Medians of {first['rounds']} rounds, {max(one['date'] for one in measured)}, "
-        f"on {machine['cores']} cores ({machine['processor']}, {machine['system']}), "
-        f"Python {machine['python']}, {packages}.",
-        "",
-        "| | layerprobe | compared with | ratio |",
-        "|---|---|---|---|",
-    ]
-    for one in found:
+    return (
+        f"Medians of {first['rounds']} rounds, {last}, on {machine['cores']} cores ({machine['processor']}, "
+        f"{machine['system']}), Python {machine['python']}, {packages}:"
+    )
+
+
+def _table(group: Sequence[dict]) -> list[str]:
+    """The lines of some scripts, with a heading."""
+    lines = ["| | layerprobe | compared with | ratio |", "|---|---|---|---|"]
+    for one in group:
         for row in one["rows"]:
             claim, ours, theirs, against, ratio = Row(**row).cells()
             lines.append(f"| {claim} | {ours} | {f'{theirs}: {against}' if theirs else ''} | {ratio} |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def replaced(readme: str, table: str) -> str:
