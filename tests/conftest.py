@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -50,6 +51,12 @@ def samples() -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the quick tests first: what is broken there is known in seconds."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+def pytest_collection_finish() -> None:
+    """Frameworks that were imported until now stay: what is garbage is found sooner without them."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True)

@@ -178,8 +178,9 @@ def save(keras: Any, folder: Path, formats: dict[str, tuple[str, ...]]) -> None:
             )
             for x in model.inputs
         ]
-        results = model.predict(inputs if len(inputs) > 1 else inputs[0], verbose=0)
-        results = results if isinstance(results, list | tuple) else [results]
+        # As `predict`, which would be compiled for each of them.
+        results = model(inputs if len(inputs) > 1 else inputs[0], training=False)
+        results = list(map(np.asarray, results if isinstance(results, list | tuple) else [results]))
         for suffix in formats.get(name, formats[""]):
             model.save(str(folder / f"{name}.{suffix}"), **({"save_format": "tf"} if suffix == "tf" else {}))
         arrays = {f"x{number}": array for number, array in enumerate(inputs)}
