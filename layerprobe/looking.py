@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def looking_at(source: str, inputs: Sequence[str], layers: Sequence[str], **options: Any) -> Iterator[Reader]:
+def looking_at(
+    source: str, inputs: Sequence[str], layers: Sequence[str], **options: Any
+) -> Iterator[tuple[Reader, tuple[str, ...]]]:
     """Open an output; or run a model over inputs and open what it gives, which is gone afterwards.
 
     Args:
@@ -26,6 +28,9 @@ def looking_at(source: str, inputs: Sequence[str], layers: Sequence[str], **opti
         inputs: Images or arrays.
         layers: Addresses and patterns, for a model.
         options: Of `extract`, for a model.
+
+    Yields:
+        The output, and what is to be said of how it was computed.
 
     Raises:
         OutputFormatError: There are no inputs, and `source` is no output.
@@ -37,13 +42,13 @@ def looking_at(source: str, inputs: Sequence[str], layers: Sequence[str], **opti
         except OutputFormatError as error:
             raise OutputFormatError(f"{error} To look into a model, give images too.") from error
         with opened as reader:
-            yield reader
+            yield reader, ()
         return
     with tempfile.TemporaryDirectory(prefix="layerprobe-") as folder:
         path = os.path.join(folder, "activations")
-        extract(source, inputs, layers, path, **options)
+        notes = extract(source, inputs, layers, path, **options).notes
         with open_output(path) as reader:
-            yield reader
+            yield reader, notes
 
 
 def chosen_layers(reader: Reader, layers: Sequence[str]) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -258,3 +260,18 @@ def test_class_maps_are_no_output_of_extract_and_that_is_said(command: Any) -> N
 def test_one_class_is_not_taken_for_a_list(classes: Any) -> None:
     with pytest.raises(UsageError, match="classes must be a list"):
         cam(str(VGG), [str(STAR)], classes=classes)
+
+
+def test_the_pictures_in_the_readme_are_what_its_commands_draw(command: Any) -> None:
+    Path("sample_models").symlink_to(FOLDER)
+    readme = (FOLDER.parent / "README.md").read_text()
+    lines = [shlex.split(line) for line in re.findall(r"^\$ layerprobe (cam .*)$", readme, re.MULTILINE)]
+    drawn = [line[line.index("-o") + 1] for line in lines]
+    shown = re.findall(r"\]\(docs/images/(.*?)\)", readme)
+    assert set(shown) - set(drawn) == {"report.png"}, "which docs/images/make_report.py makes"
+    for line, name in zip(lines, drawn, strict=True):
+        assert command(*line).code == 0
+        new, kept = opened(name), opened(FOLDER.parent / "docs" / "images" / name)
+        assert new.size == kept.size
+        apart = np.abs(np.asarray(new, int) - np.asarray(kept, int)).max(-1)
+        assert np.mean(apart > 2) < 0.01, "letters may lie a pixel beside where they were"

@@ -17,8 +17,9 @@ from layerprobe import registry
 from layerprobe.errors import UsageError
 from layerprobe.records import TensorSpec
 from layerprobe.views import style
+from layerprobe.views.colours import MISSING
 from layerprobe.views.maps import Sheet, choose_channels, draw_sheet
-from layerprobe.views.preview import HALF, preview
+from layerprobe.views.preview import HALF, TILE, preview, shaded
 from layerprobe.views.scale import Scale
 
 RANDOM = np.random.default_rng(3)
@@ -77,14 +78,38 @@ def test_channels_are_chosen_by_number_by_strength_or_all() -> None:
 
 
 def test_vectors_are_bars_as_high_as_their_values() -> None:
-    picture = np.asarray(draw_sheet(np.array([1.0, 2.0, 4.0, 0.0], np.float32), -1, Sheet("dense", "a.jpg")))
-    scale = Scale(0.0, 4.0)
-    heights = []
-    for value in (1.0, 2.0, 4.0):
-        colour = scale.colours(np.array([value]))[0]
-        heights.append((picture[80:] == colour).all(-1).sum(0).max())
-    assert heights[1] == pytest.approx(2 * heights[0], abs=4)
-    assert heights[2] == pytest.approx(4 * heights[0], abs=8)
+    numbers = np.array([1.0, 2.0, 4.0, 0.0, np.nan, np.inf], np.float32)
+    picture = np.asarray(draw_sheet(numbers, -1, Sheet("dense", "a.jpg")))[80:]
+    middles = [style.MARGIN + 28 * place + 14 for place in range(6)]
+    heights = (picture[:, middles] == Scale(0.0, 4.0).ink(1.0)).all(-1).sum(0).tolist()
+    grey = (picture[:, middles] == MISSING).all(-1).sum(0).tolist()
+    assert heights == pytest.approx([55, 110, 220, 0, 0, 220], abs=2)
+    assert grey == pytest.approx([0, 0, 0, 0, 220, 0], abs=2)
+
+
+def test_bars_below_zero_have_another_colour_and_hang_down() -> None:
+    picture = np.asarray(draw_sheet(np.array([3.0, -3.0], np.float32), -1, Sheet("dense", "a.jpg")))[80:]
+    scale = Scale(-3.0, 3.0)
+    rows = [
+        np.flatnonzero((picture[:, x] == scale.ink(value)).all(-1)) for x, value in ((30, 3.0), (58, -3.0))
+    ]
+    assert [len(each) for each in rows] == pytest.approx([110, 110], abs=2)
+    assert rows[0].max() < rows[1].min()
+
+
+def test_many_bars_and_long_sequences_do_not_make_endless_pictures() -> None:
+    bars = np.zeros(4096, np.float32)
+    bars[[0, 1200, 4095]] = 1
+    picture = draw_sheet(bars, -1, Sheet("dense", "a.jpg"))
+    assert picture.width < 1300
+    inked = np.argwhere((np.asarray(picture)[80:] == Scale(0.0, 1.0).ink(1.0)).all(-1))
+    columns, lines = np.unique(inked[:, 1] - style.MARGIN).tolist(), len(np.unique(inked[:, 0] // 151))
+    assert (columns, lines) == ([0, 4095 % 1200], 3), "in the first, the second and the last line"
+    steps = np.repeat(np.arange(2500, dtype=np.float32)[:, np.newaxis], 2, 1)
+    means = np.asarray(draw_sheet(steps, -1, Sheet("lstm", "a.jpg")))[100]
+    scale = Scale.of(np.array([2498.0]))
+    assert means[58] == pytest.approx(scale.colours(np.array(1.0))), "of 0, 1 and 2"
+    assert means[58 + 400] == pytest.approx(scale.colours(np.array(1201.0)))
 
 
 def test_sequences_are_heat_maps_with_time_to_the_right() -> None:
@@ -131,6 +156,24 @@ def test_a_preview_shows_the_chosen_channels_in_their_colours() -> None:
     bars = list(preview(np.array([1.0, 0.5], np.float32), [0, 1], 80))
     assert [line.count("█") for line in bars] == [40, 20]
     assert len(list(preview(RANDOM.normal(size=(9, 4)).astype(np.float32), range(4), 80))) == 3
+
+
+def test_a_preview_has_a_scale_for_each_channel_where_that_is_asked_for() -> None:
+    maps = np.stack([MAPS[..., 0], MAPS[..., 0] * 1000], -1)
+    shared, own = (list(preview(maps, [0, 1], 80, own=own)) for own in (False, True))
+    tiles = [
+        [(line[:TILE], line[TILE + 1 :]) for line in lines if isinstance(line, list)]
+        for lines in (shared, own)
+    ]
+    assert all(first == second for first, second in tiles[1])
+    assert not all(first == second for first, second in tiles[0])
+    assert own[-2].split("  ")[0] == Scale.of(maps[..., 0]).text
+    assert own[-1] == "each channel on its own scale"
+
+
+def test_without_colours_lighter_places_of_a_preview_are_filled_more() -> None:
+    black, grey, white = (0, 0, 0), (128, 128, 128), (255, 255, 255)
+    assert shaded([(black, black), (grey, grey), (black, white), (white, white), (black, black)]) == " ▒▒█"
 
 
 LAYERS = (TensorSpec("conv/a", (4, 5, 6), "float32"), TensorSpec("conv_a", (3,), "float32"))
@@ -205,6 +248,7 @@ def test_show_runs_a_model_and_draws_what_extract_gives(command: Any, samples: P
     command("show", tmp_path / "x.npz", "-o", tmp_path / "one.png")
     ended = command("show", samples / "vgg_shapes.h5", image, "-l", "conv5_3", "-o", tmp_path / "two.png")
     assert ended.code == 0, ended.err
+    assert "layerprobe: preprocess raw: the model has a Rescaling layer `rescaling`\n" in ended.err
     assert Image.open(tmp_path / "one.png").tobytes() == Image.open(tmp_path / "two.png").tobytes()
 
 

@@ -76,11 +76,13 @@ def show(
     if output is not None and os.path.splitext(output)[1]:
         check_picture(output, overwrite)
     how = run_options(options, of_model=bool(inputs), only_of_model=MODEL_ONLY)
-    with only_our_own_lines(), looking_at(source, inputs, layers, **how) as reader:
+    with only_our_own_lines(), looking_at(source, inputs, layers, **how) as (reader, notes):
         names = list(reader) if inputs else chosen_layers(reader, layers)
         failed = [row for row, status in enumerate(reader.status) if status != "ok"] if inputs else []
         for row in failed:
             say(f"skipped {reader.paths[row]}: {reader.error[row]}")
+        for note in () if quiet else notes:
+            say(note)
         given = (row for row in range(len(reader.paths)) if row not in failed) if inputs else rows or (0,)
         wanted = [one_row(reader, row) for row in given]
         sheets = {
@@ -138,7 +140,8 @@ def _preview(reader: Reader, row: int, sheet: Sheet, channels: str) -> None:
     values = channels_last(reader[sheet.layer][row], channel_axis(reader, sheet.layer), sheet.layer)
     chosen = choose_channels(values, channels)
     emit(escape(f"{sheet.layer}  {' x '.join(map(str, values.shape))}  {sheet.image}"))
-    for line in _rendered(preview(values[..., chosen], chosen, shutil.get_terminal_size().columns)):
+    columns = shutil.get_terminal_size().columns
+    for line in _rendered(preview(values[..., chosen], chosen, columns, own=sheet.scale == "channel")):
         emit(line)
 
 
@@ -151,11 +154,16 @@ def _rendered(lines: Iterator[Any]) -> Iterator[str]:
     from rich.style import Style
     from rich.text import Text
 
-    from layerprobe.views.preview import HALF
+    from layerprobe.views.preview import HALF, shaded
 
+    terminal = Console(force_terminal=True)
+    coloured = terminal.color_system is not None and not terminal.no_color
     for line in lines:
         if isinstance(line, str):
             yield line
+            continue
+        if not coloured:
+            yield shaded(line)
             continue
         written = io.StringIO()
         text = Text()

@@ -62,8 +62,10 @@ MISSING = (128, 128, 128)
 
 def _looked_up(table: Array, places: Array) -> Array:
     missing = np.isnan(places)
-    steps = np.where(missing, 0, np.clip(places, 0, 1)) * (STEPS - 1) + 0.5
-    return np.where(missing[..., np.newaxis], np.array(MISSING, np.uint8), table[steps.astype(np.intp)])
+    steps = np.clip(np.where(missing, 0, places), 0, 1) * (STEPS - 1) + 0.5
+    found = table[steps.astype(np.uint8)]
+    found[missing] = MISSING
+    return found
 
 
 @cache

@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw
 
 from layerprobe.errors import UsageError
 from layerprobe.views import style
-from layerprobe.views.scale import Scale
+from layerprobe.views.colours import MISSING
+from layerprobe.views.scale import OWN_SCALE, Scale
 
 if TYPE_CHECKING:
     from layerprobe.records import Array
@@ -22,6 +23,8 @@ TILE = 112
 """Least width of a map in a sheet, in pixels; maps are enlarged by whole factors."""
 MOST = 1024
 """So many maps a sheet holds; beyond that the strongest are taken unless channels are named."""
+LEAST, WIDE = 420, 1200
+"""The least width of a picture, and the most that bars and steps of a sequence take, in pixels."""
 STRONGEST = re.compile(r"strongest:(\d+)", re.ASCII)
 
 
@@ -110,24 +113,26 @@ def _tiles(maps: Array, chosen: Sequence[int], shape: Sequence[int], sheet: Shee
     """(H, W, n) as n tiles."""
     height, width, count = maps.shape
     factor = max(1, math.ceil(TILE / max(height, width)))
-    columns = _columns(count, width * factor, height * factor)
-    step_x = width * factor + style.GAP
-    step_y = height * factor + style.GAP + style.line_height(style.SMALL)
     shared = Scale.of(maps)
+    scales = [shared if sheet.scale == "shared" else Scale.of(maps[..., place]) for place in range(count)]
+    labels = [str(channel) for channel in chosen]
+    if sheet.scale == "channel":
+        labels = [f"{label}: {scale.text}" for label, scale in zip(labels, scales, strict=True)]
+    cell = max(width * factor, *(style.text_width(label, style.SMALL) for label in labels))
+    columns = _columns(count, cell, height * factor)
+    step_x = cell + style.GAP
+    step_y = height * factor + style.GAP + style.line_height(style.SMALL)
     top = _head_height()
     picture, pen = style.page(
-        max(2 * style.MARGIN + columns * step_x - style.GAP, 420),
+        max(2 * style.MARGIN + columns * step_x - style.GAP, LEAST),
         top + math.ceil(count / columns) * step_y + style.MARGIN,
     )
-    _head(picture, pen, shape, sheet, shared)
-    for place, channel in enumerate(chosen):
+    _head(picture, pen, shape, count, sheet, shared)
+    for place, (label, scale) in enumerate(zip(labels, scales, strict=True)):
         x, y = style.MARGIN + place % columns * step_x, top + place // columns * step_y
-        scale = shared if sheet.scale == "shared" else Scale.of(maps[..., place])
         tile = Image.fromarray(scale.colours(maps[..., place]))
         picture.paste(tile.resize((width * factor, height * factor), Image.Resampling.NEAREST), (x, y))
-        label = f"{channel}" if sheet.scale == "shared" else f"{channel}  {scale.text}"
-        below = (x, y + height * factor + 1)
-        style.write(pen, below, label, style.SMALL, style.QUIET, width=width * factor)
+        style.write(pen, (x, y + height * factor + 1), label, style.SMALL, style.QUIET)
     return picture
 
 
@@ -137,17 +142,23 @@ def _columns(count: int, width: int, height: int) -> int:
 
 
 def _heat_map(steps: Array, chosen: Sequence[int], shape: Sequence[int], sheet: Sheet) -> Image.Image:
-    """(T, n): time to the right, channels downwards."""
+    """(T, n): time to the right, channels downwards; many steps are averaged."""
+    said, together = f"steps 0 to {len(steps) - 1}", math.ceil(len(steps) / WIDE)
+    if together > 1:
+        starts = np.arange(0, len(steps), together)
+        sizes = np.diff([*starts, len(steps)])[:, np.newaxis]
+        steps = np.add.reduceat(steps, starts, 0) / sizes
+        said += f", the mean of every {together}"
     time, count = steps.shape
     factor_x, factor_y = max(1, min(24, 900 // time)), max(1, min(24, 600 // count))
     scale = Scale.of(steps)
     left, top = style.MARGIN + 42, _head_height()
     width, height = time * factor_x, count * factor_y
     picture, pen = style.page(
-        max(left + width + style.MARGIN, 420),
+        max(left + width + style.MARGIN, LEAST),
         top + height + 2 * style.MARGIN + style.line_height(style.SMALL),
     )
-    _head(picture, pen, shape, sheet, scale)
+    _head(picture, pen, shape, count, sheet, scale)
     tile = Image.fromarray(np.ascontiguousarray(scale.colours(steps.T)))
     picture.paste(tile.resize((width, height), Image.Resampling.NEAREST), (left, top))
     every = math.ceil(style.line_height(style.SMALL) / factor_y)
@@ -156,33 +167,50 @@ def _heat_map(steps: Array, chosen: Sequence[int], shape: Sequence[int], sheet: 
         style.write(
             pen, (left - style.GAP, middle), str(chosen[place]), style.SMALL, style.QUIET, anchor="rm"
         )
-    style.write(pen, (left, top + height + style.GAP), f"steps 0 to {time - 1}", style.SMALL, style.QUIET)
+    style.write(pen, (left, top + height + style.GAP), said, style.SMALL, style.QUIET)
     return picture
 
 
 def _bars(numbers: Array, chosen: Sequence[int], shape: Sequence[int], sheet: Sheet) -> Image.Image:
-    """(n,) as one bar each, from 0."""
-    count, step, high = len(numbers), max(1, min(28, 1200 // len(numbers))), 220
+    """(n,) as one bar each, from 0; many are several lines of bars."""
+    step = max(1, min(28, WIDE // len(numbers)))
+    lines = [slice(start, start + WIDE // step) for start in range(0, len(numbers), WIDE // step)]
+    high = 220 if len(lines) == 1 else 120
+    top, below = _head_height(), style.line_height(style.SMALL) + style.MARGIN
+    width = 2 * style.MARGIN + step * len(numbers[lines[0]])
+    picture, pen = style.page(max(width, LEAST), top + len(lines) * (high + below))
     scale = Scale.of(numbers)
-    low = min(0.0, scale.low)
-    unit = high / ((scale.high - low) or 1.0)
-    left, top = style.MARGIN, _head_height()
-    below = style.line_height(style.SMALL) + style.MARGIN
-    picture, pen = style.page(max(left + count * step + style.MARGIN, 420), top + high + below)
-    _head(picture, pen, shape, sheet, scale)
-    zero = top + high + low * unit
-    colours = scale.colours(numbers)
-    for place, number in enumerate(numbers.tolist()):
-        if math.isfinite(number):
-            x, end = left + place * step, zero - number * unit
-            box = (x, min(zero, end), x + max(step - 1 - (step > 4), 0), max(zero, end))
-            pen.rectangle(box, tuple(colours[place].tolist()), style.LINE if step > 4 else None)
-    pen.line([left, zero, left + count * step, zero], style.QUIET)
-    every = math.ceil((style.text_width(str(max(chosen)), style.SMALL) + style.GAP) / step)
-    for place in range(0, count, every):
-        middle = (left + (place + 0.5) * step, top + high + 2)
-        style.write(pen, middle, str(chosen[place]), style.SMALL, style.QUIET, anchor="ma")
+    _head(picture, pen, shape, len(chosen), sheet, scale)
+    for line in lines:
+        _line_of_bars(pen, (top, high, step), numbers[line], chosen[line], scale)
+        top += high + below
     return picture
+
+
+def _line_of_bars(
+    pen: ImageDraw.ImageDraw,
+    place: tuple[int, int, int],
+    numbers: Array,
+    chosen: Sequence[int],
+    scale: Scale,
+) -> None:
+    """Bars beside each other, `place` (top, height, width of each), with numbers of channels below them."""
+    top, high, step = place
+    bottom, unit = top + high, high / ((scale.high - scale.low) or 1.0)
+    zero = bottom + scale.low * unit
+    ends = zero - np.clip(numbers, scale.low, scale.high) * unit
+    for number, (value, end) in enumerate(zip(numbers.tolist(), ends.tolist(), strict=True)):
+        x = style.MARGIN + number * step
+        ends_at = x + max(step - 1 - (step > 4), 0)
+        if math.isnan(value):
+            pen.rectangle((x, top, ends_at, bottom), MISSING)
+        elif value:
+            pen.rectangle((x, min(zero, end), ends_at, max(zero, end)), scale.ink(value))
+    pen.line([style.MARGIN, zero, style.MARGIN + len(numbers) * step, zero], style.QUIET)
+    every = math.ceil((style.text_width(str(max(chosen)), style.SMALL) + style.GAP) / step)
+    for number in range(0, len(chosen), every):
+        middle = (style.MARGIN + (number + 0.5) * step, bottom + 2)
+        style.write(pen, middle, str(chosen[number]), style.SMALL, style.QUIET, anchor="ma")
 
 
 def _head_height() -> int:
@@ -190,18 +218,25 @@ def _head_height() -> int:
 
 
 def _head(
-    picture: Image.Image, pen: ImageDraw.ImageDraw, shape: Sequence[int], sheet: Sheet, scale: Scale
+    picture: Image.Image,
+    pen: ImageDraw.ImageDraw,
+    shape: Sequence[int],
+    count: int,
+    sheet: Sheet,
+    scale: Scale,
 ) -> None:
-    """Layer, image, shape, and what the colours mean."""
+    """Layer, image, shape, how many of its channels are shown, and what the colours mean."""
     width = picture.width - 2 * style.MARGIN
     y = style.MARGIN
     style.write(pen, (style.MARGIN, y), sheet.layer, style.LARGE, width=width)
     y += style.line_height(style.LARGE)
     size = " x ".join(map(str, shape))
+    if count < shape[-1]:
+        size += f"   {count:,} of {shape[-1]:,} channels"
     style.write(pen, (style.MARGIN, y), f"{size}   {sheet.image}", ink=style.QUIET, width=width)
     y += style.line_height(style.NORMAL) + 2
-    if sheet.scale == "channel" and len(shape) == 3:
-        text = "each channel on its own scale" + ", blue below 0" * scale.has_sign
+    if len(shape) == 1 or (sheet.scale == "channel" and len(shape) == 3):
+        text = scale.text if len(shape) == 1 else OWN_SCALE + ", blue below 0" * scale.has_sign
         style.write(pen, (style.MARGIN, y), text, ink=style.QUIET, width=width)
         return
     bar = 160

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ COVERED = 0.74
 RAMP = 160
 LEAST, LEAST_CELL = 420, 150
 """Pixels of the scale's width, and the least widths of a picture and of an image's place in it."""
+ACROSS = 6
+"""So many maps of an image, and itself, stand beside each other; more are further lines."""
 UNSEEN = 0.3
 """How much of an image is left where the model saw nothing of it."""
 
@@ -114,26 +117,25 @@ def _row(shown: Overlaid, side: int, beside: bool) -> Image.Image:
     width, height = (max(1, round(length * scale)) for length in shown.image.size)
     image = shown.image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
     cell = max(width, LEAST_CELL)
-    lines = style.line_height(style.NORMAL) + 2 * style.line_height(style.SMALL)
+    captions = style.line_height(style.NORMAL) + 2 * style.line_height(style.SMALL)
+    step = height + style.GAP + captions + style.MARGIN
     count = len(shown.panels) + beside
     row, pen = style.page(
-        count * (cell + style.MARGIN) - style.MARGIN, height + style.GAP + lines + style.MARGIN
+        min(count, ACROSS) * (cell + style.MARGIN) - style.MARGIN, math.ceil(count / ACROSS) * step
     )
-    x = 0
     if beside:
-        row.paste(image, (x, 0))
-        style.write(pen, (x, height + style.GAP), shown.name, ink=style.QUIET, width=cell)
-        x += cell + style.MARGIN
-    for panel in shown.panels:
-        row.paste(overlay(image, _resized(panel.values, (width, height)), panel.most), (x, 0))
-        y = height + style.GAP
+        row.paste(image, (0, 0))
+        style.write(pen, (0, height + style.GAP), shown.name, ink=style.QUIET, width=cell)
+    for place, panel in enumerate(shown.panels, beside):
+        x, y = place % ACROSS * (cell + style.MARGIN), place // ACROSS * step
+        row.paste(overlay(image, _resized(panel.values, (width, height)), panel.most), (x, y))
+        y += height + style.GAP
         style.write(pen, (x, y), panel.title, width=cell)
         y += style.line_height(style.NORMAL)
         style.write(pen, (x, y), panel.below, style.SMALL, style.QUIET, width=cell)
         if not beside:
             y += style.line_height(style.SMALL)
             style.write(pen, (x, y), shown.name, style.SMALL, style.QUIET, width=cell)
-        x += cell + style.MARGIN
     return row
 
 

@@ -13,6 +13,9 @@ from layerprobe.formats.placement import check_target
 if TYPE_CHECKING:
     from PIL import Image
 
+LEVEL = 4
+"""Of zlib: a sheet of 200 photographs takes a quarter of the time of `optimize`, and 1 % more bytes."""
+
 
 def check_picture(path: str, overwrite: bool) -> None:
     """Raise, before anything is computed, unless a PNG file can be created at `path`.
@@ -51,7 +54,7 @@ def save_picture(picture: Image.Image, path: str) -> None:
         WriteError: The disk is full, or fails.
     """
     encoded = io.BytesIO()
-    picture.save(encoded, "PNG", optimize=True)
+    picture.save(encoded, "PNG", compress_level=LEVEL)
     save_bytes(encoded.getvalue(), path)
 
 

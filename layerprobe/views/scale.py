@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from layerprobe.views.colours import amounts, signed
 
 if TYPE_CHECKING:
     from layerprobe.records import Array
+
+OWN_SCALE = "each channel on its own scale"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,12 @@ class Scale:
         if self.has_sign:
             return signed(values / self.high)
         return amounts(values / self.high if self.high else values * 0.0)
+
+    def ink(self, value: float) -> tuple[int, int, int]:
+        """The colour of a bar, of which its length tells the value: dark enough on paper for any."""
+        shown = signed(np.array(math.copysign(0.8, value))) if self.has_sign else amounts(np.array(0.45))
+        red, green, blue = shown.tolist()
+        return red, green, blue
 
     @property
     def text(self) -> str:
