@@ -2,7 +2,10 @@
 
 let sequence = data.images;
 
-const className = (number) => data.classes?.names[number] ?? String(number);
+function className(number) {
+  const name = data.classes?.names[number] ?? String(number);
+  return name === String(number) ? `class ${name}` : name;
+}
 const topClass = (image) => (image.classes?.length ? image.classes[0] : null);
 const rowOf = (row) => images.get(row);
 
