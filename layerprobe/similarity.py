@@ -52,17 +52,19 @@ def compare(
     Args:
         one: An output.
         other: Another, over the same images in any order.
-        layers: Only these of each output; empty: all.
+        layers: Only these, of the output that has them, or of both; empty: all.
         progress: Called with blocks done and blocks in all.
 
     Raises:
-        UsageError: The outputs are not over the same images, or name an image twice, or hold complex numbers.
+        UsageError: The outputs are not over the same images, or name an image twice, or hold complex numbers,
+            or one has none of the layers.
+        UnknownLayerError: Neither has a layer.
         NoInputError: Fewer than two images were computed in both.
     """
     check_names(layers)
     with open_output(one) as first, open_output(other) as second:
         rows = _matching_rows(first, second)
-        sides = [_layers_of(first, layers), _layers_of(second, layers)]
+        sides = _layers_of_both(first, second, layers)
         found = _Layers(
             [
                 (reader[name], order)
@@ -79,6 +81,22 @@ def compare(
     return Similarity(tuple(sides[0]), tuple(sides[1]), values, len(rows))
 
 
+def _layers_of_both(first: Reader, second: Reader, layers: Sequence[str]) -> list[list[str]]:
+    """The layers that are meant of each output; one that is named may be in one of them only."""
+    held = [list(first), list(second)]
+    sides = [[name for name in layers if name in names] for names in held]
+    for name in layers:
+        if not any(name in names for names in held):
+            first[name]
+    if layers and not all(sides):
+        without, named = (first, second) if not sides[0] else (second, first)
+        raise UsageError(
+            f"{without.path!r} holds none of the layers that are named, {named.path!r} all that are: "
+            f"name one of it too, of {', '.join(map(repr, list(without)[:6]))}."
+        )
+    return [_layers_of(reader, names) for reader, names in zip((first, second), sides, strict=True)]
+
+
 def _layers_of(reader: Reader, layers: Sequence[str]) -> list[str]:
     names = [name for name in (layers or list(reader)) if layers or reader[name].dtype.kind in "biuf"]
     for name in names:
@@ -89,15 +107,18 @@ def _layers_of(reader: Reader, layers: Sequence[str]) -> list[str]:
 
 def _matching_rows(first: Reader, second: Reader) -> Array:
     """(n, 2): the rows of each image that was computed in both outputs, in the order of the first."""
+    names = [list(reader.paths) for reader in (first, second)]
+    if set(names[0]) != set(names[1]):
+        names = [[_resolved(name) for name in each] for each in names]
     places = []
-    for reader in (first, second):
-        place = {key: row for row, key in enumerate(reader.paths)}
-        if len(place) < len(reader.paths):
+    for reader, keys in zip((first, second), names, strict=True):
+        place = {key: row for row, key in enumerate(keys)}
+        if len(place) < len(keys):
             raise UsageError(f"{reader.path!r} has several rows of one name: images cannot be told apart.")
         places.append(place)
-    missing = [key for key in places[0] if key not in places[1]]
+    missing = [first.paths[row] for key, row in places[0].items() if key not in places[1]]
     if missing or len(places[0]) != len(places[1]):
-        missing += [key for key in places[1] if key not in places[0]]
+        missing += [second.paths[row] for key, row in places[1].items() if key not in places[0]]
         raise UsageError(
             f"{first.path!r} and {second.path!r} are not over the same images: "
             f"{missing[0]!r} is in one of them only."
@@ -111,6 +132,11 @@ def _matching_rows(first: Reader, second: Reader) -> Array:
     if len(rows) < 2:
         raise NoInputError("fewer than two images were computed in both outputs: nothing can be compared.")
     return np.array(rows)
+
+
+def _resolved(name: str) -> str:
+    """The same for two names of one file, seen from the working directory."""
+    return name if "://" in name else os.path.realpath(name)
 
 
 class _Layers:

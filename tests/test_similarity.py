@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,16 @@ def test_images_are_matched_by_name_and_failed_ones_left_out(write: Any) -> None
     assert found.values[0, 0] == pytest.approx(cka(layers["maps"][kept], layers["maps"][kept] ** 2), rel=1e-5)
 
 
+def test_two_names_of_one_file_are_one_image(
+    write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    layers = {"x": some_layers(3)["maps"]}
+    one = write("a.npz", layers, ["photos/0.jpg", "photos/1.jpg", "s3://bucket/2.jpg"])
+    other = write("b.npz", layers, [str(tmp_path / "photos/0.jpg"), "./photos/1.jpg", "s3://bucket/2.jpg"])
+    assert compare(one, other).values == pytest.approx(1)
+
+
 def test_a_layer_that_is_the_same_for_every_image_has_no_value(write: Any) -> None:
     path = write("a.npz", {"x": np.ones((4, 3), "float32"), "y": RANDOM.normal(size=(4, 3)).astype("f4")})
     values = compare(path, path).values
@@ -134,3 +146,35 @@ def test_the_command_gives_a_table_json_and_a_picture(write: Any, command: Any, 
     assert told["cka"][0][1] == pytest.approx(wanted, rel=1e-4)
     again = command("compare", path, path, "-o", picture)
     assert (again.code, "--overwrite" in again.err) == (73, True)
+
+
+def test_a_layer_that_is_named_may_be_in_one_output_only(write: Any) -> None:
+    layers = some_layers(9)
+    one = write("a.npz", {"x": layers["maps"], "y": layers["vector"]})
+    other = write("b.npz", {"y": layers["vector"], "z": layers["maps"]})
+    found = compare(one, other, ["x", "z"])
+    assert (found.one, found.other) == (("x",), ("z",))
+    assert found.values == pytest.approx(1)
+    assert compare(one, other, ["y"]).values == pytest.approx(1)
+    with pytest.raises(UsageError, match=r"b.npz' holds none of the layers that are named.*'y', 'z'"):
+        compare(one, other, ["x"])
+    with pytest.raises(UnknownLayerError, match="no layer 'w'"):
+        compare(one, other, ["x", "z", "w"])
+
+
+def test_a_narrow_terminal_is_told_which_layers_are_most_alike(
+    write: Any, command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, noise = RANDOM.normal(size=(2, 20, 3)).astype("f4")
+    layers = {"first": base, "second": base + 0.2 * noise, "third": noise, "constant": noise * 0}
+    path = write("a.h5", layers)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("layerprobe.cli.compare.sys", types.SimpleNamespace(stdout=InATerminal()))
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", command("compare", path, path, "-q").out)
+    likest = {words[0]: words[1] for words in map(str.split, plain.splitlines()) if words[0] in layers}
+    assert likest == {"first": "second", "second": "first", "third": "second", "constant": "-"}
+
+
+class InATerminal:
+    def isatty(self) -> bool:
+        return True

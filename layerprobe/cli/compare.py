@@ -13,7 +13,11 @@ from layerprobe.cli.console import emit, escape, say
 from layerprobe.cli.progress import progress
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from layerprobe.similarity import Similarity
+
+WHOLE = "the matrix is wider than this terminal: -o x.png draws it, --json has it"
 
 
 @click.command()
@@ -47,7 +51,7 @@ def compare(
         found = compare_outputs(one, other, layers, update and (lambda done, blocks: update(done, blocks, 0)))
     if output is not None:
         _draw(found, one, other, output)
-    emit(json.dumps(_as_json(found), indent=2) if as_json else _render(found))
+    emit(json.dumps(_as_json(found), indent=2) if as_json else _render(found, one, other))
     if output is not None and not quiet:
         say(f"{found.rows} images -> {output}")
 
@@ -65,9 +69,10 @@ def _as_json(found: Similarity) -> dict[str, object]:
     return {"rows": found.rows, "one": found.one, "other": found.other, "cka": values}
 
 
-def _render(found: Similarity) -> str:
+def _render(found: Similarity, one: str, other: str) -> str:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
@@ -78,5 +83,31 @@ def _render(found: Similarity) -> str:
         table.add_row(escape(name), *("-" if value != value else f"{value:.3f}" for value in row))
     width = None if sys.stdout.isatty() else 10000
     written = io.StringIO()
-    Console(file=written, highlight=False, force_terminal=sys.stdout.isatty(), width=width).print(table)
+    console = Console(file=written, highlight=False, force_terminal=sys.stdout.isatty(), width=width)
+    if Measurement.get(console, console.options.update(max_width=100_000), table).maximum > console.width:
+        table = _closest(found, own=one != other)
+    console.print(table)
     return written.getvalue().rstrip()
+
+
+def _closest(found: Similarity, own: bool) -> Table:
+    """For a terminal that is narrower than the matrix: of each layer which one it is most like.
+
+    Args:
+        found: The matrix.
+        own: Whether the layer of the same place counts, which in one output is the layer itself.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, caption=WHOLE, caption_justify="left")
+    for head in ("", "most like", "CKA"):
+        table.add_column(head, overflow="fold")
+    for number, (name, row) in enumerate(zip(found.one, found.values.tolist(), strict=True)):
+        known = {
+            place: value for place, value in enumerate(row) if value == value and (own or place != number)
+        }
+        place = max(known, key=known.__getitem__, default=None)
+        told = ("-", "-") if place is None else (escape(found.other[place]), f"{known[place]:.3f}")
+        table.add_row(escape(name), *told)
+    return table
