@@ -46,7 +46,11 @@ def looking_at(
         return
     with tempfile.TemporaryDirectory(prefix="layerprobe-") as folder:
         path = os.path.join(folder, "activations")
-        notes = extract(source, inputs, layers, path, **options).notes
+        try:
+            notes = extract(source, inputs, layers, path, **options).notes
+        except BaseException as error:
+            error.__notes__ = []  # what is kept of a run goes with its folder
+            raise
         with open_output(path) as reader:
             yield reader, notes
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 import layerprobe
 from layerprobe import registry
-from layerprobe.errors import UsageError
+from layerprobe.errors import OutputError, UsageError
 from layerprobe.records import TensorSpec
 from layerprobe.views import style
 from layerprobe.views.colours import MISSING
@@ -250,6 +250,21 @@ def test_show_runs_a_model_and_draws_what_extract_gives(command: Any, samples: P
     assert ended.code == 0, ended.err
     assert "layerprobe: preprocess raw: the model has a Rescaling layer `rescaling`\n" in ended.err
     assert Image.open(tmp_path / "one.png").tobytes() == Image.open(tmp_path / "two.png").tobytes()
+
+
+def test_of_a_show_that_was_ended_nothing_is_kept_and_nothing_goes_on(
+    command: Any, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*arguments: Any, **options: Any) -> Any:
+        error = OutputError("the disk is full")
+        error.add_note("8 rows are kept")
+        raise error
+
+    monkeypatch.setattr("layerprobe.looking.extract", ended)
+    told = command(
+        "show", samples / "vgg_shapes.h5", samples / "images", "-l", "conv5_3", "-o", tmp_path / "x"
+    )
+    assert (told.code, told.err) == (73, "layerprobe: the disk is full\n")
 
 
 def test_show_skips_a_broken_image_and_draws_the_others(command: Any, samples: Path, tmp_path: Path) -> None:

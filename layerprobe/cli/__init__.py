@@ -174,6 +174,8 @@ def _tell_how_to_resume(error: BaseException) -> None:
     """Say what is kept of a run that ended early, and the command that goes on with it."""
     for note in getattr(error, "__notes__", ()):
         say(note)
+        if sys.argv[1:2] != ["extract"]:
+            continue
         program = "layerprobe" if not sys.argv[0].endswith("__main__.py") else "python -m layerprobe"
         arguments = [argument for argument in sys.argv[1:] if argument not in ("--resume", "--restart")]
         command = f"{program} {shlex.join([*arguments[:1], '--resume', *arguments[1:]])}"
