@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import h5py
 import numpy as np
 import pytest
 from PIL import Image
+
+from layerprobe.cli import COMMANDS, cli
 
 MODEL = "sample_models/vgg_shapes.h5"
 IMAGE = "sample_models/images/circle_01.png"
@@ -92,6 +95,13 @@ def test_a_model_that_may_not_be_read(command, samples):
     shutil.copy(samples / "vgg_shapes.h5", "m.h5")
     os.chmod("m.h5", 0)
     assert_refused(command("layers", "m.h5"), 77, "m.h5", left=["m.h5"])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_argument_is_refused_as_usage_because_it_may_not_be_read(name):
+    found = cli.get_command(click.Context(cli), name)
+    for parameter in found.params:
+        assert not getattr(parameter.type, "readable", False), "what opens it says so, with exit code 77"
 
 
 def test_an_unknown_layer_gets_the_closest_names(command):

@@ -23,8 +23,8 @@ STAGES = ("read", "decode", "preprocess", "input", "compute", "reduce", "write",
 
 
 @click.command()
-@click.argument("model", type=click.Path())
-@click.argument("images", nargs=-1, type=click.Path())
+@click.argument("model", type=click.Path(readable=False))
+@click.argument("images", nargs=-1, type=click.Path(readable=False))
 @click.option(
     "-l", "--layer", "layers", multiple=True, metavar="NAME", help="As for extract. [default: output]"
 )
@@ -32,7 +32,7 @@ STAGES = ("read", "decode", "preprocess", "input", "compute", "reduce", "write",
     "-o",
     "--output",
     "folder",
-    type=click.Path(),
+    type=click.Path(readable=False),
     default=".",
     metavar="DIR",
     help="Where to write. [default: .]",

@@ -37,7 +37,9 @@ PARTIAL = 3
     show_default=True,
     help="auto: cam where it is exact, else gradcam.",
 )
-@click.option("-o", "--output", type=click.Path(), help="x.png, a sheet for several images, or a folder.")
+@click.option(
+    "-o", "--output", type=click.Path(readable=False), help="x.png, a sheet for several images, or a folder."
+)
 @click.option("--overwrite", is_flag=True, help="Replace existing pictures.")
 @click.option("--labels", metavar="FILE", help="The names of the classes: one a line, or JSON.")
 @click.option("--output-layer", metavar="NAME", help="What gives the scores. [default: the model's output]")

@@ -25,8 +25,8 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 @click.command()
-@click.argument("model", type=click.Path())
-@click.argument("images", nargs=-1, type=click.Path())
+@click.argument("model", type=click.Path(readable=False))
+@click.argument("images", nargs=-1, type=click.Path(readable=False))
 @click.option("--engines", is_flag=True, help="Run all engines, and compare every layer with Keras's.")
 @file_options
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")

@@ -21,10 +21,10 @@ WHOLE = "the matrix is wider than this terminal: -o x.png draws it, --json has i
 
 
 @click.command()
-@click.argument("one", type=click.Path())
-@click.argument("other", type=click.Path())
+@click.argument("one", type=click.Path(readable=False))
+@click.argument("other", type=click.Path(readable=False))
 @click.option("-l", "--layer", "layers", multiple=True, metavar="NAME", help="Only this layer; repeats.")
-@click.option("-o", "--output", type=click.Path(), help="The matrix as a picture, x.png.")
+@click.option("-o", "--output", type=click.Path(readable=False), help="The matrix as a picture, x.png.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing picture.")
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")

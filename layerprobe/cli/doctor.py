@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model", type=click.Path())
-@click.argument("images", nargs=-1, required=True, type=click.Path())
+@click.argument("model", type=click.Path(readable=False))
+@click.argument("images", nargs=-1, required=True, type=click.Path(readable=False))
 @click.option(
     "--limit",
     type=click.IntRange(1),

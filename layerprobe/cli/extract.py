@@ -41,15 +41,15 @@ def _read_workers(ctx: click.Context, option: click.Parameter, text: str | None)
 
 
 @click.command()
-@click.argument("model", type=click.Path(), required=False)
-@click.argument("inputs", nargs=-1, type=click.Path())
+@click.argument("model", type=click.Path(readable=False), required=False)
+@click.argument("inputs", nargs=-1, type=click.Path(readable=False))
 @click.option(
     "-l", "--layer", "layers", multiple=True, metavar="NAME", help="Layer address or pattern; repeats."
 )
 @click.option(
     "-o",
     "--output",
-    type=click.Path(),
+    type=click.Path(readable=False),
     help="x.npz, x.h5, x.parquet, x.safetensors, x.zarr, x.jsonl, x.tar, a folder, or - for stdout. "
     "[default: after the input]",
 )
@@ -68,7 +68,7 @@ def _read_workers(ctx: click.Context, option: click.Parameter, text: str | None)
 )
 @click.option(
     "--retry-failed",
-    type=click.Path(),
+    type=click.Path(readable=False),
     metavar="OUT",
     help="Try only the failed rows of OUT again.",
 )
@@ -81,7 +81,10 @@ def _read_workers(ctx: click.Context, option: click.Parameter, text: str | None)
 )
 @click.option("--max-errors", type=click.IntRange(1), help="Stop once so many rows have failed.")
 @click.option(
-    "--errors-to", type=click.Path(), metavar="FILE", help="Write failed rows there, a JSON line each."
+    "--errors-to",
+    type=click.Path(readable=False),
+    metavar="FILE",
+    help="Write failed rows there, a JSON line each.",
 )
 @click.option(
     "--from-file",

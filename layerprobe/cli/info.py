@@ -14,7 +14,7 @@ from layerprobe.errors import OutputFormatError
 
 
 @click.command()
-@click.argument("output", type=click.Path())
+@click.argument("output", type=click.Path(readable=False))
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 def info(output: str, as_json: bool) -> None:
     """Say what is inside OUTPUT, a file or folder that extract wrote."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model", type=click.Path())
+@click.argument("model", type=click.Path(readable=False))
 @click.argument("patterns", nargs=-1)
 @click.option("--tree", is_flag=True, help="Nested layers under the layer that holds them.")
 @click.option("--shapes", is_flag=True, help="Every shape, if that takes loading the model with Keras.")

@@ -32,8 +32,8 @@ def looking_options(command: Command) -> Command:
         ),
         size_option,
         model_options,
-        click.argument("inputs", nargs=-1, type=click.Path()),
-        click.argument("source", type=click.Path()),
+        click.argument("inputs", nargs=-1, type=click.Path(readable=False)),
+        click.argument("source", type=click.Path(readable=False)),
     ):
         command = add(command)
     return command

@@ -10,8 +10,8 @@ from layerprobe.registry import COMPRESSIONS
 
 
 @click.command()
-@click.argument("output", type=click.Path())
-@click.argument("parts", nargs=-1, required=True, type=click.Path())
+@click.argument("output", type=click.Path(readable=False))
+@click.argument("parts", nargs=-1, required=True, type=click.Path(readable=False))
 @click.option("--virtual", is_flag=True, help="Leave the rows in PARTS; HDF5 only.")
 @click.option("--compress", type=click.Choice(COMPRESSIONS), help="Compress OUTPUT, which is HDF5.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")

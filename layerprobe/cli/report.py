@@ -12,13 +12,19 @@ from layerprobe.cli.progress import progress
 
 
 @click.command()
-@click.argument("output", type=click.Path())
-@click.option("-o", "--output", "path", type=click.Path(), help="x.html. [default: named after OUTPUT]")
+@click.argument("output", type=click.Path(readable=False))
+@click.option(
+    "-o", "--output", "path", type=click.Path(readable=False), help="x.html. [default: named after OUTPUT]"
+)
 @click.option("-l", "--layer", "layers", multiple=True, metavar="NAME", help="Only this layer; repeats.")
 @click.option("--top", type=int, default=8, show_default=True, help="Images for each channel.")
 @click.option("--limit", type=int, metavar="N", help="Only the first N rows.")
-@click.option("--images", type=click.Path(), default="", metavar="DIR", help="Where the images are now.")
-@click.option("--labels", type=click.Path(), default="", metavar="FILE", help="Names of the classes.")
+@click.option(
+    "--images", type=click.Path(readable=False), default="", metavar="DIR", help="Where the images are now."
+)
+@click.option(
+    "--labels", type=click.Path(readable=False), default="", metavar="FILE", help="Names of the classes."
+)
 @click.option(
     "--max-size",
     default="10M",

@@ -31,7 +31,10 @@ PARTIAL = 3
 @looking_options
 @click.option("-l", "--layer", "layers", multiple=True, metavar="NAME", help="What to show; repeats.")
 @click.option(
-    "-o", "--output", type=click.Path(), help="x.png, or a folder for several. [default: a preview]"
+    "-o",
+    "--output",
+    type=click.Path(readable=False),
+    help="x.png, or a folder for several. [default: a preview]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace existing pictures.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")

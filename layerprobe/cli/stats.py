@@ -22,7 +22,7 @@ WIDTH = 24
 
 
 @click.command()
-@click.argument("outputs", nargs=-1, required=True, type=click.Path())
+@click.argument("outputs", nargs=-1, required=True, type=click.Path(readable=False))
 @click.option("-l", "--layer", "layers", multiple=True, metavar="NAME", help="Only this layer; repeats.")
 @click.option("--channels", is_flag=True, help="A line for every channel.")
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout, with every channel.")

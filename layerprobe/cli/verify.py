@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("output", type=click.Path())
-@click.argument("inputs", nargs=-1, type=click.Path())
+@click.argument("output", type=click.Path(readable=False))
+@click.argument("inputs", nargs=-1, type=click.Path(readable=False))
 @click.option(
     "--recompute", type=click.IntRange(1), metavar="K", help="Compute K rows anew, and compare them."
 )
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Which rows these are. [default: drawn]")
-@click.option("--model", type=click.Path(), help="Where the model is now. [default: where it was]")
+@click.option(
+    "--model", type=click.Path(readable=False), help="Where the model is now. [default: where it was]"
+)
 @click.option("--input", "named", multiple=True, metavar="NAME=FILE", help="For one of several model inputs.")
 @model_options
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
