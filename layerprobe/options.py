@@ -111,7 +111,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Computing:
-    """How an engine computes; the training phase and finishing are Keras's alone."""
+    """How an engine computes; the training phase is Keras's alone."""
 
     training: bool = False
     """Dropout and batch normalisation as in training."""

@@ -92,7 +92,9 @@ class NumPyFunctions:
     @staticmethod
     def infinities(x: Array) -> Array:
         """See `Functions`."""
-        counts: Array = np.isinf(x).sum(tuple(range(1, x.ndim)))
+        # Of float16, whose functions NumPy has no vector instructions for: all ones in the exponent alone.
+        found = (x.view(np.uint16) & 0x7FFF) == 0x7C00 if x.dtype == np.float16 else np.isinf(x)
+        counts: Array = np.count_nonzero(found, axis=tuple(range(1, x.ndim)))
         return counts
 
 

@@ -311,3 +311,24 @@ def test_a_run_from_the_cache_imports_no_framework_but_openvino(dense, tmp_path)
     arguments = [str(path), str(tmp_path / "in.npy"), str(tmp_path / "out.npz")]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.stdout == "['openvino']\n", done.stderr
+
+
+@pytest.mark.parametrize("pool", ["none", "gap"])
+def test_float16_is_what_keras_gave_rounded_in_the_first_run_and_from_the_cache(pool, samples, tmp_path):
+    images = np.random.default_rng(1).uniform(0, 255, (5, 112, 112, 3)).astype("float32")
+    images[1] *= 1e6
+    np.save(tmp_path / "in.npy", images)
+    how = {"engine": "converted", "pool": pool, "batch_size": 2, "preprocess": "raw", "overwrite": True}
+    found = {}
+    for run, dtype in enumerate(("float16", "float16", "float32")):
+        output = tmp_path / f"{run}.npz"
+        extract(samples / "vgg_shapes.h5", str(tmp_path / "in.npy"), ["conv1_1"], output, dtype=dtype, **how)
+        with layerprobe.open(output) as opened:
+            found[run] = np.asarray(opened["conv1_1"]), opened.provenance["inputs"].get("overflows", {})
+    with np.errstate(over="ignore"):
+        rounded = found[2][0].astype(np.float16)
+    lost = int(np.isinf(rounded).sum())
+    assert lost > 0
+    for values, overflows in (found[0], found[1]):
+        np.testing.assert_array_equal(values, rounded)
+        assert overflows == {"conv1_1": lost}

@@ -13,8 +13,9 @@ import openvino as ov
 
 from layerprobe.engines.agreement import Agreement, compare
 from layerprobe.engines.graph.unsupported import Unsupported
-from layerprobe.engines.openvino_cpu import CompiledModel, last_line
+from layerprobe.engines.openvino_cpu import CompiledModel, finish_all, last_line
 from layerprobe.errors import UsageError
+from layerprobe.options import INFERENCE, Computing
 from layerprobe.records import TensorSpec
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class ConvertedEngine:
         converted: The model.
         inputs: One spec per input of the model, in its order, with every size known.
         batch_size: B; None takes any number of rows and pads nothing.
-        precision: "float32" or "bfloat16".
+        how: Which precision, and what is done with the results.
 
     Raises:
         Unsupported: OpenVINO cannot run it for these sizes, or not so that it gives what it should.
@@ -49,17 +50,22 @@ class ConvertedEngine:
     """
 
     def __init__(
-        self, converted: Converted, *, inputs: Sequence[TensorSpec], batch_size: int | None, precision: str
+        self,
+        converted: Converted,
+        *,
+        inputs: Sequence[TensorSpec],
+        batch_size: int | None,
+        how: Computing = INFERENCE,
     ) -> None:
-        self.finish = None  # What it gives lies in memory already.
+        self.finish = how.finish
         self.overflowed: dict[str, int] = {}
         self.outputs = converted.outputs
         self.batch_size = batch_size or 1
-        self._precision = precision
+        self._precision = how.precision
         self._memory = converted.memory
         model = _sized(converted.model, inputs, batch_size)
         _check_outputs(model, self.outputs, batch_size)
-        self._compiled = CompiledModel(model, batch_size, precision)
+        self._compiled = CompiledModel(model, batch_size, how.precision)
 
     def run(self, inputs: Sequence[Array]) -> dict[str, Array]:
         """See `protocols.Engine`: the last batch is padded, so that every row is computed alike."""
@@ -71,7 +77,9 @@ class ConvertedEngine:
         return lambda: self._named(collect(), len(inputs[0]))
 
     def _named(self, results: Sequence[Array], rows: int) -> dict[str, Array]:
-        return {spec.name: values[:rows] for spec, values in zip(self.outputs, results, strict=True)}
+        named = {spec.name: values[:rows] for spec, values in zip(self.outputs, results, strict=True)}
+        found, self.overflowed = finish_all(named, self.outputs, self.finish)
+        return found
 
     def describe(self) -> dict[str, Any]:
         """Name, device and precision, for the provenance."""

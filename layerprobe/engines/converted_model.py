@@ -29,7 +29,7 @@ from layerprobe.engines.openvino_cpu import check_precision
 from layerprobe.engines.planned import Planned
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.naming import told
-from layerprobe.options import Computing
+from layerprobe.options import INFERENCE, Computing
 from layerprobe.records import Tap, TensorSpec
 from layerprobe.version import __version__
 
@@ -102,7 +102,7 @@ class ConvertedModel:
             raise Unsupported(entry.about["refused"])
         self.note = f"it agreed with Keras when it was converted: {entry.about['agreement']}"
         converted = deserialize(entry.parts, _specs(entry.about["outputs"]))
-        return ConvertedEngine(converted, inputs=inputs, batch_size=batch_size, precision=how.precision)
+        return ConvertedEngine(converted, inputs=inputs, batch_size=batch_size, how=how)
 
     def outline(self, inputs: Inputs, batch_size: int | None, how: Computing) -> Planned:
         """Tell what `engine` would build, from the cache or from Keras's trace; nothing is converted."""
@@ -126,8 +126,8 @@ class ConvertedModel:
             self._keep(key, {"refused": str(reason)}, {})
             raise
         first, chosen = (
-            ConvertedEngine(converted, inputs=inputs, batch_size=batch_size, precision=one)
-            for one in ("float32", how.precision)
+            ConvertedEngine(converted, inputs=inputs, batch_size=batch_size, how=one)
+            for one in (INFERENCE, how)
         )
 
         def settle(verdict: Agreement) -> Engine:

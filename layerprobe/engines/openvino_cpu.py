@@ -3,22 +3,74 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import openvino as ov
+from openvino import opset13 as op
 
 from layerprobe.engines.finite import all_finite
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.errors import PrecisionError, ResourceError, UsageError
+from layerprobe.reductions import NumPyFunctions, finished
 
 if TYPE_CHECKING:
-    from layerprobe.records import Array
+    from layerprobe.options import Finish
+    from layerprobe.records import Array, TensorSpec
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+_WORTH_IT = 100_000
+"""From so many values on a cast takes longer than to ask OpenVINO for it."""
+
+
+class OpenVINOFunctions(NumPyFunctions):
+    """`reductions.Functions` for what OpenVINO gave; float16 is cast 30 times as fast as NumPy does it."""
+
+    @staticmethod
+    def cast(x: Array, dtype: str) -> Array:
+        """See `Functions`: rounded to the nearest, ties to even, too large values infinite, as by NumPy."""
+        if dtype != "float16" or x.dtype.name != "float32" or x.size < _WORTH_IT:
+            return NumPyFunctions.cast(x, dtype)
+        found = np.empty(x.shape, np.float16)
+        request = _to_float16().create_infer_request()
+        request.set_output_tensor(ov.Tensor(found.reshape(-1), shared_memory=True))
+        request.infer([np.ascontiguousarray(x).reshape(-1)], share_inputs=True)
+        return found
+
+
+def finish_all(
+    values: Mapping[str, Array], outputs: Sequence[TensorSpec], finish: Finish | None
+) -> tuple[dict[str, Array], dict[str, int]]:
+    """Reduce and cast what OpenVINO gave for a batch; see `reductions.finished`.
+
+    Args:
+        values: (n, ...) arrays by name.
+        outputs: What they are, in order.
+        finish: The reduction and the cast; None: neither.
+
+    Returns:
+        What is stored, by name; and how many values the cast made infinite, where any.
+    """
+    if finish is None:
+        return dict(values), {}
+    found, overflowed = {}, {}
+    for spec in outputs:
+        stored, lost = finished(values[spec.name], spec.channel_axis, finish, OpenVINOFunctions)
+        found[spec.name] = np.ascontiguousarray(stored)
+        if lost is not None and lost.any():
+            overflowed[spec.name] = int(lost.sum())
+    return found, overflowed
+
+
+@cache
+def _to_float16() -> ov.CompiledModel:
+    """A model of one operation, for vectors of any length."""
+    values = op.parameter([-1], np.float32)
+    model = ov.Model([op.convert(values, "f16")], [values])
+    return ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": PRECISIONS["float32"]})
 
 
 class CompiledModel:

@@ -37,8 +37,9 @@ class Outline(Protocol):
 class Engine(Outline, Protocol):
     """What runs a model. Built once for its taps and its batch size.
 
-    An engine whose results lie on a device is told when it is built what they are to be finished with
-    (`reductions.finished`), and does that before it copies them; the others leave it to who runs them.
+    An engine is told when it is built what its results are to be finished with (`reductions.finished`). It
+    does that where they lie on a device, before it copies them, or where it is faster at it than NumPy; or it
+    leaves that to who runs it.
     """
 
     def run(self, inputs: Sequence[Array]) -> dict[str, Array]:

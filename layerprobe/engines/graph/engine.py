@@ -14,10 +14,10 @@ from layerprobe.engines.graph.build import Builder, Seen, fitted
 from layerprobe.engines.graph.structure import flat
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.graph.values import FLOATS, INTEGERS, Value, dims, dtype_of, in_keras_order, value
-from layerprobe.engines.openvino_cpu import CompiledModel
+from layerprobe.engines.openvino_cpu import CompiledModel, finish_all
 from layerprobe.modelfile.graph import Graph, LayerNode, walk
 from layerprobe.modelfile.weights import Weights
-from layerprobe.options import MAX_MEMORY
+from layerprobe.options import MAX_MEMORY, Finish
 from layerprobe.records import Tap, TensorSpec
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class GraphEngine:
         max_memory: Bytes that one tensor of one row may have.
         masks_with_states: Whether a mask reaches a recurrent layer that is given its first state, as it did
             before Keras 3, which drops it.
+        finish: What is done with the results; None: nothing.
 
     Raises:
         Unsupported: The taps need something that the graph engine cannot build as Keras does.
@@ -54,8 +55,9 @@ class GraphEngine:
         precision: str = "float32",
         max_memory: int = MAX_MEMORY,
         masks_with_states: bool = False,
+        finish: Finish | None = None,
     ) -> None:
-        self.finish = None  # What it gives lies in memory already.
+        self.finish = finish
         self.overflowed: dict[str, int] = {}
         self.batch_size = batch_size or 1
         self._padded = batch_size
@@ -83,7 +85,9 @@ class GraphEngine:
     def _named(self, results: Sequence[Array], rows: int) -> dict[str, Array]:
         for place, lookup in enumerate(self._lookups, len(self.outputs)):
             lookup.check(results[place], rows, self._padded or rows)
-        return {spec.name: results[place][:rows] for place, spec in enumerate(self.outputs)}
+        named = {spec.name: results[place][:rows] for place, spec in enumerate(self.outputs)}
+        found, self.overflowed = finish_all(named, self.outputs, self.finish)
+        return found
 
     def describe(self) -> dict[str, Any]:
         """Name, device and precision, for the provenance."""

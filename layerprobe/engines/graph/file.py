@@ -84,7 +84,11 @@ class GraphFile:
         """
         import_openvino()
         engine: Engine = registry.find(registry.ENGINES, "graph", "engine")(
-            self._graph, self._file.weights, self._taps, **self._options(inputs, batch_size, how)
+            self._graph,
+            self._file.weights,
+            self._taps,
+            finish=how.finish,
+            **self._options(inputs, batch_size, how),
         )
         return engine
 
