@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from made_up_model import contents
 from PIL import Image
+from store_servers import web
 
 import layerprobe
 from layerprobe.errors import UnavailableError, UnknownLayerError, UsageError
@@ -105,6 +107,39 @@ def test_a_node_that_is_lost_costs_its_blocks_which_another_does_again(
 
 
 @pytest.mark.slow
+def test_a_worker_that_is_killed_is_told_of_once_and_never_on_standard_output(
+    samples: Path,
+    images: Path,
+    reference: dict[str, bytes],
+    tmp_path: Path,
+    nodes: Any,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    kill = once(30, lambda: os.kill(a_worker_of(nodes), signal.SIGKILL))
+    report = extract(samples, images, tmp_path / "out.h5", nodes, workers="2", progress=kill)
+    assert contents(tmp_path / "out.h5") == reference
+    assert [note for note in report.notes if "died" in note] == [
+        "a worker died: what had not been reported was computed again"
+    ]
+    print("ours")
+    told = capfd.readouterr()
+    assert told.out == "ours\n"
+    assert "A worker died or was killed" in told.err, "Ray has not said it: this test would not fail"
+
+
+def a_worker_of(nodes: Any) -> int:
+    """The process of one of the actors of this cluster, and of no other."""
+    parents = {node.all_processes["raylet"][0].process.pid for node in nodes.list_all_nodes()}
+    for process in filter(str.isdecimal, os.listdir("/proc")):
+        with suppress(OSError):
+            parent = int(Path("/proc", process, "stat").read_text().rpartition(")")[2].split()[1])
+            name = Path("/proc", process, "cmdline").read_bytes()
+            if parent in parents and name.startswith(b"ray::ClusterWorker"):
+                return int(process)
+    raise AssertionError("no worker is running")
+
+
+@pytest.mark.slow
 def test_a_driver_that_is_killed_is_started_again_with_resume(
     samples: Path, images: Path, reference: dict[str, bytes], tmp_path: Path, nodes: Any
 ) -> None:
@@ -141,6 +176,45 @@ def test_a_cluster_that_is_not_there_is_an_error(samples: Path, images: Path, tm
             samples / "vgg_shapes.h5", str(images), LAYERS, tmp_path / "out.h5", cluster="127.0.0.1:1"
         )
     assert os.listdir(tmp_path) == []
+
+
+def test_what_is_no_ray_is_an_error_at_once(samples: Path, images: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    with web({}) as served, pytest.raises(UnavailableError, match="what listens there is not Ray"):
+        layerprobe.extract(
+            samples / "vgg_shapes.h5",
+            str(images),
+            LAYERS,
+            tmp_path / "out.h5",
+            cluster=served.url.removeprefix("http://"),
+        )
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_cluster_that_asks_for_a_token_is_told_from_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    from layerprobe.cluster import connection
+
+    def refused(*_: object, **__: object) -> None:
+        try:
+            raise RuntimeError("Failed to connect to GCS. RPC error: InvalidAuthToken: it is missing")
+        except RuntimeError as error:
+            raise ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379") from error
+
+    monkeypatch.setattr(ray, "init", refused)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    with pytest.raises(UnavailableError, match="'auto' asks for a token: set RAY_AUTH_MODE=token"):
+        connection.connect("ray")
+
+
+@pytest.mark.parametrize(
+    ("end", "told"), [("os._exit(1)", True), ("os.kill(os.getpid(), 9)", True), ("0", False)]
+)
+def test_a_driver_that_ray_ends_has_said_how_to_go_on(end: str, told: bool) -> None:
+    program = f"import os; from layerprobe.cli.last_words import last_words\nwith last_words(): {end}"
+    ended = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode == 0, ended.stderr.startswith("layerprobe: ended at once")) == (not told, told)
+    assert ended.stderr.count("\n") == told
 
 
 @pytest.mark.parametrize(

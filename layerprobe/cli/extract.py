@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from layerprobe.cli.console import emit, escape, only_data_on_stdout, only_our_own_lines, say
 from layerprobe.cli.dry_run import tell_plan
+from layerprobe.cli.last_words import last_words
 from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
 from layerprobe.cli.named_inputs import read_named_inputs
 from layerprobe.cli.progress import progress
@@ -231,7 +232,8 @@ def extract(
             own = {name: value for name, value in options.items() if _is_given(ctx, name)}
             report = retry(retry_failed, model, opened, layers, needs=needs, **own)
         else:
-            with progress(quiet or as_json) as update, stoppable() as stop:
+            watched = last_words() if options["cluster"] else nullcontext()
+            with progress(quiet or as_json) as update, stoppable() as stop, watched:
                 report = run(
                     str(model),
                     () if opened is None else opened,

@@ -6,8 +6,10 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from layerprobe.errors import UnavailableError
@@ -16,11 +18,17 @@ from layerprobe.errors import UnavailableError
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
+from ray.exceptions import RayError
+
+from layerprobe.cluster.stdout import stdout_without
 
 if TYPE_CHECKING:
     from layerprobe.run.cluster_options import ClusterOptions
 
 SECONDS_TO_CONNECT = 5
+EMPTY_SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""A frame of HTTP/2: no bytes, of type 4."""
+TOKEN_REFUSED = "InvalidAuthToken"
 ANY = "ray"
 """The cluster that this machine belongs to (`RAY_ADDRESS`, or `ray start`), else one that is started here."""
 
@@ -37,16 +45,24 @@ def connect(address: str) -> ExitStack:
     wanted = address if address != ANY else os.environ.get("RAY_ADDRESS") or _latest()
     if wanted is not None:
         _check_listening(wanted)
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(wanted or "local", log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-        raise _unreachable(address, error) from error
-    finally:
-        # Ray's own handler would end this process without a word of how to resume.
-        signal.signal(signal.SIGTERM, handler)
-    on_close.callback(ray.shutdown)
-    return on_close
+    handler, before, rays = signal.getsignal(signal.SIGTERM), set(threading.enumerate()), set[Thread]()
+    with on_close:
+        on_close.enter_context(stdout_without(rays))
+        try:
+            ray.init(wanted or "local", log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError, RayError) as error:
+            raise _unreachable(wanted or address, error) from error
+        finally:
+            # Ray's own handler would end this process without a word of how to resume.
+            signal.signal(signal.SIGTERM, handler)
+        rays.update(set(threading.enumerate()) - before)
+        on_close.callback(_shut_down, rays)
+        return on_close.pop_all()
+
+
+def _shut_down(rays: set[Thread]) -> None:
+    rays.add(threading.current_thread())  # Ray says at its end what it had kept back.
+    ray.shutdown()
 
 
 def _latest() -> str | None:
@@ -62,22 +78,45 @@ def _latest() -> str | None:
 
 
 def _check_listening(address: str) -> None:
-    """Raise UnavailableError where nothing listens: Ray would try for minutes."""
+    """Raise UnavailableError where nothing listens, or what is no Ray: Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdecimal():  # "auto" and "local" are Ray's to understand.
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_CONNECT).close()
+        with socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_CONNECT) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                _check_speaks_grpc(connection)
     except (OSError, OverflowError) as error:
         raise _unreachable(address, error) from error
 
 
-def _unreachable(address: str, error: Exception) -> UnavailableError:
-    told = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+def _check_speaks_grpc(connection: socket.socket) -> None:
+    """Begin HTTP/2, which both sides do with a frame of settings (RFC 9113, 3.4); raises OSError."""
+    connection.settimeout(SECONDS_TO_CONNECT)
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + EMPTY_SETTINGS)
+    with connection.makefile("rb") as answered:
+        frame = answered.read(len(EMPTY_SETTINGS))
+    if frame[3:4] != EMPTY_SETTINGS[3:4]:
+        raise ConnectionError("what listens there is not Ray")
+
+
+def _unreachable(address: str, error: BaseException) -> UnavailableError:
+    if any(TOKEN_REFUSED in str(cause) for cause in _causes(error)):
+        return UnavailableError(
+            f"the Ray cluster at {address!r} asks for a token: set RAY_AUTH_MODE=token, and "
+            "RAY_AUTH_TOKEN_PATH where it is not in ~/.ray/auth_token."
+        )
+    told = " ".join(str(error).split())[:300].rstrip(".: ") or type(error).__name__
     return UnavailableError(
-        f"no Ray cluster can be reached at {address!r} ({told[:200]}): start one there with `ray start`, or "
+        f"no Ray cluster can be reached at {address!r} ({told}): start one there with `ray start`, or "
         "give --cluster ray to compute on one that is started here."
     )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def room(cluster: ClusterOptions) -> int:

@@ -162,7 +162,7 @@ class RayCrew(Crew):
         made = ray.remote(self.worker).options(
             num_cpus=self._options.cpus, num_gpus=self._options.gpus, max_restarts=-1
         )
-        worker = _Worker(made.remote(self._job, os.getcwd()))
+        worker = _Worker(made.remote(os.getcwd()))
         self._workers.append(worker)
         self._ask_where(worker)
 
@@ -187,7 +187,7 @@ class RayCrew(Crew):
             share = self._share_of(worker, processors)
             # Where the batch size was measured, it is for all.
             batch_size = None if self._described is None else self._described.batch_size
-            self._waiting.descriptions[worker.actor.describe.remote(share, batch_size)] = worker
+            self._waiting.descriptions[worker.actor.describe.remote(self._job, share, batch_size)] = worker
             return
         worker = self._waiting.descriptions.pop(answered)
         try:
@@ -239,6 +239,7 @@ class RayCrew(Crew):
             yield process, one
 
     def _count_loss(self, error: RayError) -> None:
+        self.lost += 1
         self._losses += 1
         if self._losses > TRIES * self._most:
             raise ResourceError(

@@ -28,12 +28,13 @@ class ClusterWorker:
     """One worker of a run on a cluster.
 
     Args:
-        job: What it is to compute.
-        folder: The one that relative paths of the job begin in.
+        folder: The one that relative paths of its job begin in.
     """
 
-    def __init__(self, job: Job, folder: str) -> None:
-        self._job = job
+    _job: Job
+    """It comes with `describe`: Ray starts an actor again only while what it was made with is there."""
+
+    def __init__(self, folder: str) -> None:
         with suppress(OSError):  # Where paths are absolute it need not be there.
             os.chdir(folder)
 
@@ -41,10 +42,11 @@ class ClusterWorker:
         """Tell the name of the machine, and which processors it has for this process."""
         return platform.node(), sorted(os.sched_getaffinity(0))
 
-    def describe(self, processors: Sequence[int], batch_size: int | None) -> Described:
+    def describe(self, job: Job, processors: Sequence[int], batch_size: int | None) -> Described:
         """Load the model and tell what would compute it.
 
         Args:
+            job: What it is to compute.
             processors: Its share of them; what counts processors, as OpenVINO does, is imported after this.
             batch_size: B of the other workers; None: this is the first.
 
@@ -56,7 +58,8 @@ class ClusterWorker:
         if processors:
             os.sched_setaffinity(0, processors)
         if batch_size is not None:
-            self._job = replace(self._job, how=replace(self._job.how, batch_size=batch_size))
+            job = replace(job, how=replace(job.how, batch_size=batch_size))
+        self._job = job
         try:
             return describe(self._probed, self._run)
         except NoInputError as error:

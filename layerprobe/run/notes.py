@@ -28,6 +28,9 @@ def notes(model_note: str | None, run: Run) -> Iterator[str]:
         yield f"preprocess {how.preset}: {how.reason}"
     if run.tally.several_frames:
         yield f"{run.tally.several_frames} of the images have several frames: the first was taken"
+    if run.tally.workers_lost:
+        died = f"{run.tally.workers_lost} workers" if run.tally.workers_lost > 1 else "a worker"
+        yield f"{died} died: what had not been reported was computed again"
     yield from taken()
     for name, count in run.tally.overflows.items():
         yield f"{name}: {count} values are too large for float16 and became infinite: use --dtype float32"

@@ -7,13 +7,15 @@ from typing import Any
 
 
 class Tally:
-    """Images with several frames, and values that float16 could not hold."""
+    """Images with several frames, values that float16 could not hold, and workers that died over them."""
 
     def __init__(self) -> None:
         self.several_frames = 0
         """Of so many images the first of several frames was taken."""
         self.overflows: dict[str, int] = {}
         """Layer -> values that became infinite because float16 cannot hold them."""
+        self.workers_lost = 0
+        """So often a worker of this run died; no output tells."""
 
     def add(self, several_frames: int, overflows: Mapping[str, int]) -> None:
         """Count in some rows."""

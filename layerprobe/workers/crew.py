@@ -45,6 +45,8 @@ class Crew(ABC):
         self._described: Described | None = None
         self._counts: dict[object, Counts] = {}
         """By process, for one that died has counted too."""
+        self.lost = 0
+        """So often a worker died."""
 
     @property
     @abstractmethod
@@ -128,7 +130,8 @@ class Crew(ABC):
             )
 
     def _sum_up(self, run: Run) -> None:
-        """Count what the workers counted."""
+        """Count what the workers counted, and those that died."""
+        run.tally.workers_lost += self.lost
         for counts in self._counts.values():
             self.model.built.batch_size = min(self.model.built.batch_size, counts.at_once)
             for stage, seconds in counts.seconds.items():

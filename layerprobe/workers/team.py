@@ -163,7 +163,7 @@ class Team(Crew):
         self._end(dead)
         if not dead.left and self._described is not None:
             return
-        deaths = dead.deaths + 1
+        self.lost, deaths = self.lost + 1, dead.deaths + 1
         if deaths >= DEATHS:
             raise ResourceError(
                 f"a worker died ({_ending(dead.process.returncode)}), and so did {DEATHS - 1} before in its "
