@@ -22,6 +22,7 @@ import layerprobe
 from layerprobe.errors import UnavailableError, UnknownLayerError, UsageError
 from layerprobe.options import ExtractOptions
 from layerprobe.run.cluster_options import parse_cluster
+from layerprobe.sources.opening import open_source
 
 ROWS = 600
 BROKEN = 17
@@ -62,7 +63,7 @@ def nodes() -> Iterator[Any]:
         cluster.shutdown()
 
 
-def extract(samples: Path, images: Path, output: Path, nodes: Any, **options: Any) -> Any:
+def extract(samples: Path, images: Path | str, output: Path, nodes: Any, **options: Any) -> Any:
     options = {**OPTIONS, "cluster": nodes.address} | options
     return layerprobe.extract(
         samples / "vgg_shapes.h5", str(images), options.pop("layers", LAYERS), output, **options
@@ -158,6 +159,28 @@ def test_a_driver_that_is_killed_is_started_again_with_resume(
     done = subprocess.run(words, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (3, False), done.stderr
     assert contents(tmp_path / "out.npz") == reference
+
+
+@pytest.mark.slow
+def test_a_node_that_does_not_see_the_inputs_ends_the_run_instead_of_failing_its_rows(
+    samples: Path, images: Path, tmp_path: Path, nodes: Any
+) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    fsspec.filesystem("memory").put(str(images / "000.png"), "/only_here/000.png")  # in this process
+    with pytest.raises(UnavailableError, match="cannot read 'memory://.*000.png', which this machine can"):
+        extract(samples, "memory://only_here/", tmp_path / "out.h5", nodes)
+    gone = tmp_path / "gone.txt"
+    gone.write_text(f"{tmp_path / 'gone.png'}\n{images / '001.png'}\n")
+    listed = open_source([], lists=[str(gone)])
+    report = layerprobe.extract(
+        samples / "vgg_shapes.h5",
+        listed,
+        LAYERS,
+        tmp_path / "out.h5",
+        cluster=nodes.address,
+        batch_size=1,
+    )
+    assert [failure.index for failure in report.failures] == [0]
 
 
 @pytest.mark.slow

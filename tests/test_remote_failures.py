@@ -15,7 +15,8 @@ import store_servers
 from fsspec.implementations.memory import MemoryFileSystem
 
 import layerprobe
-from layerprobe.errors import SampleError
+from layerprobe import cli
+from layerprobe.errors import SampleError, StoppedError
 from layerprobe.sources.listing import image_source
 from layerprobe.sources.opening import open_source
 from layerprobe.stores import attempts, store
@@ -144,6 +145,25 @@ class WithoutCredentials(MemoryFileSystem):
 
 
 fsspec.register_implementation("locked", WithoutCredentials, clobber=True)
+
+
+def test_the_command_that_goes_on_is_not_told_with_a_password_in_it(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def stopped() -> None:
+        error = StoppedError("stopped after 2 of 3 rows.")
+        error.add_note("2 of 3 rows are kept in an unfinished output")
+        raise error
+
+    monkeypatch.setattr(cli, "_called", stopped)
+    for host, told in (
+        ("host", "to go on: layerprobe"),
+        ("me:geheim@host", "the same command with --resume"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["layerprobe", "extract", f"--input=a=https://{host}/a"])
+        cli.run()
+        err = capfd.readouterr().err
+        assert (told in err, "geheim" in err) == (True, False), err
 
 
 @pytest.mark.parametrize("url", ["locked://box/x.h5", "locked://box@me/x.h5"])

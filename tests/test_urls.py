@@ -6,7 +6,7 @@ import pytest
 
 from layerprobe.errors import UsageError
 from layerprobe.sources.braces import has_braces, names_of
-from layerprobe.stores.urls import beside, is_url, name_of, shown, without_file
+from layerprobe.stores.urls import beside, is_url, name_of, shown, shown_within, without_file
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,14 @@ from layerprobe.stores.urls import beside, is_url, name_of, shown, without_file
 )  # fmt: skip
 def test_what_is_secret_in_a_url_is_not_shown(url: str, expected: str) -> None:
     assert shown(url) == expected
+    assert shown_within(f"--input image={url} x.npz") == (
+        f"--input image={expected} x.npz" if is_url(url) else f"--input image={url} x.npz"
+    )
+
+
+def test_what_is_secret_is_not_shown_in_the_words_of_others_either() -> None:
+    told = "0, message='', url='https://me:pass@host/a?sig=abc'"
+    assert shown_within(told) == "0, message='', url='https://***@host/a?sig=***'"
 
 
 @pytest.mark.parametrize(

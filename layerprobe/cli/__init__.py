@@ -172,6 +172,8 @@ def _tell_notes() -> None:
 
 def _tell_how_to_resume(error: BaseException) -> None:
     """Say what is kept of a run that ended early, and the command that goes on with it."""
+    from layerprobe.stores.urls import shown_within
+
     for note in getattr(error, "__notes__", ()):
         say(note)
         if sys.argv[1:2] != ["extract"]:
@@ -181,7 +183,7 @@ def _tell_how_to_resume(error: BaseException) -> None:
         command = f"{program} {shlex.join([*arguments[:1], '--resume', *arguments[1:]])}"
         say(
             f"to go on: {command}"
-            if len(command) < LONGEST_COMMAND
+            if len(command) < LONGEST_COMMAND and shown_within(command) == command
             else "the same command with --resume goes on"
         )
 

@@ -15,14 +15,14 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
 from layerprobe.cluster.connection import connect, has_room, room
 from layerprobe.cluster.worker import ClusterWorker
-from layerprobe.errors import LayerprobeError, ResourceError, UnavailableError
+from layerprobe.errors import LayerprobeError, ResourceError, SampleError, UnavailableError
 from layerprobe.workers.crew import Crew
 from layerprobe.workers.remote import Job, Written
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from layerprobe.formats.places import RowPlaces
     from layerprobe.run.clock import Clock
     from layerprobe.run.cluster_options import ClusterOptions
+    from layerprobe.run.loop import Run
 
 SPAN_BATCHES = 16
 """So many batches are said at once, fewer where there are few: a worker that dies costs two such spans."""
@@ -134,6 +135,28 @@ class RayCrew(Crew):
             else:
                 self._hear(answered)
                 yield None
+
+    def check(self, run: Run, process: object, written: Written) -> None:
+        """See to it also that rows which a node cannot read cannot be read here either.
+
+        Else each node that lacks a mounted folder or a password would fill its share with failures.
+        """
+        super().check(run, process, written)
+        block, failures = written.entry.block, written.entry.failures
+        if len(failures) < block.stop - block.start or any(each.stage != "read" for each in failures):
+            return
+        try:
+            for samples in run.feeds.samples([(block.start, block.start + 1)]):
+                for sample in samples:
+                    sample.read()
+        except SampleError:
+            return
+        node, _ = cast(tuple[str, int], process)
+        raise UnavailableError(
+            f"the node {node} cannot read {failures[0].key!r}, which this machine can "
+            f"({failures[0].reason}): every node has to see the inputs, and to have the passwords of their "
+            "store."
+        )
 
     def _answered(self) -> Any:
         """What Ray has an answer to; None: to nothing yet."""

@@ -49,6 +49,7 @@ class Destination:
         """
         if self._stored is None:
             return
+        self._stored.check_bucket()
         waits = os.path.lexists(self._stored.path)
         if waits and not (how.overwrite or how.resume or how.restart):
             raise OutputError(

@@ -165,9 +165,9 @@ def _has_no_answer(error: Exception) -> bool:
 
 
 def _words(error: Exception) -> str:
-    from layerprobe.stores.urls import shown
+    from layerprobe.stores.urls import shown_within
 
     told = error.strerror if isinstance(error, OSError) else None
     lines = [line for line in str(told or error).splitlines() if line.strip()]
     text = " ".join(lines[0].split()) if lines else type(error).__name__
-    return " ".join(shown(word) for word in text.split())[:200]
+    return shown_within(text)[:200]

@@ -146,6 +146,11 @@ def writing_store(url: str) -> tuple[Store, str]:
 
 def _opened(url: str, options: Callable[[str, Any], dict[str, Any]]) -> tuple[AbstractFileSystem, str]:
     protocol = protocol_of(url)
+    if protocol in ("s3", "s3a") and "@" in url.partition("://")[2].partition("/")[0]:
+        raise UsageError(
+            f"{shown(url)!r} has a user or password in it, which {protocol}:// does not take: give them as "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in ~/.aws."
+        )
     try:
         import fsspec
         from fsspec.core import url_to_fs

@@ -79,6 +79,21 @@ class StoredOutput:
         if self.find() is not None:
             raise OutputError(f"{self.name!r} exists: give --overwrite to replace it or -o for another name.")
 
+    def check_bucket(self) -> None:
+        """Raise OutputError where S3 says that there is no such bucket, which else shows when all is done."""
+        if protocol_of(self.url) not in ("s3", "s3a"):
+            return
+        bucket = self._key.partition("/")[0]
+        try:
+            self._store.find(bucket)
+        except MissingError as error:
+            raise OutputError(
+                f"there is no bucket {bucket!r} for {self.name!r}: make it first, or give -o for another "
+                "place."
+            ) from error
+        except StoreError:  # Who may write need not be allowed to look.
+            return
+
     def upload(self) -> None:
         """Bring what is at `path` to the store, compare, and remove it here.
 

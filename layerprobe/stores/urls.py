@@ -9,6 +9,7 @@ import re
 from urllib.parse import unquote, urlsplit
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_WITHIN = re.compile(rf"{_SCHEME.pattern}[^\s'\"]+")
 WEB = ("http", "https")
 """Protocols whose URLs may have a query behind the name."""
 _LOCAL = ("file", "local")
@@ -52,6 +53,11 @@ def shown(url: str) -> str:
 
     without_user = url if _AZURE.match(url) else _USER.sub(f"{HIDDEN}@", url, count=1)
     return _PARAMETER.sub(without_secret, without_user)
+
+
+def shown_within(text: str) -> str:
+    """Give a text in which all URLs stand as they may be shown."""
+    return _WITHIN.sub(lambda found: shown(found[0]), text)
 
 
 def path_of(url: str) -> str:

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from layerprobe.errors import StoppedError, UnavailableError
 from layerprobe.run.identity import difference
@@ -89,7 +89,7 @@ class Crew(ABC):
                 for told in work:
                     if told is not None:
                         process, written = told
-                        self._check_engine(written.counts.engine)
+                        self.check(run, process, written)
                         self._counts[process] = written.counts
                         entry = written.entry
                         run.failures.add(entry.failures)
@@ -120,9 +120,10 @@ class Crew(ABC):
                 "another: say which --engine and --device."
             )
 
-    def _check_engine(self, engine: Any) -> None:
+    def check(self, run: Run, process: object, written: Written) -> None:
         """See to it that the engine of a worker is the one that was described, also after its first batch."""
         assert self._described is not None
+        engine = written.counts.engine
         if engine != self._described.engine:
             raise UnavailableError(
                 f"the {self._described.engine['name']} engine turned out not to compute this model as Keras "
