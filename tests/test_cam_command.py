@@ -126,6 +126,11 @@ def test_json_has_classes_scores_and_peaks(command: Any) -> None:
     assert ended.err == ""
 
 
+def test_a_class_that_nothing_speaks_for_is_seen_nowhere(command: Any) -> None:
+    ended = command("cam", FOLDER / "nested_shapes.keras", STAR, "--labels", LABELS, "--class", "circle")
+    assert ended.err.startswith(f"layerprobe: {STAR}: circle nowhere\n")
+
+
 def test_stored_activations_give_the_same_picture(command: Any) -> None:
     extract(str(VGG), [str(IMAGES)], ["conv5_3"], "all.h5")
     assert command("cam", VGG, STAR, "-o", "model.png", "-q").code == 0

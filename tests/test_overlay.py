@@ -79,6 +79,18 @@ def test_strange_names_fit() -> None:
     assert picture.width < 1000
 
 
+def test_many_maps_of_an_image_are_several_lines() -> None:
+    values = np.full((60, 90), 5.0)
+    panels = [Panel(f"class {number}", "", values, 5.0) for number in range(13)]
+    few, many = (draw_overlaid([Overlaid(GREY, "a.png", panels[:count])], "x", "y") for count in (5, 13))
+    assert many.width == few.width
+    full = np.asarray(overlay(GREY, values, 5.0))[30, 45]
+    covered = (np.asarray(many) == full).all(-1)
+    middles = [style.MARGIN + 210 + place * (420 + style.MARGIN) for place in range(6)]
+    lines = [int((np.diff(covered[:, x].astype(int)) == 1).sum()) for x in middles]
+    assert lines == [2, 3, 2, 2, 2, 2], "the image itself is the first of 14"
+
+
 @pytest.mark.parametrize(
     ("tops", "said"),
     [
@@ -86,6 +98,7 @@ def test_strange_names_fit() -> None:
         (((4.0, 3.0), (2.0, 1.0)), "the highest of the map; the line runs at half of it"),
         (((4.0,), (2.0,)), "the highest of the map; the line runs at half of it"),
         (((4.0,),), "4; the line runs at half of it"),
+        (((0.0,),), "no value is above 0: nothing in the image speaks for it"),
     ],
 )
 def test_it_is_said_which_value_has_the_strongest_colour(

@@ -134,5 +134,8 @@ def _as_json(found: MappedImage) -> dict[str, Any]:
 
 def _in_words(found: MappedImage) -> str:
     """The image, and where its classes have their peaks."""
-    peaks = (f"{one.name} at {one.peak[0]}, {one.peak[1]}" for one in found.maps)
+    peaks = []
+    for one in found.maps:
+        x, y = one.peak
+        peaks.append(f"{one.name} at {x}, {y}" if one.on_image[y, x] > 0 else f"{one.name} nowhere")
     return f"{found.key}: {'; '.join(peaks)}"

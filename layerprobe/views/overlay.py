@@ -25,6 +25,7 @@ LEAST, LEAST_CELL = 420, 150
 """Pixels of the scale's width, and the least widths of a picture and of an image's place in it."""
 ACROSS = 6
 """So many maps of an image, and itself, stand beside each other; more are further lines."""
+NOWHERE = "no value is above 0: nothing in the image speaks for it"
 UNSEEN = 0.3
 """How much of an image is left where the model saw nothing of it."""
 
@@ -171,6 +172,9 @@ def _head(
     shared = all(len({panel.most for panel in each.panels}) == 1 for each in shown)
     several = shared and any(len(each.panels) > 1 for each in shown)
     which = "the highest of an image's maps" if several else "the highest of the map"
+    if most == {0.0}:
+        style.write(pen, (style.MARGIN, y), NOWHERE, ink=style.QUIET)
+        return
     highest = f"{most.pop():.3g}" if len(most) == 1 else which
     style.write(pen, (style.MARGIN, y), "0", ink=style.QUIET)
     x = style.MARGIN + style.text_width("0", style.NORMAL) + style.GAP
