@@ -237,6 +237,15 @@ def test_arrays_have_no_pictures_and_fields_are_told(tmp_path: Path) -> None:
     assert "fields" not in images[1]
 
 
+def test_one_hot_vectors_that_a_model_is_given_are_not_its_classes(samples: Path, tmp_path: Path) -> None:
+    given = {"query": [str(samples / "two_inputs_query.npy")]}
+    layerprobe.extract(samples / "two_inputs.keras", given, ["query"], tmp_path / "a.h5")
+    layerprobe.report(tmp_path / "a.h5", tmp_path / "a.html")
+    data = page_data(tmp_path / "a.html")
+    assert data["classes"] is None
+    assert not any("classes" in image for image in data["images"])
+
+
 def test_only_some_rows_and_layers_are_told_of(written: tuple[Path, Path], tmp_path: Path) -> None:
     made = layerprobe.report(written[0], tmp_path / "a.html", limit=5, layers=["relu", "number"])
     data = page_data(tmp_path / "a.html")

@@ -80,6 +80,23 @@ def test_a_sequence_lies_below_its_image(browser: Browser, page: Path) -> None:
         assert strip == pytest.approx([image[0], 0.14 * image[1], image[2]], abs=0.5)
 
 
+def test_where_there_is_no_picture_the_map_stands_alone(browser: Browser, tmp_path: Path) -> None:
+    layers = {"conv": sample_layers()["relu"], "lstm": np.ones((20, 7, 3), "f4")}
+    output = write_output(tmp_path / "a.h5", layers, [f"a.npy[{row}]" for row in range(20)], {}, None)
+    layerprobe.report(output, tmp_path / "a.html")
+    for place in ("#layer=0", "#layer=1"):
+        browser.open(tmp_path / "a.html", place)
+        shown = "(one) => getComputedStyle(document.querySelector(`.tile ${one}`))"
+        assert browser.run(f"({shown})('.none').display") == "none"
+        assert browser.run(f"({shown})('.map').mixBlendMode") == "normal"
+        sides = "['.box', '.map'].map((one) => document.querySelector(`.tile ${one}`).clientHeight)"
+        high, covered = browser.run(sides)
+        assert high == covered > 50
+    browser.press("m")
+    browser.press("m")
+    assert browser.run(f"({shown})('.none').display") != "none", "of the image alone there is nothing"
+
+
 def test_channels_are_sorted_searched_and_filtered(browser: Browser, page: Path) -> None:
     browser.open(page, "#layer=0")
     each = page_data(page)["layers"][0]["each"]

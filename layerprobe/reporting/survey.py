@@ -77,7 +77,9 @@ def survey_layer(reader: Reader, name: str, origin: Origin, good: Array, top: in
     array = reader[name]
     statistics, strongest = ChannelStatistics(axis), StrongestRows(top)
     shape = tuple(array.shape[1:])
+    class_name = origin.classes.get(name, "")
     probabilities = len(shape) == 1 and shape[0] > 1 and array.dtype.kind == "f" and bool(good.any())
+    probabilities = probabilities and class_name != "InputLayer"  # which may be given one-hot vectors
     for start, values in _blocks(array, len(good)):
         kept = good[start : start + len(values)]
         values = values[kept]
@@ -88,7 +90,7 @@ def survey_layer(reader: Reader, name: str, origin: Origin, good: Array, top: in
     found = statistics.result
     return LayerSurvey(
         name=name,
-        class_name=origin.classes.get(name, ""),
+        class_name=class_name,
         shape=shape,
         dtype=str(array.dtype),
         channel_axis=axis,
