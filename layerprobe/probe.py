@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +14,7 @@ from layerprobe.errors import ResourceError, UsageError
 from layerprobe.options import MAX_MEMORY, Computing, ModelOptions
 from layerprobe.records import TensorSpec
 from layerprobe.run.probed_model import ProbedModel
+from layerprobe.run.row_shapes import check_row_shape
 
 if TYPE_CHECKING:
     import keras
@@ -31,6 +33,8 @@ KEPT_ENGINES = 16
 
 class Probe:
     """Computes the activations of some layers; loads once, and compiles at the first batch of each shape.
+
+    Threads may share one: their batches are computed one after the other, each on all of the processor.
 
     ::
 
@@ -79,6 +83,8 @@ class Probe:
         self._probed = ProbedModel(model, layers, options, engine, device, user_cache() if cache else None)
         self._how = Computing(training, seed, precision)
         self._engines: dict[tuple[int | tuple[int, ...] | None, ...], Engine] = {}
+        # An engine has one place for the batch that it computes, and for what comes of it.
+        self._turn = threading.Lock()
 
     def __call__(
         self, batch: npt.ArrayLike | Sequence[npt.ArrayLike] | Mapping[str, npt.ArrayLike]
@@ -96,7 +102,10 @@ class Probe:
             UsageError: The number of inputs, their shapes or their lengths do not fit.
             ResourceError: There is not enough memory for so many rows.
         """
-        arrays = arrays_of_batch(self._probed.inputs, batch)
+        with self._turn:
+            return self._compute(arrays_of_batch(self._probed.inputs, batch))
+
+    def _compute(self, arrays: Sequence[Array]) -> dict[str, Array]:
         engine, rows = self._engine(arrays), len(arrays[0])
         step = rows if self._how.training else engine.batch_size
         try:
@@ -166,4 +175,6 @@ def arrays_of_batch(specs: Sequence[TensorSpec], batch: Any) -> list[Array]:
             f"a batch needs at least one row, and as many for every input. "
             f"Received: {', '.join(str(array.shape) for array in arrays)}"
         )
+    for spec, array in zip(specs, arrays, strict=False):  # Without specs only a call tells what fits.
+        check_row_shape(spec, array.shape[1:])
     return arrays

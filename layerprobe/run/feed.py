@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
-from layerprobe.errors import SampleError, UsageError
+from layerprobe.errors import SampleError
 from layerprobe.images.decode import MAX_PIXELS, decode
 from layerprobe.images.preprocess import enough, preprocess
 from layerprobe.records import Preprocessing, Sample, TensorSpec
 from layerprobe.run.clock import Clock
 from layerprobe.run.plan import channels_first
+from layerprobe.run.row_shapes import check_row_shape
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Source
@@ -101,14 +101,7 @@ class ArrayFeed:
         self.source = source
         self._clock = clock
         shape: tuple[int, ...] = source.row_shape  # type: ignore[attr-defined]
-        fits = len(shape) == len(spec.shape) and all(
-            wanted in (None, size) for size, wanted in zip(shape, spec.shape, strict=True)
-        )
-        if not fits:
-            raise UsageError(
-                f"input {spec.name!r} takes arrays of shape {_readable(('N', *spec.shape))}: reshape it. "
-                f"Received: {_readable(('N', *shape))}"
-            )
+        check_row_shape(spec, shape)
         self.spec = TensorSpec(spec.name, shape, spec.dtype)
 
     def fill(self, start: int, stop: int, places: Array) -> None:
@@ -140,7 +133,3 @@ class RowError(Exception):
         super().__init__(reason)
         self.stage = stage
         self.reason = reason
-
-
-def _readable(shape: Sequence[object]) -> str:
-    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
