@@ -224,11 +224,15 @@ def _tensors(structure: Any) -> list[Any]:
     ]
 
 
+def _numbered(count: int, what: str, sign: str) -> str:
+    return f"1 {what}, {sign}0" if count == 1 else f"{count} {what}s, {sign}0 to {sign}{count - 1}"
+
+
 def _expand(tap: Tap, calls: list[list[Any]]) -> dict[Tap, Any]:
     """One entry per tensor that the tap means; `@` and `:` are added where there are several."""
     if tap.call is not None and tap.call >= len(calls):
         raise UnknownLayerError(
-            f"{tap.name!r}: layer {tap.address!r} is called {len(calls)} time(s), @0 to @{len(calls) - 1}."
+            f"{tap.name!r}: layer {tap.address!r} is called {_numbered(len(calls), 'time', '@')}."
         )
     found = {}
     for call, tensors in enumerate(calls):
@@ -236,7 +240,7 @@ def _expand(tap: Tap, calls: list[list[Any]]) -> dict[Tap, Any]:
             continue
         if tap.output is not None and tap.output >= len(tensors):
             raise UnknownLayerError(
-                f"{tap.name!r}: there are {len(tensors)} tensor(s), :0 to :{len(tensors) - 1}."
+                f"{tap.name!r}: layer {tap.address!r} gives {_numbered(len(tensors), 'tensor', ':')}."
             )
         for place, tensor in enumerate(tensors):
             if tap.output is not None and tap.output != place:

@@ -61,6 +61,12 @@ def test_files_that_are_no_models(command, name, words):
     assert_refused(command(words[0], name, *words[1:]), 65, reason, left=[name])
 
 
+def test_a_command_with_a_typo_is_told_its_name(command):
+    ended = command("extrct", MODEL)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines()[-1] == "layerprobe: there is no command 'extrct': did you mean extract?"
+
+
 def test_a_model_that_does_not_exist(command):
     assert_refused(command("extract", "none.h5", "-l", "x", IMAGE), 66, "none.h5", "no such file")
 

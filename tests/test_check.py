@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ from typing import Any
 import h5py
 import pytest
 from hostile_configs import byte_code, payload
+from savedmodel_samples import plain
+from savedmodel_samples import write as write_savedmodel
 from small_models import around, dense, document, layer, write_hdf5, write_keras
 
 PLAIN = document(dense("first", 3), dense("last", 2))
@@ -44,6 +47,44 @@ def test_a_harmless_model_is_described_and_ends_with_0(command: Command, tmp_pat
     assert lines["input"] == "start (4,) float32"
     assert lines["extractable"] == "2 of 2 layers"
     assert lines["safety"] == "no known unsafe construct found"
+
+
+def test_an_architecture_without_weights_gives_no_layer_and_is_no_success(
+    command: Command, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(PLAIN))
+    lack = f"{path} has no weights: give the file that holds them with --weights"
+    ended = command("check", path)
+    assert ended.code == 65
+    assert "0 of 2 layers" in ended.out
+    assert f"{lack}\n" in ended.out
+    assert not json.loads(command("check", path, "--json").out)["complete"]
+
+    listed = command("layers", path)
+    assert (listed.out.splitlines()[-1], listed.err) == ("2 layers", "")
+
+    for engine in ("auto", "graph"):
+        words = ["-l", "last", "--engine", engine, "x.npy", "-o", tmp_path / "x.npz"]
+        ended = command("extract", path, *words)
+        assert (ended.code, ended.out, ended.err) == (65, "", f"layerprobe: {lack}.\n")
+
+    write_hdf5(tmp_path / "w.h5", PLAIN)
+    assert command("check", path, "--weights", tmp_path / "w.h5").code == 0
+
+
+def test_a_savedmodel_whose_variables_are_missing_gives_no_layer(command: Command, tmp_path: Path) -> None:
+    model = write_savedmodel(tmp_path / "model", plain())
+    assert command("check", model).code == 0
+    data = model / "variables" / "variables.data-00000-of-00001"
+    data.unlink()
+    lack = f"{data} is missing: the SavedModel is incomplete"
+    ended = command("check", model)
+    assert ended.code == 65
+    assert re.search(r"extractable +0 of \d+ layers", ended.out)
+    assert f"{lack}\n" in ended.out
+    ended = command("extract", model, "-l", "output", "x.npy", "-o", tmp_path / "x.npz")
+    assert (ended.code, ended.out, ended.err) == (65, "", f"layerprobe: {lack}.\n")
 
 
 def test_a_lambda_is_shown_as_decoded_and_says_what_to_give(command: Command, lambda_model: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files that the system does not let us read. Tests may run as root, who reads everything: so without that power."""
+"""Files that the system does not let us read, also not as root: the program is run without that power."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_an_image_that_may_not_be_read_is_one_row_that_fails(
     assert '"error": "permission denied"' in second
 
 
-@pytest.mark.parametrize("words", [["layers"], ["check"], ["extract", "-l", "x", "x.png"]], ids=lambda w: w[0])
+@pytest.mark.parametrize("words", [["layers"], ["check"], ["extract", "-l", "x", "x.png"]])
 def test_a_model_that_may_not_be_read_is_denied_by_the_system(
     tmp_path: Path, samples: Path, words: list[str]
 ) -> None:

@@ -52,6 +52,19 @@ class _LazyGroup(click.Group):
         command: click.Command = getattr(import_module(module), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not args[0].startswith("-") and args[0] not in COMMANDS:
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], COMMANDS, n=1)
+            ctx.fail(
+                f"there is no command {args[0]!r}: "
+                + (f"did you mean {close[0]}?" if close else f"expected one of {', '.join(COMMANDS)}.")
+            )
+        return super().resolve_command(ctx, args)
+
 
 @click.command(
     cls=_LazyGroup,

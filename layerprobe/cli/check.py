@@ -42,7 +42,7 @@ def check(
     """Say what MODEL is, what loading it needs, and what in it is refused.
 
     The file alone is read, without TensorFlow; nothing in it is run. Exit code 0 if every layer can be
-    extracted, 65 if something is refused: the others still can, where any are listed.
+    extracted, 65 if something is refused (the others still can, where any are listed) or weights are missing.
 
     With --engines the model is run over IMAGES (or arrays; random numbers where none are given) by every
     engine. Exit code 4 if one that runs it differs from Keras in any layer.
@@ -134,7 +134,8 @@ def _layers(report: Report) -> Iterator[str]:
     for spec in report.info.inputs:
         yield _line("input", f"{spec.name} {tuple(spec.shape)} {spec.dtype}")
     blocked = [layer for layer in layers if layer.problem is not None]
-    yield _line("extractable", f"{len(layers) - len(blocked)} of {len(layers)} layers")
+    extractable = len(layers) - len(blocked) if report.weighted else 0
+    yield _line("extractable", f"{extractable} of {len(layers)} layers")
     for reason, addresses in _grouped((layer.problem, layer.address) for layer in blocked):
         yield _line("not", f"{addresses}: {reason}")
 

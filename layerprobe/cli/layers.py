@@ -61,7 +61,8 @@ def layers(
         emit(json.dumps([dataclasses.asdict(layer) for layer in found], indent=2))
     elif found:
         emit(_render(found, tree))
-        if not shapes and any(layer.shapes is None and layer.problem is None for layer in found):
+        # Where no engine is told none can: the weights are missing, for which `check` has a line.
+        if not shapes and any(layer.shapes is None and layer.engine is not None for layer in found):
             say("some shapes only Keras can tell: --shapes loads the model to find them.")
     else:
         say(f"{model}: only the code of this model knows its layers: give it with --custom FILE.py.")
@@ -75,7 +76,10 @@ def _render(found: Sequence[LayerInfo], tree: bool) -> str:
             click.style(line, dim=layer.problem is not None)
             for line, layer in zip(lines[2:], found, strict=True)
         ]
-    lines.append(f"{len(found)} layers, {_parameters(found):,} parameters")
+    known = any(layer.parameters is not None for layer in found)
+    lines.append(
+        f"{len(found)} layer{'s' * (len(found) != 1)}" + known * f", {_parameters(found):,} parameters"
+    )
     lines += [f"{escape(layer.address)}: {escape(layer.problem)}" for layer in found if layer.problem]
     return "\n".join(lines)
 

@@ -75,4 +75,5 @@ def report(
         say(note)
     count = f"{made.rows:,} row{'s' * (made.rows != 1)}"
     layered = f"{made.layers} layer{'s' * (made.layers != 1)}"
-    say(f"{count}, {layered}, {made.pictures:,} pictures, {amount(made.size)} -> {target}")
+    pictured = f"{made.pictures:,} picture{'s' * (made.pictures != 1)}"
+    say(f"{count}, {layered}, {pictured}, {amount(made.size)} -> {target}")

@@ -85,8 +85,7 @@ def _load_graph(file: ModelFile, keep: Collection[str] | None) -> keras.Model:
     """Build what is wanted of a model, and give it its weights."""
     archive, whole, stored = file.archive, file.graph, file.weights
     given, sizes = file.options.custom_objects, file.oversized
-    if not stored.present:
-        raise ModelError(f"{archive.path} has no weights: give the file that holds them with --weights.")
+    file.check_weights()
     archive.verify()
     graph = whole if keep is None else keep_ancestors(whole, keep)
     if archive.savedmodel is not None:

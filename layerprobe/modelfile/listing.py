@@ -75,18 +75,18 @@ def describe_file(file: ModelFile) -> ModelInfo:
             *file.findings,
             *graph.findings,
             *(Finding("refused", address, reason) for address, reason in file.oversized.items()),
-            *_missing(graph, weights, layers),
+            *_missing(file, layers),
         ),
     )
 
 
-def _missing(graph: Graph, weights: Weights, layers: tuple[LayerInfo, ...]) -> Iterator[Finding]:
+def _missing(file: ModelFile, layers: tuple[LayerInfo, ...]) -> Iterator[Finding]:
     """What the user has to give beside the file before anything can be extracted."""
     if not layers:
-        code = f"{graph.class_name} is a class of its own, and only its code knows its layers"
+        code = f"{file.graph.class_name} is a class of its own, and only its code knows its layers"
         yield Finding("warning", "", f"{code}: give it with --custom FILE.py")
-    elif not weights.present:
-        yield Finding("warning", "", "it has no weights: give the file that holds them with --weights")
+    elif (lack := file.lack) is not None:
+        yield Finding("warning", "", lack)
 
 
 def _input_spec(graph: Graph, reference: Reference) -> TensorSpec:

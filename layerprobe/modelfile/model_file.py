@@ -6,6 +6,7 @@ import weakref
 from functools import cached_property
 from types import TracebackType
 
+from layerprobe.errors import ModelError
 from layerprobe.modelfile.archive import open_archive
 from layerprobe.modelfile.config import read_graph
 from layerprobe.modelfile.graph import Graph
@@ -77,6 +78,28 @@ class ModelFile:
             ModelError: They are damaged, or those of another model.
         """
         return Weights(self.archive, self.graph)
+
+    @property
+    def lack(self) -> str | None:
+        """What `check_weights` says; None where all is there."""
+        try:
+            self.check_weights()
+        except ModelError as error:
+            return str(error).rstrip(".")
+        return None
+
+    def check_weights(self) -> None:
+        """Look whether the files that hold the weights are there, before any framework is imported.
+
+        Raises:
+            ModelError: One is not, so that no layer can give a value.
+        """
+        if not self.weights.present:
+            raise ModelError(
+                f"{self.archive.path} has no weights: give the file that holds them with --weights."
+            )
+        if self.archive.savedmodel is not None:
+            self.archive.savedmodel.checkpoint.verify()
 
     @cached_property
     def masks_with_states(self) -> bool:

@@ -24,11 +24,14 @@ class Report:
     """Its layers; None where the file as a whole is refused."""
     findings: tuple[Finding, ...]
     """Everything noticed, in the order of the file; migrations are notes."""
+    weighted: bool = True
+    """Whether the files that hold its weights are there, without which no layer gives a value."""
 
     @property
     def complete(self) -> bool:
         """Whether nothing is refused and every layer of `model.layers` can be extracted."""
-        if self.info is None or any(finding.level == "refused" for finding in self.findings):
+        refused = any(finding.level == "refused" for finding in self.findings)
+        if self.info is None or not self.weighted or refused:
             return False
         return bool(self.info.layers) and not any(
             layer.problem for layer in self.info.layers if "/" not in layer.address
@@ -65,4 +68,5 @@ def check(
             sha256=file.archive.sha256(),
             info=info,
             findings=info.findings if info is not None else file.findings,
+            weighted=info is None or file.lack is None,
         )

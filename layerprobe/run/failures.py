@@ -100,9 +100,10 @@ class Failures:
         first = next(iter(self))
         if all(failure.stage == "memory" for failure in self):
             raise ResourceError(f"no input could be used, the first {first.key!r}: {first.reason}.")
+        reason = first.reason.rstrip(".")
         others = f"; {len(self) - 1} more failed too" if len(self) > 1 else ""
         raise AllInputsFailedError(
-            f"no input could be used, so nothing was written: {first.key!r}: {first.reason}{others}."
+            f"no input could be used, so nothing was written: {first.key!r}: {reason}{others}."
         )
 
     def finish(self) -> None:

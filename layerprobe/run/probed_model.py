@@ -96,6 +96,8 @@ class ProbedModel:
             raise UsageError(
                 f"name at least one layer: `layerprobe layers {self.path or 'MODEL'}` lists them."
             )
+        if self._file is not None:
+            self._file.check_weights()
         if self._file is not None and not self.info.layers:
             # The file of a subclassed model does not list its layers; the loaded model does.
             self._live = load(self._file, None, device)
