@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layerprobe.errors import OutputFormatError, UsageError
+from layerprobe.errors import UsageError
+from layerprobe.formats.one_run import OneRun
 from layerprobe.formats.opening import open_output
 from layerprobe.formats.reading import check_names
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Reader
     from layerprobe.records import Array
 
 CHUNK_VALUES = 1 << 20
@@ -286,14 +286,14 @@ def output_statistics(
 
     Raises:
         OutputFormatError: An output is damaged.
-        UsageError: The outputs are not of the same model, layers and preprocessing.
+        UsageError: The outputs are not of one run, or two of them hold the same row.
     """
     check_names(layers)
     found: dict[str, ChannelStatistics] = {}
-    origin: Mapping[str, Any] | None = None
+    run = OneRun()
     for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
         with open_output(path) as reader:
-            origin = _same_origin(origin, reader, str(path))
+            run.add(str(path), reader)
             axes = {layer["name"]: layer.get("channel_axis", -1) for layer in reader.provenance["layers"]}
             good = np.array([status == "ok" for status in reader.status], bool)
             for name in layers or list(reader):
@@ -314,22 +314,3 @@ def _add_rows(statistics: ChannelStatistics, array: Any, good: Array, name: str)
     step = max(1, CHUNK_VALUES // row)
     for start in range(0, len(array), step):
         statistics.add(np.asarray(array[start : start + step])[good[start : start + step]])
-
-
-def _same_origin(origin: Mapping[str, Any] | None, reader: Reader, path: str) -> Mapping[str, Any]:
-    """What a run's outputs have in common; raises where this one has something else."""
-    record = reader.provenance
-    try:
-        this = {
-            "model": record["model"]["sha256"],
-            "layers": [(layer["name"], layer["shape"]) for layer in record["layers"]],
-            "preprocessing": record["preprocessing"],
-        }
-    except (LookupError, TypeError) as error:
-        raise OutputFormatError(f"{path!r}: its provenance is not what extract writes.") from error
-    for what, value in (origin or this).items():
-        if this[what] != value:
-            raise UsageError(
-                f"{path!r}: its {what} is not that of the outputs before it: give outputs of one run."
-            )
-    return this

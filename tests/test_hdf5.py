@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +153,19 @@ def test_rows_of_another_number_are_refused(tmp_path: Path) -> None:
         file["count"] = np.zeros(ROWS - 1, "i8")
     with pytest.raises(OutputFormatError, match=r"layer 'count' is int64 of \(6,\), with 7 rows in all"):
         HDF5Reader(str(tmp_path / "out.h5"))
+
+
+def test_a_file_that_nobody_closed_is_closed_before_the_interpreter_takes_h5py_apart(tmp_path: Path) -> None:
+    write_output(HDF5Writer, tmp_path / "out.h5")
+    program = """
+import atexit, sys
+kept = []
+atexit.register(lambda: print(bool(kept[0])))
+import layerprobe
+reader = layerprobe.open(sys.argv[1])
+kept.append(reader._opened.hdf5)
+assert kept[0]
+"""
+    words = [sys.executable, "-c", program, tmp_path / "out.h5"]
+    ended = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert (ended.stdout, ended.stderr) == ("False\n", "")

@@ -175,6 +175,27 @@ def test_outputs_of_another_run_are_refused(write: Any) -> None:
         output_statistics([one], ["convv"])
 
 
+def test_rows_that_are_given_twice_are_refused_rather_than_counted_twice(write: Any, command: Any) -> None:
+    def part(name: str, *rows: int, listed: str = "aa", **more: Any) -> Path:
+        signature = {"list_of_inputs": listed, "rows": list(rows)}
+        origin = dataclasses.replace(ORIGIN, run={"signature": signature}, **more)
+        return write(name, some_values(2), origin)
+
+    first, second, both = part("a.h5", 0, 2), part("b.h5", 2, 4), part("c.h5", 1, 3)
+    others = part("d.h5", 0, 2, listed="bb")
+    maxima = part("e.h5", 4, 6, options={"pool": "gmp"})
+    assert output_statistics([first, second, others])["conv"].rows == 6
+    for once, again in ((first, first), (first, both), (second, both), (both, second)):
+        with pytest.raises(UsageError, match=f"{again.name}' holds rows that .*{once.name}' holds too"):
+            output_statistics([once, again])
+    with pytest.raises(UsageError, match="e.h5': its pooling"):
+        output_statistics([first, maxima])
+    bare = write("f.h5", some_values(2))
+    ended = command("stats", bare, bare.parent / "." / bare.name)
+    assert (ended.code, ended.out) == (2, "")
+    assert "give each of them once" in ended.err
+
+
 def test_the_command_tells_the_same_in_a_table_and_as_json(write: Any, command: Any) -> None:
     values = some_values(3)
     values["conv"][..., 2] = 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -25,15 +26,14 @@ class OpenFile:
             # Given bytes rather than a name, HDF5 locks nothing and finds no other file that a link may name.
             self.hdf5 = h5py.File(self.bytes, "r")
             on_error.pop_all()
+        # Not by `__del__`, which may come when the program ends and half of h5py is gone already.
+        self.close = weakref.finalize(self, _close, self.hdf5, self.bytes)
+        """Release the file; a second call does nothing."""
 
-    def close(self) -> None:
-        """Release the file."""
-        self.hdf5.close()
-        self.bytes.close()
 
-    def __del__(self) -> None:
-        if hasattr(self, "hdf5"):
-            self.close()
+def _close(hdf5: h5py.File, file: IO[bytes]) -> None:
+    hdf5.close()
+    file.close()
 
 
 class CompressedRows(LazyRows):
