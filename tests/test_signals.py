@@ -199,3 +199,19 @@ def test_of_two_runs_on_one_output_the_second_says_so_and_a_killed_one_holds_not
     assert done.returncode == 3
     assert 20 <= kept < ROWS
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out.h5"]
+
+
+def test_ctrl_c_while_the_program_is_imported_ends_it_in_silence() -> None:
+    program = """
+import builtins, os, signal
+real = builtins.__import__
+def interrupted(name, *rest):
+    if name == "click":
+        os.kill(os.getpid(), signal.SIGINT)
+    return real(name, *rest)
+builtins.__import__ = interrupted
+from layerprobe.__main__ import main
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
