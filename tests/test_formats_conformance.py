@@ -29,6 +29,7 @@ from layerprobe.errors import (
 )
 from layerprobe.formats import rows
 from layerprobe.formats.opening import open_output
+from layerprobe.formats.places import PlacedRows
 from layerprobe.records import TensorSpec
 
 FORMATS = sorted(registry.WRITERS | registry.STREAMS)
@@ -128,6 +129,34 @@ def test_the_bytes_do_not_depend_on_the_size_of_the_blocks(
     write_output(writer_class, tmp_path / "one")
     write_output(writer_class, tmp_path / "two", block=block)
     assert _contents(tmp_path / "one") == _contents(tmp_path / "two")
+
+
+def test_rows_have_places_whoever_writes_them_in_whatever_order_and_where_a_run_was_killed(
+    placing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "CHECKED_PARTS", 1)
+    write_output(placing, tmp_path / "whole", block=2)
+    values = sample_values()
+
+    def block(start: int, other: int = 0) -> dict[str, Any]:
+        return {name: array[start + other :][:2] for name, array in values.items()}
+
+    writer = placing(str(tmp_path / "out"), LAYERS, PATHS)
+    known = [writer.write(4, block(4)), PlacedRows(writer.places).write(0, block(0))]
+    writer.adopt(known[1])
+    # Somebody died over these, and told nobody.
+    PlacedRows(writer.places).write(2, block(2, other=1))
+    writer.sync()
+    writer.suspend()
+
+    again = placing(str(tmp_path / "out"), LAYERS, PATHS, writer.layout)
+    for noted in known:
+        again.adopt(noted)
+    again.write(6, block(6))
+    again.adopt(PlacedRows(again.places).write(2, block(2)))
+    again.commit(FAILURES, PROVENANCE)
+    assert _contents(tmp_path / "out") == _contents(tmp_path / "whole")
+    assert sorted(os.listdir(tmp_path)) == ["out", "whole"]
 
 
 def test_one_row_and_no_failures(writer_class: Any, tmp_path: Path) -> None:
