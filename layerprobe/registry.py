@@ -104,19 +104,19 @@ PACKAGES = {
     "zarr": "'layerprobe[zarr]'",
 }
 """Optional package -> what to install for it, where the two names differ."""
-NEEDED = {"parquet": "pyarrow", "zarr": "zarr"}
-"""Format -> the optional package that it needs."""
+NEEDED = {"parquet": "pyarrow", "ray": "ray", "zarr": "zarr"}
+"""Format or cluster -> the optional package that it needs."""
 
 
-def check_installed(file_format: str) -> None:
-    """Look whether the package that a format needs is there, without importing it.
+def check_installed(name: str, what: str = "format") -> None:
+    """Look whether the package that a format or a cluster needs is there, without importing it.
 
     Raises:
         UnavailableError: It is not.
     """
-    package = NEEDED.get(file_format)
+    package = NEEDED.get(name)
     if package is not None and find_spec(package) is None:
-        raise missing(f"format {file_format!r}", package)
+        raise missing(f"{what} {name!r}", package)
 
 
 def find(table: dict[str, str], name: str, what: str) -> Any:

@@ -254,6 +254,10 @@ def test_a_driver_that_ray_ends_has_said_how_to_go_on(end: str, told: bool) -> N
         ({"cluster": "ray", "device": "gpu"}, "--gpus-per-worker"),
         ({"cluster": "ray", "cpus_per_worker": 0}, "some of a processor"),
         ({"cluster": "ray", "gpus_per_worker": -1.0}, "some of a processor"),
+        ({"cluster": "ray", "cpus_per_worker": float("inf")}, "some of a processor"),
+        ({"cluster": "ray", "cpus_per_worker": 0.00001}, "some of a processor"),
+        ({"cluster": "ray", "gpus_per_worker": 1.5}, "a whole number"),
+        ({"cluster": "ray://me:secret@host:1"}, r"Received: 'ray://\*\*\*@host:1'"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any], told: str) -> None:
@@ -274,5 +278,20 @@ def test_workers_are_a_number_or_two(workers: Any, least: int, most: int | None)
 def test_outputs_whose_rows_have_no_places_are_refused(
     samples: Path, images: Path, tmp_path: Path, output: str
 ) -> None:
+    pytest.importorskip("ray")
     with pytest.raises(UsageError, match="cluster"):
         layerprobe.extract(samples / "vgg_shapes.h5", str(images), LAYERS, tmp_path / output, cluster="ray")
+
+
+def test_without_ray_one_sentence_says_what_to_install(
+    command: Any, samples: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layerprobe.registry.find_spec", lambda _: None)
+    words = ("extract", samples / "vgg_shapes.h5", images, "-l", "predictions", "-o", tmp_path / "x.npz")
+    for more in ((), ("--dry-run",)):
+        ended = command(*words, "--cluster", "ray", *more)
+        assert (ended.code, ended.out) == (69, "")
+        assert ended.err == (
+            "layerprobe: cluster 'ray' needs the package ray, which is missing: "
+            "run `pip install 'layerprobe[ray]'`.\n"
+        )

@@ -81,7 +81,8 @@ class ClusterWorker:
         for name, _ in places.files.values():
             if not os.path.exists(name if places.rows_per_file is None else os.path.dirname(name)):
                 raise OutputError(
-                    f"{platform.node()} does not see {name!r}: give -o for a folder that all nodes share."
+                    f"{platform.node()} does not see {name!r}: give -o for a folder that all nodes share, or "
+                    "set TMPDIR to one where the output goes to a store."
                 )
         rows, entries = PlacedRows(places), []
         self._run.assign(starts)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from layerprobe.errors import UsageError
+from layerprobe.stores.urls import shown
 
 if TYPE_CHECKING:
     from layerprobe.options import ExtractOptions
+
+
+SMALLEST = 0.0001
+"""The least of a processor or GPU that Ray shares out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +48,22 @@ def parse_cluster(how: ExtractOptions) -> ClusterOptions | None:
             raise UsageError(f"workers is a number of threads, without --cluster. Received: {how.workers!r}")
         return None
     if not re.fullmatch(r"ray|(ray://)?[\w.\-\[\]:]+:\d+", how.cluster):
-        raise UsageError(f"cluster must be ray, ray://HOST:PORT or HOST:PORT. Received: {how.cluster!r}")
+        received = shown(how.cluster)
+        raise UsageError(f"cluster must be ray, ray://HOST:PORT or HOST:PORT. Received: {received!r}")
     if how.processes > 1:
         raise UsageError("processes are for one machine: with --cluster give --workers MIN:MAX.")
     if how.training:
         raise UsageError("training needs one process, in which the random numbers follow each other.")
     if how.device.startswith("gpu:"):
         raise UsageError("Ray gives each worker its GPU: give --gpus-per-worker 1 and no number in --device.")
-    cpus = 1.0 if how.cpus_per_worker is None else how.cpus_per_worker
-    gpus = 0.0 if how.gpus_per_worker is None else how.gpus_per_worker
-    if not cpus > 0 or not gpus >= 0:
+    cpus = 1.0 if how.cpus_per_worker is None else float(how.cpus_per_worker)
+    gpus = 0.0 if how.gpus_per_worker is None else float(how.gpus_per_worker)
+    if not (SMALLEST <= cpus < math.inf and (gpus == 0 or SMALLEST <= gpus < math.inf)):
         raise UsageError(f"a worker needs some of a processor. Received: {cpus} CPUs and {gpus} GPUs")
+    if gpus > 1 and not gpus.is_integer():
+        raise UsageError(f"gpus_per_worker must be a part of one, or a whole number. Received: {gpus}")
+    # Ray knows no more than four places.
+    cpus, gpus = round(cpus, 4), round(gpus, 4)
     if how.device == "gpu" and not gpus:
         raise UsageError("a worker without a GPU cannot compute on one: give --gpus-per-worker 1 too.")
     return ClusterOptions(how.cluster, *_workers(how.workers), cpus, gpus)

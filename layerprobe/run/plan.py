@@ -133,7 +133,8 @@ def check_options(options: ExtractOptions) -> None:
         raise UsageError("training needs one process, in which the random numbers follow each other.")
     if options.processes > 1 and options.device.startswith("gpu:"):
         raise UsageError("every process takes a GPU of its own: give --device gpu, without a number.")
-    parse_cluster(options)
+    if parse_cluster(options) is not None:
+        check_installed("ray", "cluster")
     if options.seed is not None and not options.training:
         raise UsageError("seed needs training: without it nothing is random.")
 
