@@ -114,14 +114,17 @@ def test_a_worker_that_is_killed_is_told_of_once_and_never_on_standard_output(
     reference: dict[str, bytes],
     tmp_path: Path,
     nodes: Any,
+    monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", nodes.address)
     kill = once(30, lambda: os.kill(a_worker_of(nodes), signal.SIGKILL))
-    report = extract(samples, images, tmp_path / "out.h5", nodes, workers="2", progress=kill)
+    report = extract(samples, images, tmp_path / "out.h5", nodes, cluster="ray", workers="2", progress=kill)
     assert contents(tmp_path / "out.h5") == reference
-    assert [note for note in report.notes if "died" in note] == [
-        "a worker died: what had not been reported was computed again"
-    ]
+    assert report.notes == (
+        f"computed on the Ray cluster at {nodes.address}, which this machine belongs to",
+        "a worker died: what had not been reported was computed again",
+    )
     print("ours")
     told = capfd.readouterr()
     assert told.out == "ours\n"

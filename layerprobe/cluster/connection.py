@@ -33,16 +33,20 @@ ANY = "ray"
 """The cluster that this machine belongs to (`RAY_ADDRESS`, or `ray start`), else one that is started here."""
 
 
-def connect(address: str) -> ExitStack:
-    """Connect to a cluster, unless this process is connected; closing what is given ends that.
+def connect(address: str) -> tuple[ExitStack, str | None]:
+    """Connect to a cluster, unless this process is connected.
+
+    Returns:
+        What ends that when it is closed, and where the cluster is, if it is one that was found here.
 
     Raises:
         UnavailableError: There is none at that address, or it is of another version.
     """
     on_close = ExitStack()
     if ray.is_initialized():
-        return on_close
-    wanted = address if address != ANY else os.environ.get("RAY_ADDRESS") or _latest()
+        return on_close, None
+    found = (os.environ.get("RAY_ADDRESS") or _latest()) if address == ANY else None
+    wanted = address if address != ANY else found
     if wanted is not None:
         _check_listening(wanted)
     handler, before, rays = signal.getsignal(signal.SIGTERM), set(threading.enumerate()), set[Thread]()
@@ -57,7 +61,7 @@ def connect(address: str) -> ExitStack:
             signal.signal(signal.SIGTERM, handler)
         rays.update(set(threading.enumerate()) - before)
         on_close.callback(_shut_down, rays)
-        return on_close.pop_all()
+        return on_close.pop_all(), found
 
 
 def _shut_down(rays: set[Thread]) -> None:

@@ -100,13 +100,16 @@ class RayCrew(Crew):
         self._losses = 0
         """Of workers, since the last span."""
         self._began = time.monotonic()
-        self._connection = connect(cluster.address)
+        self._connection, found = connect(cluster.address)
         try:
             self._most = cluster.most or room(cluster)
             self._job = ray.put(job)
             # One at first: so what is wrong with the model is told once, and what is converted is kept.
             self._add()
             self._await_workers(1)
+            if found is not None:
+                on = f"computed on the Ray cluster at {found}, which this machine belongs to"
+                self.model.note = "; ".join(filter(None, (self.model.note, on)))
             for _ in range(cluster.least - 1):
                 self._add()
             self._await_workers(cluster.least)
