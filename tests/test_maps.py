@@ -72,7 +72,7 @@ def test_channels_are_chosen_by_number_by_strength_or_all() -> None:
     assert choose_channels(values, "4,0-2") == [4, 0, 1, 2]
     many = np.arange(3 * 2000, dtype=np.float32).reshape(1, 3, 2000)
     assert choose_channels(many, "all")[0] == 1999
-    for wrong in ("", "5", "3-1", "-1", "strongest", "strongest:x", "1,,2"):
+    for wrong in ("", "5", "3-1", "-1", "strongest", "strongest:x", "strongest:0", "1,,2"):
         with pytest.raises(UsageError, match="channels"):
             choose_channels(values, wrong)
 
@@ -250,6 +250,13 @@ def test_show_runs_a_model_and_draws_what_extract_gives(command: Any, samples: P
     assert ended.code == 0, ended.err
     assert "layerprobe: preprocess raw: the model has a Rescaling layer `rescaling`\n" in ended.err
     assert Image.open(tmp_path / "one.png").tobytes() == Image.open(tmp_path / "two.png").tobytes()
+
+
+def test_what_channels_cannot_be_is_said_before_a_model_is_read(command: Any, samples: Path) -> None:
+    ended = command(
+        "show", "no-model.h5", samples / "images", "-l", "conv", "--channels", "few", "-o", "x.png"
+    )
+    assert (ended.code, ended.err.count("\n"), "'few'" in ended.err) == (2, 1, True)
 
 
 def test_of_a_show_that_was_ended_nothing_is_kept_and_nothing_goes_on(

@@ -24,7 +24,6 @@ PARTIAL = 3
 
 
 @click.command()
-@looking_options
 @click.option("-l", "--layer", metavar="NAME", help="Whose maps. [default: the last with feature maps]")
 @click.option("--class", "classes", multiple=True, metavar="N|NAME", help="For which class; repeats.")
 @click.option(
@@ -55,6 +54,7 @@ PARTIAL = 3
 )
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
+@looking_options
 def cam(
     source: str,
     inputs: tuple[str, ...],

@@ -28,7 +28,6 @@ PARTIAL = 3
 
 
 @click.command()
-@looking_options
 @click.option("-l", "--layer", "layers", multiple=True, metavar="NAME", help="What to show; repeats.")
 @click.option(
     "-o",
@@ -49,6 +48,7 @@ PARTIAL = 3
     show_default=True,
     help="Equal colours for equal values in all maps, or in each alone.",
 )
+@looking_options
 def show(
     source: str,
     inputs: tuple[str, ...],
@@ -67,9 +67,10 @@ def show(
     strongest channels goes to the terminal.
     """
     from layerprobe.looking import chosen_layers, looking_at, one_row
-    from layerprobe.views.maps import Sheet
+    from layerprobe.views.maps import Sheet, check_channels
     from layerprobe.views.saving import check_picture
 
+    check_channels("all" if channels is None else channels)
     if inputs and not layers:
         raise UsageError(f"name a layer with --layer: `layerprobe layers {source}` lists them.")
     if rows and inputs:

@@ -25,7 +25,8 @@ MOST = 1024
 """So many maps a sheet holds; beyond that the strongest are taken unless channels are named."""
 LEAST, WIDE = 420, 1200
 """The least width of a picture, and the most that bars and steps of a sequence take, in pixels."""
-STRONGEST = re.compile(r"strongest:(\d+)", re.ASCII)
+STRONGEST = re.compile(r"strongest:0*([1-9]\d{0,8})", re.ASCII)
+NUMBERS = re.compile(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,15 @@ def channels_last(activations: Array, channel_axis: int, layer: str) -> Array:
     return values.reshape(1) if values.ndim == 0 else values
 
 
+def check_channels(channels: str) -> None:
+    """Raise UsageError unless this names channels, whether they are there or not."""
+    numbers = all(NUMBERS.fullmatch(part) for part in channels.split(","))
+    if channels != "all" and not STRONGEST.fullmatch(channels) and not numbers:
+        raise UsageError(
+            f"channels must be all, strongest:K, or numbers such as 0,5,12-15. Received: {channels!r}"
+        )
+
+
 def choose_channels(values: Array, channels: str) -> list[int]:
     """Channel numbers in the order in which they are shown.
 
@@ -86,6 +96,7 @@ def choose_channels(values: Array, channels: str) -> list[int]:
     Raises:
         UsageError: It is none of these, or there is no such channel.
     """
+    check_channels(channels)
     count = values.shape[-1]
     if channels == "all" and (count <= MOST or values.ndim < 3):
         return list(range(count))
@@ -94,14 +105,11 @@ def choose_channels(values: Array, channels: str) -> list[int]:
         wanted = min(int(strongest[1]) if strongest else MOST, count)
         strength = np.nan_to_num(np.abs(values)).reshape(-1, count).max(0)
         order: list[int] = np.argsort(-strength, kind="stable").tolist()
-        return order[: max(wanted, 1)]
+        return order[:wanted]
     found: list[int] = []
     for part in channels.split(","):
-        match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part, re.ASCII)
-        if match is None:
-            raise UsageError(
-                f"channels must be all, strongest:K, or numbers such as 0,5,12-15. Received: {channels!r}"
-            )
+        match = NUMBERS.fullmatch(part)
+        assert match is not None  # `check_channels` has seen it
         first, last = int(match[1]), int(match[2] or match[1])
         if first > last or last >= count:
             raise UsageError(f"channels {part.strip()!r}: there are channels 0 to {count - 1}.")
