@@ -270,7 +270,9 @@ def test_one_class_is_not_taken_for_a_list(classes: Any) -> None:
 def test_the_pictures_in_the_readme_are_what_its_commands_draw(command: Any) -> None:
     Path("sample_models").symlink_to(FOLDER)
     readme = (FOLDER.parent / "README.md").read_text()
-    lines = [shlex.split(line) for line in re.findall(r"^\$ layerprobe (cam .*)$", readme, re.MULTILINE)]
+    lines = [
+        shlex.split(line) for line in re.findall(r"^\$ layerprobe ((?:cam|show) .*)$", readme, re.MULTILINE)
+    ]
     drawn = [line[line.index("-o") + 1] for line in lines]
     shown = re.findall(r"\]\(docs/images/(.*?)\)", readme)
     assert set(shown) - set(drawn) == {"report.png"}, "which docs/images/make_report.py makes"
