@@ -187,6 +187,26 @@ def test_a_node_that_does_not_see_the_inputs_ends_the_run_instead_of_failing_its
 
 
 @pytest.mark.slow
+def test_requests_that_workers_had_to_make_again_are_told(
+    samples: Path, images: Path, tmp_path: Path, nodes: Any
+) -> None:
+    photos = {f"photos/{row:03}.png": (images / f"{row:03}.png").read_bytes() for row in range(8)}
+    refused: set[str] = set()
+
+    def faults(method: str, path: str, number: int) -> str | None:
+        if method != "GET" or not path.endswith(".png") or path in refused:
+            return None
+        refused.add(path)
+        return "503"
+
+    with web(photos, faults) as served:
+        report = extract(samples, f"{served.url}/photos/", tmp_path / "out.h5", nodes)
+    assert report.notes == (
+        "8 requests to http:// had to be made again, last because the store answers 503 made up",
+    )
+
+
+@pytest.mark.slow
 def test_what_is_wrong_with_the_model_is_told_as_on_one_machine(
     samples: Path, images: Path, tmp_path: Path, nodes: Any
 ) -> None:

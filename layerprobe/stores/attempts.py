@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -60,6 +60,18 @@ def repeated_requests() -> list[str]:
     ]
     _repeated.clear()
     return told
+
+
+def repeated_here() -> dict[str, tuple[int, str]]:
+    """Give what `repeated_requests` would say: by the name of the store, for another process to add."""
+    return {name: (count, _last.get(name, "")) for name, count in dict(_repeated).items()}
+
+
+def add_repeated(elsewhere: Mapping[str, tuple[int, str]]) -> None:
+    """Count in what another process made again."""
+    for name, (count, why) in elsewhere.items():
+        _repeated[name] += count
+        _last[name] = why
 
 
 class Attempts:

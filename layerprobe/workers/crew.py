@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Self
 
 from layerprobe.errors import StoppedError, UnavailableError
 from layerprobe.run.identity import difference
+from layerprobe.stores.attempts import add_repeated
 from layerprobe.workers.remote import Described, RemoteModel
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class Crew(ABC):
         run.tally.workers_lost += self.lost
         for counts in self._counts.values():
             self.model.built.batch_size = min(self.model.built.batch_size, counts.at_once)
+            add_repeated(counts.repeated)
             for stage, seconds in counts.seconds.items():
                 share = seconds / min(self.size, len(self._counts))
                 self._clock.seconds[stage] = self._clock.seconds.get(stage, 0.0) + share

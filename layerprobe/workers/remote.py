@@ -63,6 +63,8 @@ class Counts:
     """What computed the last batch."""
     at_once: int
     """How many rows of a batch fit into memory."""
+    repeated: Mapping[str, tuple[int, str]]
+    """Requests to stores that had to be made again; see `stores/attempts.py`."""
 
 
 @dataclass(frozen=True, slots=True)

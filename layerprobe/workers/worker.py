@@ -119,13 +119,10 @@ def describe(probed: ProbedModel, run: Run) -> Described:
 
 def count(run: Run, clock: Clock) -> Counts:
     """Say what was counted so far."""
+    from layerprobe.stores.attempts import repeated_here
     from layerprobe.workers.remote import Counts
 
-    return Counts(
-        dict(clock.seconds),
-        run.engine.describe(),
-        run.engine.at_once,
-    )
+    return Counts(dict(clock.seconds), run.engine.describe(), run.engine.at_once, repeated_here())
 
 
 def _portable(error: BaseException) -> Exception:
