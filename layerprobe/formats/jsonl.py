@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,6 +107,7 @@ class JsonlReader(OutputReader):
     def __init__(self, path: str) -> None:
         with ExitStack() as on_error, reporting_damage(path):
             self._file = on_error.enter_context(open_for_reading(path))
+            self._last: tuple[str, Array] | None = None
             self._end = self._last_line()
             self._file.seek(self._end)
             last = json.loads(self._file.read())
@@ -137,18 +139,34 @@ class JsonlReader(OutputReader):
             end = start
         return 0
 
-    def _lines(self) -> list[dict[str, Any]]:
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        """Each row; one is in memory at a time, for as Python's numbers it takes many times its bytes."""
         self._file.seek(0)
-        rows = [json.loads(line) for line in self._file.read(self._end).splitlines()]
-        if len(rows) != self._rows:
-            raise ValueError(f"{len(rows)} of {self._rows} rows are there")
-        return rows
+        place = rows = 0
+        while place < self._end and rows <= self._rows:
+            line = self._file.readline()
+            place, rows = place + len(line), rows + 1
+            if rows <= self._rows:
+                yield json.loads(line)
+        if rows != self._rows:
+            raise ValueError(f"not {self._rows} rows are there")
+
+    @cached_property
+    def _said(self) -> list[dict[str, Any]]:
+        """What is said of each row beside its values; found once, for that takes as long as to read all."""
+        return [{name: told for name, told in line.items() if name != "layers"} for line in self._lines()]
 
     def _place(self, stored: str) -> ArrayPlace:
         dtype, shape = self._dtypes[stored]
         return ArrayPlace(dtype, (self._rows, *shape), 0)
 
     def _map(self, stored: str, place: ArrayPlace) -> Array:
+        # The layer that was asked for last is kept: to read it again takes as long as to read all of them.
+        if self._last is None or self._last[0] != stored:
+            self._last = (stored, self._values_of(stored, place))
+        return self._last[1]
+
+    def _values_of(self, stored: str, place: ArrayPlace) -> Array:
         kind = place.dtype
         pairs = kind.kind == "c"
         wanted = np.dtype(f"f{kind.itemsize // 2}") if pairs else kind
@@ -161,7 +179,7 @@ class JsonlReader(OutputReader):
         return found
 
     def _texts(self, column: str) -> list[str]:
-        return texts_of(self._lines(), column)
+        return texts_of(self._said, column)
 
     def faults(self) -> Iterator[str]:
         """Nothing: there is no byte of a line that its values and texts do not tell."""
@@ -170,6 +188,7 @@ class JsonlReader(OutputReader):
     def close(self) -> None:
         """Release the file."""
         super().close()
+        self._last = None
         self._file.close()
 
 
