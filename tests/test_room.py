@@ -56,7 +56,7 @@ def test_a_layer_that_keras_has_no_memory_for_is_no_fault_of_the_file(
     def exhausted(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(keras.layers.Conv2D, "__init__", exhausted)
+    monkeypatch.setattr(keras.layers.Layer, "add_weight", exhausted)
     where = samples / "vgg_shapes.h5", samples / "images" / "star_09.png"
     ended = command("extract", *where, "-l", "conv5_3", "--engine", "keras", "-o", tmp_path / "x.npz")
     assert ended.code == 71
