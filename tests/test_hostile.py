@@ -31,7 +31,7 @@ def look(path):
     if report.info is None:
         return "file", " ".join(said)
     said += [layer.problem for layer in report.info.layers if layer.problem]
-    return ("harmless" if report.complete else "layer"), " ".join(said)
+    return ("layer" if said else "harmless"), " ".join(said)
 
 for path in json.loads(sys.stdin.read()):
     start = time.perf_counter()
