@@ -107,13 +107,14 @@ def matches(expected: str, actual: str) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_block_runs_and_prints_what_it_says(page: Path, scratch: Path) -> None:
+def test_every_block_runs_and_prints_what_it_says(page: Path, scratch: Path, tmp_path: Path) -> None:
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "COLUMNS": "200",
     }
     environment["PYTHONPATH"] = str(ROOT)
+    environment["LAYERPROBE_CACHE"] = str(tmp_path)  # Nothing was converted before.
     for language, text in BLOCK.findall(page.read_text()):
         if language == "console":
             for step in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
