@@ -169,7 +169,9 @@ def convert(trace: Any, outputs: tuple[TensorSpec, ...]) -> Converted:
     try:
         function = tf.function(named, autograph=False).get_concrete_function(**specs)
         model = ov.convert_model(function)
-    except Exception as error:  # OpenVINO raises nearly everything.
+    except MemoryError:  # No property of the model, for the cache to remember.
+        raise
+    except Exception as error:  # The converters of each operation let through whatever they stumble over.
         raise Unsupported(f"OpenVINO cannot convert it: {_why_not(error)}") from error
     names = [tensor.name for tensor in function.outputs]
     model = _in_order(model, list(specs), sorted(range(len(names)), key=names.__getitem__))

@@ -23,7 +23,7 @@ from layerprobe.engines.tracing import (
     seeded,
 )
 from layerprobe.errors import LayerprobeError, ResourceError, UnrecordableLayerError, UsageError
-from layerprobe.loading.layers import first_line
+from layerprobe.loading.reasons import first_line
 from layerprobe.options import INFERENCE, MAX_MEMORY, Computing
 from layerprobe.records import Tap, TensorSpec
 from layerprobe.taps import Recording

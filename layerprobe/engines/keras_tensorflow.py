@@ -29,7 +29,7 @@ from layerprobe.errors import (
     UnrecordableLayerError,
     UsageError,
 )
-from layerprobe.loading.layers import first_line
+from layerprobe.loading.reasons import first_line
 from layerprobe.options import INFERENCE, MAX_MEMORY, Computing
 from layerprobe.records import Tap, TensorSpec
 from layerprobe.taps import Recording, variables_unchanged

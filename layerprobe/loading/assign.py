@@ -10,7 +10,7 @@ import keras
 from keras.src.saving import saving_lib
 
 from layerprobe.errors import ModelError
-from layerprobe.loading.layers import first_line
+from layerprobe.loading.reasons import first_line
 from layerprobe.modelfile.graph import LayerNode
 from layerprobe.modelfile.slots import own_slots
 from layerprobe.modelfile.weights import Weights

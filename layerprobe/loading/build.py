@@ -13,7 +13,8 @@ import keras
 
 from layerprobe.errors import LayerprobeError, ModelError, UnavailableError, UnknownLayerError, UsageError
 from layerprobe.loading.assign import assign
-from layerprobe.loading.layers import BoundedZeros, fill_in, first_line, make_layer, pieces
+from layerprobe.loading.layers import BoundedZeros, fill_in, make_layer, pieces
+from layerprobe.loading.reasons import first_line
 from layerprobe.loading.subclassed import load_subclassed
 from layerprobe.modelfile.graph import Graph, LayerNode, Reference, walk
 from layerprobe.modelfile.model_file import ModelFile

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from layerprobe.errors import LayerprobeError, ModelError, ResourceError
+from layerprobe.loading.reasons import first_line
 from layerprobe.modelfile.expressions import Expression, evaluate
 
 MAX_NUMBERS = 1 << 31
@@ -40,10 +41,9 @@ class ExpressionLayer(keras.layers.Layer):  # type: ignore[misc]
         except LayerprobeError:
             raise
         except Exception as error:  # Whatever the backend raises where shapes or types do not fit.
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise ModelError(
                 f"the expression {str(self.expression)[:200]!r} of layer {self.name!r} does not fit its "
-                f"input ({reason}): give another one with --lambda {self.name}='...'."
+                f"input ({first_line(error)}): give another one with --lambda {self.name}='...'."
             ) from error
         return list(result) if isinstance(result, tuple) else result
 

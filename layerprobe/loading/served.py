@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from layerprobe.errors import ModelError
-from layerprobe.loading.layers import first_line
+from layerprobe.loading.reasons import first_line
 from layerprobe.modelfile.graph import Graph
 from layerprobe.modelfile.savedmodel import SavedModel
 from layerprobe.modelfile.served_layers import places
@@ -46,7 +46,7 @@ def load_served(savedmodel: SavedModel, graph: Graph, keep: Collection[str] | No
         loaded = tf.saved_model.load(savedmodel.folder)
         frozen = convert_variables_to_constants_v2(loaded.signatures[signature.name])
         frozen._keeps_alive = loaded
-    except Exception as error:  # TensorFlow raises nearly everything.
+    except Exception as error:  # a class for each of TensorFlow's codes, and Python's own
         raise ModelError(f"{savedmodel.folder} cannot be loaded: {first_line(error)}.") from error
     return ServedModel(
         frozen, [spec.name for spec in signature.inputs], {name: found[name] for name in wanted}

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from layerprobe.errors import ModelError
-from layerprobe.loading.layers import first_line
+from layerprobe.loading.reasons import first_line
 
 
 def load_subclassed(path: str, config: Mapping[str, Any], custom_objects: Mapping[str, Any]) -> keras.Model:
