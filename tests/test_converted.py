@@ -14,7 +14,7 @@ import layerprobe
 from layerprobe.engines import converted
 from layerprobe.engines.cache import Cache
 from layerprobe.engines.graph.unsupported import Unsupported
-from layerprobe.errors import UnavailableError
+from layerprobe.errors import ResourceError, UnavailableError
 from layerprobe.loading.custom import read_custom_objects
 from layerprobe.options import ModelOptions
 from layerprobe.pipeline import extract
@@ -332,3 +332,17 @@ def test_float16_is_what_keras_gave_rounded_in_the_first_run_and_from_the_cache(
     for values, overflows in (found[0], found[1]):
         np.testing.assert_array_equal(values, rounded)
         assert overflows == {"conv1_1": lost}
+
+
+def test_a_lack_of_memory_is_no_property_of_the_model_that_the_cache_remembers(dense, monkeypatch):
+    path, batch, expected = dense
+
+    def exhausted(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ov, "convert_model", exhausted)
+        with pytest.raises(ResourceError, match="memory"):
+            Probe(path, ["r"], engine="converted", cache=True)(batch)
+    found = Probe(path, ["r"], engine="converted", cache=True)(batch)["r"]
+    assert relative_error(found, expected) < 1e-5

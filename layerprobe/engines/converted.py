@@ -14,7 +14,7 @@ import openvino as ov
 from layerprobe.engines.agreement import Agreement, compare
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.openvino_cpu import CompiledModel, finish_all, last_line
-from layerprobe.errors import UsageError
+from layerprobe.errors import ResourceError, UsageError
 from layerprobe.options import INFERENCE, Computing
 from layerprobe.records import TensorSpec
 
@@ -153,6 +153,7 @@ def convert(trace: Any, outputs: tuple[TensorSpec, ...]) -> Converted:
 
     Raises:
         Unsupported: OpenVINO has no operation for something in it, or one that is less careful.
+        ResourceError: There is not enough memory for it.
     """
     import tensorflow as tf
 
@@ -169,8 +170,8 @@ def convert(trace: Any, outputs: tuple[TensorSpec, ...]) -> Converted:
     try:
         function = tf.function(named, autograph=False).get_concrete_function(**specs)
         model = ov.convert_model(function)
-    except MemoryError:  # No property of the model, for the cache to remember.
-        raise
+    except MemoryError as error:  # No property of the model, for the cache to remember.
+        raise ResourceError("not enough memory to convert the model: give --engine keras.") from error
     except Exception as error:  # The converters of each operation let through whatever they stumble over.
         raise Unsupported(f"OpenVINO cannot convert it: {_why_not(error)}") from error
     names = [tensor.name for tensor in function.outputs]
