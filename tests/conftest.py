@@ -17,6 +17,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from chromium import Browser
+    from store_servers import Served
 
 # The gate says the same of the same code: examples are drawn alike in every run, on machines of any speed.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -131,3 +132,52 @@ def browser(started: Browser) -> Iterator[Browser]:
     yield started
     assert started.problems == []
     assert {url.partition(":")[0] for url in started.requests} <= {"file", "data", "about"}
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that fail are made again at once; how many were is counted anew."""
+    from layerprobe.stores import attempts
+
+    monkeypatch.setattr(attempts, "FIRST_PAUSE", 0.005)
+    attempts.repeated_requests()
+
+
+@pytest.fixture
+def scratch(impatient: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Outputs for stores are written to `tmp_path / "scratch"` first."""
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Served]:
+    """An S3 with an empty bucket, "bucket"."""
+    import boto3
+    import store_servers
+    from s3fs import S3FileSystem
+
+    from layerprobe.stores import store
+
+    with store_servers.s3() as served, pytest.MonkeyPatch.context() as patch:
+        for name, value in store_servers.s3_environment(served).items():
+            patch.setenv(name, value)
+        S3FileSystem.clear_instance_cache()
+        store._store.cache_clear()
+        boto3.client("s3", endpoint_url=served.url).create_bucket(Bucket="bucket")
+        yield served
+
+
+@pytest.fixture
+def arguments(samples: Path, tmp_path: Path) -> list[str]:
+    """A run of a few rows, one of them broken."""
+    (tmp_path / "broken.png").write_text("no image")
+    images = [samples / "images" / name for name in ("star_09.png", "ring_05.png", "cross_03.png")]
+    images.insert(1, tmp_path / "broken.png")
+    return [str(samples / "vgg_shapes.h5"), "-l", "conv5_3", "-l", "predictions", *map(str, images)]
+
+
+@pytest.fixture(scope="session")
+def images(samples: Path) -> dict[str, bytes]:
+    """The sample images, by name."""
+    return {path.name: path.read_bytes() for path in sorted((samples / "images").glob("*_*.*g"))}

@@ -19,7 +19,9 @@ from layerprobe import cli
 from layerprobe.errors import SampleError, StoppedError
 from layerprobe.sources.listing import image_source
 from layerprobe.sources.opening import open_source
-from layerprobe.stores import attempts, store
+from layerprobe.stores import store
+
+pytestmark = pytest.mark.usefixtures("impatient")
 
 Command = Callable[..., Any]
 Images = dict[str, bytes]
@@ -29,17 +31,6 @@ LAYER = ("-l", "predictions")
 @pytest.fixture(scope="module")
 def model(samples: Path) -> Path:
     return samples / "vgg_shapes.h5"
-
-
-@pytest.fixture(scope="module")
-def images(samples: Path) -> Images:
-    return {path.name: path.read_bytes() for path in sorted((samples / "images").glob("*_*.*g"))}
-
-
-@pytest.fixture(autouse=True)
-def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempts, "FIRST_PAUSE", 0.005)
-    attempts.repeated_requests()
 
 
 def test_a_server_that_stalls_is_asked_again(monkeypatch: pytest.MonkeyPatch, images: Images) -> None:

@@ -19,7 +19,9 @@ import layerprobe
 from layerprobe.errors import NoInputError
 from layerprobe.sources.listing import image_source
 from layerprobe.sources.opening import open_source
-from layerprobe.stores import attempts, store
+from layerprobe.stores import attempts
+
+pytestmark = pytest.mark.usefixtures("impatient")
 
 Command = Callable[..., Any]
 Images = dict[str, bytes]
@@ -33,32 +35,15 @@ def model(samples: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def images(samples: Path) -> Images:
-    return {path.name: path.read_bytes() for path in sorted((samples / "images").glob("*_*.*g"))}
-
-
-@pytest.fixture(scope="module")
-def s3(images: Images) -> Iterator[Served]:
+def s3(s3: Served, images: Images) -> Served:
+    """With the images in it."""
     import boto3
-    from s3fs import S3FileSystem
 
-    with store_servers.s3() as served, pytest.MonkeyPatch.context() as patch:
-        for name, value in store_servers.s3_environment(served).items():
-            patch.setenv(name, value)
-        S3FileSystem.clear_instance_cache()
-        store._store.cache_clear()
-        client = boto3.client("s3", endpoint_url=served.url)
-        client.create_bucket(Bucket="bucket")
-        for name, data in images.items():
-            client.put_object(Bucket="bucket", Key=f"photos/{name}", Body=data)
-        served.put = lambda key, data: client.put_object(Bucket="bucket", Key=key, Body=data)  # type: ignore[attr-defined]
-        yield served
-
-
-@pytest.fixture(autouse=True)
-def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempts, "FIRST_PAUSE", 0.005)
-    attempts.repeated_requests()
+    client = boto3.client("s3", endpoint_url=s3.url)
+    for name, data in images.items():
+        client.put_object(Bucket="bucket", Key=f"photos/{name}", Body=data)
+    s3.put = lambda key, data: client.put_object(Bucket="bucket", Key=key, Body=data)  # type: ignore[attr-defined]
+    return s3
 
 
 @pytest.fixture
