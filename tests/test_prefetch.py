@@ -77,9 +77,7 @@ def test_closing_early_drops_what_has_not_begun_and_leaves_no_thread(window: int
 
     given = ordered_map(slow, range(1000), workers=2, window=window)
     assert next(given) == 0
-    started = time.perf_counter()
     given.close()
-    assert time.perf_counter() - started < 2
     assert len(begun) < 20
     assert not our_threads()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import xarray
 import zarr
 from store_servers import Served
 from stored_outputs import same, waiting
+from zarr.core.sync import sync
+from zarr.storage import FsspecStore
 
 import layerprobe
 from layerprobe.formats import zarr_group
@@ -87,6 +90,18 @@ def test_a_group_that_is_replaced_by_a_smaller_one_leaves_nothing(
         assert (list(found), len(found.paths)) == (["predictions"], 3)
 
 
+@contextmanager
+def of_zarr(url: str) -> Iterator[FsspecStore]:
+    """What zarr-python itself makes of a URL. Its connections are closed here: it leaves them to be found."""
+    theirs = FsspecStore.from_url(url, read_only=True)
+    yield theirs
+
+    async def close() -> None:
+        await (await theirs.fs.set_session()).close()
+
+    sync(close())
+
+
 def test_zarr_and_xarray_open_a_group_in_a_store(
     command: Command, tmp_path: Path, s3: Served, arguments: list[str]
 ) -> None:
@@ -94,11 +109,12 @@ def test_zarr_and_xarray_open_a_group_in_a_store(
     assert command("extract", *arguments, "-o", there).code == 3
     with layerprobe.open(there) as found:
         kept = {name: np.asarray(found[name]) for name in found}
-    group = zarr.open_group(there, mode="r")
-    np.testing.assert_array_equal(group["conv5_3"][:], kept["conv5_3"])
-    with xarray.open_zarr(there, chunks=None) as seen:
-        np.testing.assert_array_equal(seen["predictions"].values, kept["predictions"])
-        assert seen.status.values.tolist() == ["ok", "failed", "ok", "ok"]
+    with of_zarr(there) as theirs:
+        group = zarr.open_group(theirs, mode="r")
+        np.testing.assert_array_equal(group["conv5_3"][:], kept["conv5_3"])
+        with xarray.open_zarr(theirs, chunks=None) as seen:
+            np.testing.assert_array_equal(seen["predictions"].values, kept["predictions"])
+            assert seen.status.values.tolist() == ["ok", "failed", "ok", "ok"]
 
 
 def test_a_shard_that_is_missing_in_a_store_is_not_taken_for_fill_values(
