@@ -284,6 +284,11 @@ def test_keras_on_another_backend_is_refused_in_a_sentence(monkeypatch) -> None:
         function([], [])
 
 
+class NoArray:
+    def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+        raise TypeError
+
+
 WRONG_VALUES = {
     "an array alone": (IMAGES, TypeError, "list or tuple of 1 value.*ndarray"),
     "a dictionary": ({"image": IMAGES}, TypeError, "list or tuple.*dict"),
@@ -295,6 +300,7 @@ WRONG_VALUES = {
     "text": (["image"], ValueError, "str of"),
     "lists of unequal lengths": ([[[1, 2], [3]]], ValueError, "no array"),
     "a symbolic tensor": ([keras.KerasTensor((1,))], ValueError, "KerasTensor that is no array"),
+    "an object that gives no reason": ([NoArray()], ValueError, r"NoArray that is no array \(TypeError\)"),
     "complex numbers": ([IMAGES * 1j], ValueError, "complex64"),
 }
 

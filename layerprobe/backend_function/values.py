@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from layerprobe.backend_function.graph import Tensor, describe
 from layerprobe.errors import UsageError
+from layerprobe.loading.reasons import first_line
 
 
 def signature(tensor: Tensor) -> tf.TypeSpec:
@@ -60,8 +61,7 @@ def _to_array(value: Any, tensor: Tensor, dtype: tf.DType) -> np.ndarray[Any, An
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise _wrong(tensor, f"a {type(value).__name__} that is no array ({reason})") from error
+        raise _wrong(tensor, f"a {type(value).__name__} that is no array ({first_line(error)})") from error
     kind = array.dtype.kind
     if dtype == tf.string:
         fits = kind in "OSU"
