@@ -99,7 +99,7 @@ class PrecisionError(UnavailableError):
 
 
 class AllInputsFailedError(LayerprobeError):
-    """Every input failed; nothing was written."""
+    """Every input failed; no file was written."""
 
     exit_code = 70
 

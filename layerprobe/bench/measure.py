@@ -84,7 +84,7 @@ def bench(
         options: The fields of `options.ExtractOptions`; `limit` is 128 rows where it is not given.
 
     Raises:
-        AllInputsFailedError: There is not one whole batch without a broken input.
+        AllInputsFailedError: Not one input can be used.
         OutputError: There is no such folder, or it denies writing.
         LayerprobeError: As `extract`.
     """
@@ -149,14 +149,14 @@ class _Bench:
         return prepare_run(self._probed, open_sources(self._inputs, how.limit), how, self._clock)
 
     def _whole_batch(self) -> Batch:
-        """One batch of the inputs, with memory of its own."""
+        """One batch of the inputs, with memory of its own; others of its rows stand for those that failed."""
         with closing(batches(self._run.feeds, self._run.engine.batch_size, self._workers)) as taken:
             for batch in taken:
-                if not batch.failures:
-                    return dataclasses.replace(batch, inputs=tuple(map(np.copy, batch.inputs)))
-        raise AllInputsFailedError(
-            "every batch has an input that cannot be used: give others to measure with."
-        )
+                if batch.rows:
+                    filled = np.resize(np.arange(len(batch.rows)), batch.size)
+                    inputs = tuple(array[filled] for array in batch.inputs)
+                    return dataclasses.replace(batch, rows=range(batch.size), inputs=inputs, failures=())
+        raise AllInputsFailedError("no input can be used: give others to measure with.")
 
     def _rate(self, work: Callable[[], None]) -> float:
         started = time.perf_counter()

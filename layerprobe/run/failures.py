@@ -103,7 +103,7 @@ class Failures:
         reason = first.reason.rstrip(".")
         others = f"; {len(self) - 1} more failed too" if len(self) > 1 else ""
         raise AllInputsFailedError(
-            f"no input could be used, so nothing was written: {first.key!r}: {reason}{others}."
+            f"no input could be used, so no file was written: {first.key!r}: {reason}{others}."
         )
 
     def finish(self) -> None:
