@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from layerprobe.engines.openvino_import import import_openvino
+
 if TYPE_CHECKING:
     from chromium import Browser
     from store_servers import Served
@@ -31,6 +33,9 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, usual)
+
+# Tests that import OpenVINO get it as the product does: by itself it reports each import over the network.
+import_openvino()
 
 ROOT = Path(__file__).parent.parent
 

@@ -341,7 +341,7 @@ def test_a_lack_of_memory_is_no_property_of_the_model_that_the_cache_remembers(d
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(ov, "convert_model", exhausted)
+        patch.setattr(converted, "convert_model", exhausted)
         with pytest.raises(ResourceError, match="memory"):
             Probe(path, ["r"], engine="converted", cache=True)(batch)
     found = Probe(path, ["r"], engine="converted", cache=True)(batch)["r"]

@@ -9,11 +9,8 @@ import numpy as np
 import pytest
 
 import layerprobe
-from layerprobe.engines.openvino_import import import_openvino
-
-import_openvino()
-from layerprobe.engines.openvino_cpu import OpenVINOFunctions  # noqa: E402
-from layerprobe.reductions import HOST  # noqa: E402
+from layerprobe.engines.openvino_cpu import OpenVINOFunctions
+from layerprobe.reductions import HOST
 
 LAYERS = ["conv1_1", "global_average_pooling", "predictions"]
 

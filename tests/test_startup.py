@@ -74,6 +74,25 @@ def test_openvino_reports_nothing_and_converts_nothing_unless_it_is_asked_to() -
     assert result.stdout.splitlines() == ["", "openvino.tools.ovc.error", "False"]
 
 
+def test_conversions_are_not_reported_where_openvino_was_imported_with_its_reporter(tmp_path: Path) -> None:
+    code = (
+        "from openvino_telemetry.utils.sender import TelemetrySender\n"
+        "told = []\n"
+        "TelemetrySender.send = lambda *what: told.append(what)\n"
+        "import openvino\n"
+        "from layerprobe.engines import openvino_import\n"
+        "for convert in (openvino_import.convert_model, openvino.convert_model):\n"
+        "    told.clear()\n"
+        "    try:\n        convert('nothing.onnx')\n"
+        "    except Exception as error:\n        print(type(error).__module__, bool(told))\n"
+    )
+    home = {**os.environ, "HOME": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=home
+    )
+    assert result.stdout.splitlines() == ["openvino.tools.ovc.error False", "openvino.tools.ovc.error True"]
+
+
 def test_importing_the_library_imports_nothing_else() -> None:
     code = "import sys; before = set(sys.modules); import layerprobe; print(*(set(sys.modules) - before))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,6 +14,7 @@ import openvino as ov
 from layerprobe.engines.agreement import Agreement, compare
 from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.openvino_cpu import CompiledModel, finish_all, last_line
+from layerprobe.engines.openvino_import import convert_model
 from layerprobe.errors import ResourceError, UsageError
 from layerprobe.options import INFERENCE, Computing
 from layerprobe.records import TensorSpec
@@ -169,7 +170,7 @@ def convert(trace: Any, outputs: tuple[TensorSpec, ...]) -> Converted:
 
     try:
         function = tf.function(named, autograph=False).get_concrete_function(**specs)
-        model = ov.convert_model(function)
+        model = convert_model(function)
     except MemoryError as error:  # No property of the model, for the cache to remember.
         raise ResourceError("not enough memory to convert the model: give --engine keras.") from error
     except Exception as error:  # The converters of each operation let through whatever they stumble over.

@@ -21,16 +21,36 @@ def import_openvino() -> None:
     if "openvino" in sys.modules:
         return
     later = ModuleType(_CONVERTER)
-    later.convert_model = _convert_model  # type: ignore[attr-defined]
+    later.convert_model = convert_model  # type: ignore[attr-defined]
     with _in_place_of(_CONVERTER, later), _in_place_of(_REPORTER, None), suppress(ModuleNotFoundError):
         import openvino  # noqa: F401
 
 
-def _convert_model(*arguments: Any, **keywords: Any) -> Any:
-    """What `openvino.convert_model` is: the converter, imported at its first call."""
+def convert_model(*arguments: Any, **keywords: Any) -> Any:
+    """Do what `openvino.convert_model` does, imported at the first call, and report nothing."""
     with _in_place_of(_REPORTER, None):
         from openvino.tools.ovc import convert_model
-    return convert_model(*arguments, **keywords)
+    with _unreported():
+        return convert_model(*arguments, **keywords)
+
+
+@contextmanager
+def _unreported() -> Iterator[None]:
+    """Meanwhile nothing is sent, where somebody has imported OpenVINO with all that it does.
+
+    For each kind of operation in a model it forks a process from a thread, of however many gigabytes this
+    one has; and where Python collects a file of h5py meanwhile, the locks that both take end in a deadlock.
+    """
+    sender = getattr(sys.modules.get(f"{_REPORTER}.utils.sender"), "TelemetrySender", None)
+    if sender is None:
+        yield
+        return
+    send = sender.send
+    sender.send = lambda *_: None
+    try:
+        yield
+    finally:
+        sender.send = send
 
 
 @contextmanager
