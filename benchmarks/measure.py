@@ -146,6 +146,22 @@ def layerprobe(*options: object) -> list[object]:
     return [sys.executable, "-m", "layerprobe", *options]
 
 
+def has_bfloat16() -> bool:
+    """Whether this processor computes in it; layerprobe refuses to emulate it."""
+    from layerprobe.engines.openvino_import import import_openvino
+
+    import_openvino()
+    from layerprobe.engines.openvino_cpu import check_precision
+    from layerprobe.errors import PrecisionError
+
+    try:
+        check_precision("bfloat16")
+    except PrecisionError:
+        print("  not in bfloat16: this processor has none", file=sys.stderr, flush=True)
+        return False
+    return True
+
+
 def machine() -> dict[str, str | int]:
     """Where the figures are from."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 import photos
 from extraction import Taken, extract
-from measure import HERE, Row, alternate, arguments, report, timed
+from measure import HERE, Row, alternate, arguments, has_bfloat16, report, timed
 from models import Model, made
 
 TARGETS = {"MobileNetV2": {"rate": 2.2, "program": 4}, "ResNet50": {"rate": 1.6, "program": 2}}
@@ -26,6 +26,7 @@ LOOP = 10
 """The least ratio to the one-image loop."""
 BFLOAT16 = 3
 """The least ratio of bfloat16 to `predict`."""
+IN_BFLOAT16 = "layerprobe, bfloat16"
 LOOPED = 24
 """So many photos are enough for the loop's rate."""
 PREDICT = "Keras `predict` over `image_dataset_from_directory`"
@@ -50,33 +51,32 @@ def check(model: Model, ours: Path, theirs: Path) -> None:
 def measure(model: Model, images: int, rounds: int, scratch: Path) -> list[Row]:
     folder, few = photos.folder(images), photos.folder(LOOPED)
     ours, looped = scratch / "ours.h5", scratch / "loop.h5"
-    taken = alternate(
-        rounds,
-        {
-            "layerprobe": partial(extract, model, model.layers, folder, ours),
-            "Keras predict": partial(with_keras, "folder", model, folder, scratch / "theirs.h5"),
-            "layerprobe, bfloat16": partial(
-                extract, model, model.layers, folder, scratch / "bfloat16.h5", "--precision", "bfloat16"
-            ),
-            "Keras loop": partial(with_keras, "loop", model, few, looped),
-        },
-    )
+    sides = {
+        "layerprobe": partial(extract, model, model.layers, folder, ours),
+        "Keras predict": partial(with_keras, "folder", model, folder, scratch / "theirs.h5"),
+        "Keras loop": partial(with_keras, "loop", model, few, looped),
+    }
+    if has_bfloat16():
+        coarse = scratch / "bfloat16.h5"
+        sides[IN_BFLOAT16] = partial(extract, model, model.layers, folder, coarse, "--precision", "bfloat16")
+    taken = alternate(rounds, sides)
     check(model, ours, looped)
     rates = {name: [one.rate for one in runs] for name, runs in taken.items()}
     programs = {name: [one.seconds for one in runs] for name, runs in taken.items()}
     target, name, unit = TARGETS[model.name], model.name, "images/s"
     own, keras = rates["layerprobe"], rates["Keras predict"]
-    return [
+    rows = [
         Row(f"{name}, once loaded", unit, own, keras, PREDICT, target["rate"]),
         Row(f"{name}, once loaded", unit, own, rates["Keras loop"], "Keras, one image at a time", LOOP),
-        Row(
-            f"{name}, once loaded, bfloat16", unit, rates["layerprobe, bfloat16"], keras, PREDICT, BFLOAT16
-        ),
         Row(
             f"{name}, the whole program on {images} photos", "s",
             programs["layerprobe"], programs["Keras predict"], PREDICT, target["program"],
         ),
     ]  # fmt: skip
+    if IN_BFLOAT16 in rates:
+        claim = f"{name}, once loaded, bfloat16"
+        rows.append(Row(claim, unit, rates[IN_BFLOAT16], keras, PREDICT, BFLOAT16))
+    return rows
 
 
 def main() -> None:
