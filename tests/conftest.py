@@ -54,6 +54,13 @@ def samples() -> Path:
     return ROOT / "sample_models"
 
 
+@pytest.fixture
+def beside_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, samples: Path) -> None:
+    """The test's own folder is the working directory, and `sample_models` is in it."""
+    (tmp_path / "sample_models").symlink_to(samples)
+    monkeypatch.chdir(tmp_path)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the quick tests first: what is broken there is known in seconds."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

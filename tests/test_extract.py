@@ -14,7 +14,7 @@ from PIL import Image
 
 import layerprobe
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("beside_samples")]
 
 keras = pytest.importorskip("keras")
 
@@ -30,13 +30,6 @@ VGG = "sample_models/vgg_shapes.h5"
 
 def join(words):
     return " ".join(map(str, words))
-
-
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path, monkeypatch, samples):
-    (tmp_path / "sample_models").symlink_to(samples)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,10 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("beside_samples")
+
 MODEL = "sample_models/vgg_shapes.h5"
 IMAGE = "sample_models/images/circle_01.png"
-
-
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path, monkeypatch, samples):
-    (tmp_path / "sample_models").symlink_to(samples)
-    monkeypatch.chdir(tmp_path)
 
 
 def shell(line):
