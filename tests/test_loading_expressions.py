@@ -197,3 +197,13 @@ def test_an_intermediate_value_that_is_too_large_is_refused_while_building() -> 
     layer = expressions.ExpressionLayer(parse_expression(text))
     with pytest.raises(ResourceError, match="GiB"):
         layer(keras.Input((100_000,)))
+
+
+def test_a_lack_of_memory_is_not_blamed_on_an_expression(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(expressions, "evaluate", exhausted)
+    layer = expressions.ExpressionLayer(parse_expression("x + 1"), name="more")
+    with pytest.raises(MemoryError):
+        layer(np.ones((1, 2), "float32"))

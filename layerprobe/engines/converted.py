@@ -173,7 +173,7 @@ def convert(trace: Any, outputs: tuple[TensorSpec, ...]) -> Converted:
         model = convert_model(function)
     except MemoryError as error:  # No property of the model, for the cache to remember.
         raise ResourceError("not enough memory to convert the model: give --engine keras.") from error
-    except Exception as error:  # The converters of each operation let through whatever they stumble over.
+    except Exception as error:  # OpenVINO's converters raise whatever they stumble over.
         raise Unsupported(f"OpenVINO cannot convert it: {_why_not(error)}") from error
     names = [tensor.name for tensor in function.outputs]
     model = _in_order(model, list(specs), sorted(range(len(names)), key=names.__getitem__))

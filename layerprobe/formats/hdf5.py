@@ -208,7 +208,7 @@ def editing(
         with h5py.File(port, mode, alignment_interval=_ALIGNMENT) as opened:
             _keep_little(opened)
             yield opened, port
-    except Exception:  # HDF5, told that all is well, may stumble over that in any way
+    except Exception:  # told that all is well after a failed write, HDF5 stumbles over that in any way
         if port.failure is None:
             raise
     if port.failure is not None:

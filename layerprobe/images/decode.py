@@ -249,7 +249,7 @@ def _transpose(image: Image.Image) -> Image.Transpose | None:
         return _TRANSPOSES.get(image.getexif().get(_ORIENTATION, 1))
     except MemoryError:
         raise
-    except Exception:  # as in _pillow_errors: any broken byte of a side matter
+    except Exception:  # broken EXIF data provokes as much as in _pillow_errors; the pixels are good without
         return None
 
 

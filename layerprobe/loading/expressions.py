@@ -38,9 +38,9 @@ class ExpressionLayer(keras.layers.Layer):  # type: ignore[misc]
         x = tuple(inputs) if isinstance(inputs, list | tuple) else inputs
         try:
             result = evaluate(self.expression, x, _OPERATIONS)
-        except LayerprobeError:
+        except (LayerprobeError, MemoryError):
             raise
-        except Exception as error:  # Whatever the backend raises where shapes or types do not fit.
+        except Exception as error:  # Backends have no class of their own for shapes or types that do not fit.
             raise ModelError(
                 f"the expression {str(self.expression)[:200]!r} of layer {self.name!r} does not fit its "
                 f"input ({first_line(error)}): give another one with --lambda {self.name}='...'."

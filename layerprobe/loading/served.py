@@ -46,7 +46,7 @@ def load_served(savedmodel: SavedModel, graph: Graph, keep: Collection[str] | No
         loaded = tf.saved_model.load(savedmodel.folder)
         frozen = convert_variables_to_constants_v2(loaded.signatures[signature.name])
         frozen._keeps_alive = loaded
-    except Exception as error:  # a class for each of TensorFlow's codes, and Python's own
+    except Exception as error:  # damaged files provoke TensorFlow's classes, one a code, and Python's own
         raise ModelError(f"{savedmodel.folder} cannot be loaded: {first_line(error)}.") from error
     return ServedModel(
         frozen, [spec.name for spec in signature.inputs], {name: found[name] for name in wanted}
