@@ -137,10 +137,10 @@ def test_an_architecture_takes_the_weights_beside_it(architecture: str, weights:
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What tf_keras computes for every file without code that it can load."""
+    """What tf_keras computes for files without code that it can load."""
     folder = tmp_path_factory.mktemp("reference")
     paths = {}
-    for row in models():
+    for row in some_models(2):
         if row["lam"] == "no" and not is_custom(row):
             info = describe(path_of(row))
             arrays = {f"x{number}": array for number, array in enumerate(inputs_for(info, row))}
@@ -177,5 +177,6 @@ def test_values_of_every_layer_are_those_of_tf_keras(reference: Path) -> None:
         compared.append(name)
         keras.utils.clear_session()
     assert wrong == {}
-    loads = {row["file"] for row in manifest() if row["tf_keras"] == "yes"}
+    loads = {row["file"] for row in some_models(2) if row["tf_keras"] == "yes"}
     assert loads - set(compared) == set()
+    assert len(compared) >= 60 // STEP

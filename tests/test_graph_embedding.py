@@ -89,8 +89,8 @@ def test_a_batch_for_which_there_is_no_memory_asks_for_a_smaller_one(tmp_path):
         "from layerprobe import Probe\n"
         f"probe = Probe({str(tmp_path / 'm.keras')!r}, ['long'], engine='graph')\n"
         "probe(np.ones((1, 1)))\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
-        "try:\n    probe(np.ones((4096, 1)))\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
+        "try:\n    probe(np.ones((1024, 1)))\n"
         "except Exception as error:\n    print(type(error).__name__, error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
