@@ -22,6 +22,7 @@ from made_up_model import FORMATS, OTHERS, MadeUpModel, contents, extract, use_m
 
 from layerprobe.errors import LayerprobeError
 from layerprobe.formats import pending
+from layerprobe.formats.opening import open_output
 from layerprobe.formats.schema import FOLDER_NAMES, stored_names
 from layerprobe.formats.spool import Spool
 from layerprobe.run import journal
@@ -200,6 +201,10 @@ def check_journal(output: Path) -> None:
         return  # Some are compressed already: what is resumed tells.
     lines = path.read_bytes().split(b"\n")[:-1]
     heads = [json.loads(line) for line in lines if line.startswith(b'{"layerprobe')]
+    if unfinished.is_dir() and output.exists():
+        with open_output(str(output)) as found:
+            if found.provenance["run"]["id"] in [head["run"] for head in heads]:
+                return  # It has changed places with the old output, which is being removed.
     for head in heads:
         shapes = zip(head["layout"].items(), head["signature"]["shapes"], strict=True)
         blocks = [json.loads(line) for line in lines if line.startswith(b'{"rows"')]
@@ -208,8 +213,6 @@ def check_journal(output: Path) -> None:
             file = unfinished
             if unfinished.is_dir():
                 file = unfinished / f"{stored_names([layer], FOLDER_NAMES)[layer]}.npy"
-                if (unfinished / "provenance.json").exists() and output.exists():
-                    continue  # the old output, which has changed places with the new one
             content = file.read_bytes()
             for block in blocks:
                 start, stop = (place + row * prod(sizes) * 4 for row in block["rows"])
