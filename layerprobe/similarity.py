@@ -36,9 +36,12 @@ class Similarity:
     one: tuple[str, ...]
     other: tuple[str, ...]
     values: Array
-    """(len(one), len(other)) float64, 0 to 1; NaN for a layer that is the same for every image."""
+    """(len(one), len(other)) float64, 0 to 1; NaN for a layer that is the same for every image, or is in
+    `not_finite`."""
     rows: int
     """Images that were compared: those computed in both outputs."""
+    not_finite: tuple[str, ...] = ()
+    """Layers of either with values that are NaN or infinite, of which no similarity is known."""
 
 
 def compare(
@@ -72,13 +75,16 @@ def compare(
                 for name in names
             ]
         )
-        products = found.products(progress)
+        with np.errstate(invalid="ignore", over="ignore"):
+            products = found.products(progress)
     count = len(sides[0])
     squares = np.diag(products)
     with np.errstate(invalid="ignore", divide="ignore"):
         values = products[:count, count:] / np.sqrt(np.outer(squares[:count], squares[count:]))
     values = np.minimum(values, 1.0)  # which rounding may pass by the last bit
-    return Similarity(tuple(sides[0]), tuple(sides[1]), values, len(rows))
+    names = [*sides[0], *sides[1]]
+    odd = dict.fromkeys(name for name, square in zip(names, squares, strict=True) if not np.isfinite(square))
+    return Similarity(tuple(sides[0]), tuple(sides[1]), values, len(rows), tuple(odd))
 
 
 def _layers_of_both(first: Reader, second: Reader, layers: Sequence[str]) -> list[list[str]]:
@@ -102,6 +108,8 @@ def _layers_of(reader: Reader, layers: Sequence[str]) -> list[str]:
     for name in names:
         if reader[name].dtype.kind not in "biuf":
             raise UsageError(f"layer {name!r} of {reader.path!r} holds no real numbers: leave it out.")
+    if not names:
+        raise UsageError(f"{reader.path!r} holds no layer of real numbers: nothing can be compared.")
     return names
 
 
@@ -166,7 +174,7 @@ class _Layers:
 
     def _mean(self, number: int) -> Array:
         array, rows = self._layers[number]
-        total = np.zeros(max(1, array[:1].size))
+        total = np.zeros(array[:1].size)
         for start in range(0, self._rows, self._block):
             total += _vectors(array, rows[start : start + self._block]).sum(0, dtype=np.float64)
         mean: Array = total / self._rows
@@ -186,6 +194,6 @@ def _inner_products(mine: Sequence[Array], theirs: Any) -> Array:
 def _vectors(array: Any, rows: Array) -> Array:
     """(n, p) float32: these rows, in this order; HDF5 reads rows in rising order only."""
     rising = np.argsort(rows)
-    taken = np.empty((len(rows), max(1, array[:1].size)), np.float32)
-    taken[rising] = np.asarray(array[rows[rising]]).reshape(len(rows), -1)
+    taken = np.empty((len(rows), array[:1].size), np.float32)
+    taken[rising] = np.asarray(array[rows[rising]]).reshape(taken.shape)
     return taken

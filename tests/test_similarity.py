@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import types
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,32 @@ def test_a_layer_that_is_the_same_for_every_image_has_no_value(write: Any) -> No
     assert np.isnan(values).tolist() == [[True, True], [True, False]]
 
 
+def test_layers_that_hold_what_is_no_number_are_named(write: Any, command: Any) -> None:
+    layers = some_layers(4)
+    layers["half"][2, 3] = np.inf
+    layers["number"][1] = np.nan
+    layers["empty"] = np.zeros((4, 0), np.float32)
+    path = write("a.h5", layers)
+    found = compare(path, path)
+    assert found.not_finite == ("half", "number")
+    names = list(layers)
+    unknown = [names.index(name) for name in ("half", "number", "empty")]
+    assert np.isnan(found.values[unknown]).all()
+    assert np.isfinite(np.delete(np.delete(found.values, unknown, 0), unknown, 1)).all()
+    told = command("compare", path, path).err
+    assert "layerprobe: half holds values that are NaN or infinite" in told
+    assert "empty" not in told
+
+
+def test_names_of_layers_are_text_and_no_markup(write: Any, command: Any) -> None:
+    names = ["in:cat:0", "conv[red]", "a[/b]"]
+    path = write("a.npz", {name: RANDOM.normal(size=(4, 3)).astype("f4") for name in names})
+    for arguments in (["compare", path, path], ["stats", path], ["stats", path, "--channels"]):
+        ended = command(*arguments)
+        assert ended.code == 0, ended.err
+        assert all(name in ended.out for name in names)
+
+
 def test_what_cannot_be_compared_is_said(write: Any) -> None:
     one = write("a.npz", {"x": np.zeros((3, 2), "float32")})
     other = write("b.npz", {"x": np.zeros((3, 2), "float32")}, ["0.jpg", "1.jpg", "x.jpg"])
@@ -126,6 +152,9 @@ def test_what_cannot_be_compared_is_said(write: Any) -> None:
     broken = write("d.npz", {"x": np.zeros((3, 2), "float32")}, failed=(0, 2))
     with pytest.raises(NoInputError, match="fewer than two images"):
         compare(broken, one)
+    waves = write("e.npz", {"x": np.zeros((3, 2), "complex64")})
+    with pytest.raises(UsageError, match="holds no layer of real numbers"):
+        compare(waves, waves)
 
 
 def test_the_command_gives_a_table_json_and_a_picture(write: Any, command: Any, tmp_path: Path) -> None:
@@ -169,12 +198,7 @@ def test_a_narrow_terminal_is_told_which_layers_are_most_alike(
     layers = {"first": base, "second": base + 0.2 * noise, "third": noise, "constant": noise * 0}
     path = write("a.h5", layers)
     monkeypatch.setenv("COLUMNS", "40")
-    monkeypatch.setattr("layerprobe.cli.compare.sys", types.SimpleNamespace(stdout=InATerminal()))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", command("compare", path, path, "-q").out)
     likest = {words[0]: words[1] for words in map(str.split, plain.splitlines()) if words[0] in layers}
     assert likest == {"first": "second", "second": "first", "third": "second", "constant": "-"}
-
-
-class InATerminal:
-    def isatty(self) -> bool:
-        return True

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from layerprobe.cli.console import emit, only_our_own_lines, say
+from layerprobe.cli.console import as_text, emit, only_our_own_lines, say
 from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
 from layerprobe.cli.running_options import ENGINES, engine_option, precision_option, size_option
 from layerprobe.errors import UnavailableError
@@ -133,7 +131,6 @@ def _lines(reports: Mapping[str, BenchReport]) -> Iterator[str]:
 
 def _table(reports: Mapping[str, BenchReport]) -> str:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
@@ -144,7 +141,4 @@ def _table(reports: Mapping[str, BenchReport]) -> str:
         rates = [report.rates.get(stage) for report in reports.values()]
         if any(rates):
             table.add_row(stage, *("" if rate is None else f"{rate:,.1f}" for rate in rates))
-    written = io.StringIO()
-    width = None if sys.stdout.isatty() else 1000
-    Console(file=written, highlight=False, force_terminal=sys.stdout.isatty(), width=width).print(table)
-    return written.getvalue().rstrip()
+    return as_text(table)

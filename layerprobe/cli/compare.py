@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from layerprobe.cli.console import emit, escape, say
+from layerprobe.cli.console import as_text, emit, escape, say, text_console
 from layerprobe.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -17,6 +15,8 @@ if TYPE_CHECKING:
 
     from layerprobe.similarity import Similarity
 
+WIDEST = 10_000
+"""Columns of a matrix that goes to no terminal."""
 WHOLE = "the matrix is wider than this terminal: -o x.png draws it, --json has it"
 
 
@@ -52,6 +52,8 @@ def compare(
     if output is not None:
         _draw(found, one, other, output)
     emit(json.dumps(_as_json(found), indent=2) if as_json else _render(found, one, other))
+    for name in () if quiet else found.not_finite:
+        say(f"{name} holds values that are NaN or infinite: nothing can be compared with it")
     if output is not None and not quiet:
         say(f"{found.rows} images -> {output}")
 
@@ -66,12 +68,12 @@ def _draw(found: Similarity, one: str, other: str, output: str) -> None:
 
 def _as_json(found: Similarity) -> dict[str, object]:
     values = [[None if value != value else value for value in row] for row in found.values.tolist()]
-    return {"rows": found.rows, "one": found.one, "other": found.other, "cka": values}
+    names = {"one": found.one, "other": found.other, "not_finite": found.not_finite}
+    return {"rows": found.rows, **names, "cka": values}
 
 
 def _render(found: Similarity, one: str, other: str) -> str:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Table
 
@@ -81,13 +83,10 @@ def _render(found: Similarity, one: str, other: str) -> str:
         table.add_column(escape(name), justify="right", overflow="fold")
     for name, row in zip(found.one, found.values.tolist(), strict=True):
         table.add_row(escape(name), *("-" if value != value else f"{value:.3f}" for value in row))
-    width = None if sys.stdout.isatty() else 10000
-    written = io.StringIO()
-    console = Console(file=written, highlight=False, force_terminal=sys.stdout.isatty(), width=width)
+    console = text_console(WIDEST)
     if Measurement.get(console, console.options.update(max_width=100_000), table).maximum > console.width:
         table = _closest(found, own=one != other)
-    console.print(table)
-    return written.getvalue().rstrip()
+    return as_text(table, WIDEST)
 
 
 def _closest(found: Similarity, own: bool) -> Table:

@@ -9,11 +9,16 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 from layerprobe.errors import WriteError
 from layerprobe.escaping import escape as escape
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 
 def say(text: str) -> None:
@@ -62,6 +67,31 @@ def emit(text: str) -> None:
         sys.stdout.flush()
     except OSError as error:
         raise click.exceptions.Exit(lost_stdout(error)) from None
+
+
+def text_console(width: int) -> Console:
+    """What writes for stdout: as wide as the terminal, or `width` where there is none.
+
+    What it is given is text, no markup: a layer may be called `[red]` or `:cat:`.
+    """
+    from rich.console import Console
+
+    terminal = sys.stdout.isatty()
+    return Console(
+        highlight=False,
+        markup=False,
+        emoji=False,
+        force_terminal=terminal,
+        width=None if terminal else width,
+    )
+
+
+def as_text(table: Table, width: int = 1000) -> str:
+    """A table as lines; see `text_console`."""
+    console = text_console(width)
+    with console.capture() as written:
+        console.print(table)
+    return written.get().rstrip()
 
 
 class DataPipe:

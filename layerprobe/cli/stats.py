@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from layerprobe.cli.console import emit, escape
+from layerprobe.cli.console import as_text, emit, escape
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,22 +40,17 @@ def stats(outputs: tuple[str, ...], layers: tuple[str, ...], channels: bool, as_
 
 def render(found: Mapping[str, LayerStatistics], channels: bool) -> str:
     """Draw a table: a line for each layer, or for each channel."""
-    from rich.console import Console
-
     table = _table("channel" if channels else "channels")
     for name, layer in found.items():
         for row in _channel_rows(layer) if channels else [_layer_row(layer)]:
             table.add_row(escape(name), *row)
-    width = None if sys.stdout.isatty() else 1000
-    written = io.StringIO()
-    Console(file=written, highlight=False, force_terminal=sys.stdout.isatty(), width=width).print(table)
     odd = [
         f"{escape(name)}: {int(layer.nan.sum()):,} values are NaN, {int(layer.infinite.sum()):,} infinite"
         for name, layer in found.items()
         if layer.nan.any() or layer.infinite.any()
     ]
     rows = next((layer.rows for layer in found.values()), 0)
-    return "\n".join([written.getvalue().rstrip(), f"{rows:,} rows", *odd])
+    return "\n".join([as_text(table), f"{rows:,} rows", *odd])
 
 
 def _table(channels: str) -> Table:
