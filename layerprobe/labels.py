@@ -55,7 +55,7 @@ def _without_numbers(lines: list[str]) -> list[str]:
 
 
 def _from_json(found: list[object] | dict[str, object]) -> list[str]:
-    if isinstance(found, dict) and "0" not in found:
+    if isinstance(found, dict) and all(isinstance(number, int) for number in found.values()):
         found = {str(number): name for name, number in found.items()}
     names: Sequence[object] = found if isinstance(found, list) else [found[str(i)] for i in range(len(found))]
     last = [name[-1] if isinstance(name, list) else name for name in names]

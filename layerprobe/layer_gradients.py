@@ -146,7 +146,9 @@ def _seed(name: str, shape: tuple[Any, ...], units: Any) -> Array:
         chosen = np.broadcast_to(given, (rows,))
         if not ((chosen >= 0) & (chosen < count)).all():
             raise UsageError(f"{name!r} has units 0 to {count - 1}. Received: {units}")
-        return np.asarray(np.eye(count, dtype=np.float32)[chosen])
+        seed = np.zeros((rows, count), np.float32)
+        seed[np.arange(rows), chosen] = 1
+        return seed
     if given.shape != shape or given.dtype.kind not in "biuf":
         raise UsageError(
             f"units of {name!r} are whole numbers, one or {rows}, or weights of shape {shape}. "

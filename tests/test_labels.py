@@ -21,6 +21,7 @@ from layerprobe.labels import read_labels
         ('{"1": "dog", "0": "cat"}', ["cat", "dog"]),
         ('{"0": ["n01", "cat"], "1": ["n02", "dog"]}', ["cat", "dog"]),
         ('{"dog": 1, "cat": 0}', ["cat", "dog"]),
+        ('{"1": 0, "0": 1}', ["1", "0"]),
         ("\ufeffKätzchen\r\nHund", ["Kätzchen", "Hund"]),
     ],
 )

@@ -149,6 +149,16 @@ def test_units_are_numbers_or_weights_and_outputs_may_be_several() -> None:
     assert set(found.outputs) == {"pre:present", "pre:box"}
 
 
+def test_one_unit_of_very_many_is_named_without_a_matrix_of_all() -> None:
+    import keras
+
+    x = keras.Input((1,))
+    y = keras.layers.Dense(1, name="d")(x)
+    model = keras.Model(x, keras.layers.RepeatVector(1 << 20, name="long")(y))
+    found = layerprobe.gradients(model, "long", "d")(np.ones((2, 1), np.float32), [5, 1 << 19])
+    assert found.gradients["long"]["d"].tolist() == [[1], [1]]
+
+
 def test_what_cannot_be_meant_is_said(vgg: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     gradients = layerprobe.gradients(vgg, "predictions", "conv5_3")
     x = pixels(2, 112)
