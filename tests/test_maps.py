@@ -274,6 +274,21 @@ def test_of_a_show_that_was_ended_nothing_is_kept_and_nothing_goes_on(
     assert (told.code, told.err) == (73, "layerprobe: the disk is full\n")
 
 
+def test_show_replaces_none_of_the_files_that_it_reads(command: Any, samples: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "a.png"
+    photo.write_bytes((samples / "images" / "star_09.png").read_bytes())
+    before = photo.read_bytes()
+    ended = command("show", samples / "vgg_shapes.h5", photo, "-l", "conv5_3", "-o", photo, "--overwrite")
+    assert ended.code == 73
+    assert ended.err.splitlines()[-1].endswith("is one of the inputs: give another name with -o.")
+    assert photo.read_bytes() == before
+
+
+def test_complex_numbers_have_no_colours() -> None:
+    with pytest.raises(UsageError, match="layer 'waves' holds complex numbers, which have no order"):
+        draw_sheet(MAPS.astype(np.complex64), -1, Sheet("waves", "a.jpg"))
+
+
 def test_show_skips_a_broken_image_and_draws_the_others(command: Any, samples: Path, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layerprobe.class_maps.drawing import draw, overlaid
-from layerprobe.errors import AllInputsFailedError, UsageError
+from layerprobe.errors import AllInputsFailedError, LayerprobeError, NoInputError, UsageError
 from layerprobe.formats.placement import check_target
 from layerprobe.run.plan import check_not_an_input
 from layerprobe.views.overlay import ALONE, IN_SHEET, Overlaid
@@ -55,11 +55,10 @@ def open_pictures(
                 f"a sheet holds {MOST} images at most: give -o a name without a suffix, for a folder with a "
                 "picture of each."
             )
-        _check(output, overwrite, kept)
+        _check([output], overwrite, kept)
         return Sheet(maps, output, scale)
     make_folder(output)
-    for name in picture_names(keys):
-        _check(os.path.join(output, f"{name}.png"), overwrite, kept)
+    _check([os.path.join(output, f"{name}.png") for name in picture_names(keys)], overwrite, kept)
     return Folder(maps, output, overwrite, scale)
 
 
@@ -81,7 +80,8 @@ class Sheet:
         """Write the picture and the numbers, and give the picture's path.
 
         Raises:
-            AllInputsFailedError: There is no image.
+            AllInputsFailedError: No image could be used.
+            NoInputError: None came.
             WriteError: The disk is full, or fails.
         """
         if not self._shown:
@@ -103,7 +103,7 @@ class Folder:
         """Write one image's picture and numbers, and give the picture's path."""
         name = _numbered(found.key, self._names)
         path = os.path.join(self._path, f"{name}.png")
-        _check(path, self._overwrite, [])
+        _check([path], self._overwrite, [])
         save_picture(draw([overlaid(found, self._scale)], self._maps.found), path)
         numbers = _Numbers()
         numbers.add(found)
@@ -112,7 +112,12 @@ class Folder:
         return path
 
     def finish(self) -> str:
-        """Give the folder's path; raises AllInputsFailedError where there was no image."""
+        """Give the folder's path.
+
+        Raises:
+            AllInputsFailedError: No image could be used.
+            NoInputError: None came.
+        """
         if not self._count:
             raise _nothing(self._maps)
         return self._path
@@ -175,14 +180,17 @@ def _numbers_path(picture: str) -> str:
     return f"{os.path.splitext(picture)[0]}.npz"
 
 
-def _check(path: str, overwrite: bool, kept: Sequence[str]) -> None:
-    """Raise unless a picture and its numbers can be written, and are none of the files that are read."""
-    check_picture(path, overwrite)
-    check_target(_numbers_path(path), "npz", overwrite)
-    check_not_an_input(path, kept)
-    check_not_an_input(_numbers_path(path), kept)
+def _check(pictures: Sequence[str], overwrite: bool, kept: Sequence[str]) -> None:
+    """Raise unless pictures and their numbers can be written, and are none of the files that are read."""
+    numbers = [_numbers_path(path) for path in pictures]
+    for path, beside in zip(pictures, numbers, strict=True):
+        check_picture(path, overwrite)
+        check_target(beside, "npz", overwrite)
+    check_not_an_input([*pictures, *numbers], kept)
 
 
-def _nothing(maps: ClassMaps) -> AllInputsFailedError:
+def _nothing(maps: ClassMaps) -> LayerprobeError:
+    if not maps.failures:
+        return NoInputError("no images came: expected some in what is read as a stream.")
     first = maps.failures[0]
     return AllInputsFailedError(f"no image could be used: {first.key!r}: {first.reason.rstrip('.')}.")

@@ -94,7 +94,8 @@ def show(
             for name in names
             for row in wanted
         }
-        paths = [] if output is None else _paths(output, list(sheets), overwrite)
+        read = [source, *(reader.paths[row] for row in wanted)]
+        paths = [] if output is None else _paths(output, list(sheets), overwrite, read)
         for (_, row), sheet in sheets.items():
             if output is None:
                 _preview(reader, row, sheet, channels or IN_A_TERMINAL)
@@ -111,20 +112,26 @@ def _is_picture(output: str) -> bool:
     return output.lower().endswith(".png")
 
 
-def _paths(output: str, shown: Sequence[tuple[str, int]], overwrite: bool) -> list[str]:
-    """Where the picture of each layer and row goes: to the one that is named, or into a folder."""
+def _paths(output: str, shown: Sequence[tuple[str, int]], overwrite: bool, read: Sequence[str]) -> list[str]:
+    """Where the picture of each layer and row goes: to the one that is named, or into a folder.
+
+    Never to one of the files that are read.
+    """
     from layerprobe.formats.schema import FOLDER_NAMES, stored_names
+    from layerprobe.run.plan import check_not_an_input
     from layerprobe.views.saving import check_picture, make_folder
 
     if _is_picture(output):
         if len(shown) > 1:
             raise UsageError(f"{len(shown)} pictures need a folder: give -o a name without a suffix.")
+        check_not_an_input([output], read)
         return [output]
     names = stored_names(list(dict.fromkeys(name for name, _ in shown)), FOLDER_NAMES)
     paths = [os.path.join(output, f"{names[name]}.{row}.png") for name, row in shown]
     make_folder(output)
     for path in paths:
         check_picture(path, overwrite)
+    check_not_an_input(paths, read)
     return paths
 
 

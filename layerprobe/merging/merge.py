@@ -89,7 +89,7 @@ def merge(
     if compress is not None and virtual:
         raise UsageError("the rows of a virtual file are in its parts: leave --compress or --virtual out.")
     found = [read_part(os.fspath(part)) for part in parts]
-    check_not_an_input(path, (part.path for part in found))
+    check_not_an_input([path], (part.path for part in found))
     found = check_whole(found)
     if virtual:
         _check_virtual(path, file_format, found)

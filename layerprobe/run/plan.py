@@ -86,19 +86,22 @@ def check_pipe(file_format: str, how: ExtractOptions) -> None:
             )
 
 
-def check_not_an_input(output: str, files: Iterable[str]) -> None:
-    """Raise OutputError when the output exists and is one of the files that the run reads."""
-    try:
-        there = os.stat(output)
-    except (OSError, ValueError):
-        return
-    for file in files:
-        try:
-            same = os.path.samestat(os.stat(file), there)
-        except (OSError, ValueError):
-            continue
-        if same:
+def check_not_an_input(outputs: Iterable[str], files: Iterable[str]) -> None:
+    """Raise OutputError when one of the outputs exists and is one of the files that the run reads."""
+    there = {place: output for output in outputs if (place := _place(output)) is not None}
+    for file in files if there else ():
+        place = _place(file)
+        if place is not None and (output := there.get(place)) is not None:
             raise OutputError(f"output {output!r} is one of the inputs: give another name with -o.")
+
+
+def _place(file: str) -> tuple[int, int] | None:
+    """The same for two names of one file; None where there is none."""
+    try:
+        found = os.stat(file)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def check_options(options: ExtractOptions) -> None:

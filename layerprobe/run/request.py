@@ -77,7 +77,7 @@ def place_output(
     keys = list(itertools.islice(keys_of(next(iter(request.sources.values()))), 2))
     shard = None if how.shard is None else parse_shard(how.shard)
     path, file_format = choose_output(None if output is None else os.fspath(output), keys, shard)
-    check_not_an_input(path, itertools.chain([probed.path], _files_of(inputs, path)))
+    check_not_an_input([path], itertools.chain([probed.path], _files_of(inputs, path)))
     if how.errors_to is not None:
         check_log(how.errors_to, path)
     if how.resume and (how.training or not probed.path):
@@ -171,7 +171,9 @@ def find_feeds(
         raise UsageError(
             f"the model's input {missing[0]!r} is missing: give it with --input {missing[0]}=FILE."
         )
-    feeds = [_feed(probed, spec, sources.get(spec.name) or sources[""], how, clock) for spec in specs]
+    feeds = [
+        _feed(probed, spec, sources[spec.name if spec.name in sources else ""], how, clock) for spec in specs
+    ]
     return Feeds(feeds, how.limit)
 
 

@@ -65,8 +65,10 @@ def channels_last(activations: Array, channel_axis: int, layer: str) -> Array:
     """One row as float32 (H, W, C), (T, C) or (C,).
 
     Raises:
-        UsageError: It has more axes, or no values.
+        UsageError: It has more axes, no values, or complex ones.
     """
+    if np.iscomplexobj(activations):
+        raise UsageError(f"layer {layer!r} holds complex numbers, which have no order: name another.")
     values = np.asarray(activations, np.float32)
     if channel_axis == 0 and values.ndim > 1:
         values = np.moveaxis(values, 0, -1)
