@@ -6,12 +6,14 @@ import io
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -160,6 +162,38 @@ def test_tar_streams_are_read_once(command: Any) -> None:
     assert command("cam", VGG, "-", "-o", "x.png", stdin=packed.getvalue()).code == 2
 
 
+def test_a_stream_without_images_is_said_to_be_one(command: Any) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.add(LABELS, "notes.md")
+    ended = command("cam", VGG, "-", "-o", "maps", stdin=packed.getvalue())
+    assert ended.code == 66
+    assert ended.err.splitlines()[-1].startswith("layerprobe: no images came: expected some")
+
+
+def test_a_compressed_tar_is_read_for_an_input_that_is_named(command: Any) -> None:
+    with tarfile.open("photos.tgz", "w:gz") as archive:
+        archive.add(STAR, "star.png")
+    ended = command("cam", VGG, "--input", "image=photos.tgz", "-o", "maps")
+    assert ended.code == 0, ended.err
+    assert sorted(path.name for path in Path("maps").iterdir()) == ["star.npz", "star.png"]
+
+
+def test_scores_that_are_no_numbers_are_null_in_json(command: Any) -> None:
+    with h5py.File(shutil.copy(VGG, "m.h5"), "r+") as file:
+        file["model_weights/predictions"].visititems(
+            lambda _, found: (
+                found.write_direct(np.full(found.shape, np.nan, found.dtype))
+                if isinstance(found, h5py.Dataset)
+                else None
+            )
+        )
+    ended = command("cam", "m.h5", STAR, "--json")
+    told = json.loads(ended.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    (one,) = told["images"][0]["maps"]
+    assert (one["score"], one["probability"]) == (None, None)
+
+
 def test_arrays_are_drawn_as_images(command: Any) -> None:
     pixels = np.asarray(opened(STAR).resize((112, 112)))
     np.save("x.npy", np.stack([pixels, pixels]))
@@ -212,6 +246,7 @@ def test_nothing_is_replaced_unless_that_is_asked_for(command: Any) -> None:
     assert Path("star.npz").read_bytes() == before, "the numbers would have replaced the activations"
     Path("photo.png").write_bytes(STAR.read_bytes())
     assert command("cam", VGG, "photo.png", "-o", "photo.png", "--overwrite").code == 73
+    assert command("cam", VGG, STAR, "photo.png", "-o", ".", "--overwrite").code == 73
     assert Path("photo.png").read_bytes() == STAR.read_bytes()
 
 

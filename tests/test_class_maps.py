@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,9 @@ from PIL import Image
 
 from layerprobe import Probe, cam, extract
 from layerprobe.class_maps.compute import MappedImage
+from layerprobe.class_maps.formulas import gradcam_plus_plus
+from layerprobe.class_maps.measured import ByGradients
+from layerprobe.engines.gradient_tensors import GradientTensors
 from layerprobe.errors import ModelError, UsageError
 from layerprobe.images.projection import onto_image
 
@@ -223,6 +227,59 @@ def test_one_sigmoid_unit_tells_two_classes(tmp_path: Path, data_format: str) ->
     assert (yes.score, no.score) == (pytest.approx(score, abs=1e-5), pytest.approx(-score, abs=1e-5))
     assert yes.probability == pytest.approx(1 / (1 + np.exp(-score)), abs=1e-5)
     assert no.probability + yes.probability == pytest.approx(1)
+
+
+def test_weights_that_were_given_beside_the_model_have_to_be_given_again(tmp_path: Path) -> None:
+    path = sigmoid_model(tmp_path / "m.h5")
+    weights = tmp_path / "w.h5"
+    with h5py.File(shutil.copy(path, weights), "r+") as file:
+        file["model_weights/decide/kernel:0"][...] *= 2
+    images, out = [f"{IMAGES}/star_09.png"], str(tmp_path / "out.npz")
+    extract(path, images, ["conv"], out, weights=str(weights), preprocess="unit")
+    with pytest.raises(ModelError, match="other weights: give those with --weights"):
+        of(out)
+    (again,) = of(out, weights=str(weights))
+    (direct,) = of(path, images, weights=str(weights), preprocess="unit")
+    np.testing.assert_allclose(again.maps[0].values, direct.maps[0].values, rtol=1e-6)
+    extract(path, images, ["conv"], out, preprocess="unit", overwrite=True)
+    with pytest.raises(ModelError, match="other weights: leave --weights out"):
+        of(out, weights=str(weights))
+
+
+def test_of_two_images_that_one_is_drawn_on_which_the_row_is_called_after(tmp_path: Path) -> None:
+    shape = {"batch_input_shape": [None, 6, 8, 3], "dtype": "float32"}
+    model = functional(
+        entry("InputLayer", "left", [], **shape),
+        entry("InputLayer", "right", [], **shape),
+        entry("Add", "both", [[["left", 0, 0, {}], ["right", 0, 0, {}]]]),
+        entry("GlobalAveragePooling2D", "average", [[["both", 0, 0, {}]]]),
+        entry("Dense", "last", [[["average", 0, 0, {}]]], units=1, activation="sigmoid"),
+        inputs=[["left", 0, 0], ["right", 0, 0]],
+        outputs=[["last", 0, 0]],
+    )
+    weights = {"last": [("kernel:0", DENSE[:3]), ("bias:0", np.zeros(1, np.float32))]}
+    path = write_flat(tmp_path / "m.h5", model, weights)
+    for name, size in (("a", (40, 30)), ("b", (90, 20))):
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+    given = {"right": [str(tmp_path / "b.png")], "left": [str(tmp_path / "a.png")]}
+    (found,) = of(path, given, layer="both", preprocess="unit")
+    assert (Path(found.key).name, found.image.size) == ("a.png", (40, 30))
+
+
+def test_gradients_in_float16_are_squared_in_float32() -> None:
+    values, gradients = np.full((1, 2, 2, 3), 2, np.float16), np.full((1, 2, 2, 3), 1e-4, np.float16)
+
+    class Traced:
+        def values(self, inputs: Any) -> Any:
+            return {"y": np.ones((1, 2), np.float16)}, {"y": np.ones((1, 2), np.float16)}
+
+        def __call__(self, inputs: Any, seeds: Any) -> Any:
+            return GradientTensors({}, {"x": values}, {"y": {"x": gradients}})
+
+    found = ByGradients("gradcam++", Traced(), [np.zeros((1, 1))], "linear", -1).maps(np.array([[1]]))
+    expected = gradcam_plus_plus(values[0].astype(float), gradients[0].astype(float))
+    assert expected.min() > 0
+    np.testing.assert_allclose(found[0, 0], expected, rtol=1e-4)
 
 
 def test_sequences_are_refused_in_one_sentence(tmp_path: Path) -> None:

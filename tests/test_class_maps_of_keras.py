@@ -60,6 +60,12 @@ INEXACT: Heads = {
     "does not keep the average": lambda k, x: k.Dense(5)(
         k.GlobalAveragePooling2D()(k.AveragePooling2D(2, strides=1)(x))
     ),
+    "AveragePooling2D": lambda k, x: k.Dense(5)(
+        k.Flatten()(k.AveragePooling2D((6, 4), strides=1, padding="same")(x))
+    ),
+    "average_pooling2d": lambda k, x: k.Dense(5)(
+        k.GlobalAveragePooling2D()(k.AveragePooling2D((6, 4), strides=1, padding="same")(x))
+    ),
     "Conv2D": lambda k, x: k.Dense(5)(k.GlobalAveragePooling2D()(k.Conv2D(4, 3)(x))),
     "Flatten": lambda k, x: k.Dense(5)(k.Flatten()(x)),
     "Concatenate": lambda k, x: k.Dense(5)(
@@ -207,6 +213,39 @@ def test_subclassed_models_give_the_score_before_their_softmax() -> None:
         pixels = np.asarray(one.image.resize((64, 64), Image.Resampling.BILINEAR), np.float32)
         assert one.maps[0].probability == pytest.approx(float(np.max(model(pixels[None]))), abs=1e-4)
         assert other.maps[0].probability is None, "of a layer that was named nothing says what becomes of it"
+
+
+def test_one_sigmoid_unit_of_a_live_model_tells_two_classes_however_sure_it_is(
+    tmp_path: Path, small: str
+) -> None:
+    model = saved(tmp_path / "m.keras", EXACT["one unit"])
+    for sure in (20.0, 0.0, -20.0):
+        model.layers[-1].bias.assign([sure])
+        (found,) = of(model, [small], layer="maps", classes=[0, 1], preprocess="unit")
+        with Image.open(small) as image:
+            x = np.asarray(image, np.float32)[np.newaxis] / 255
+        logit = float(logits_of(model, x)[0, 0])
+        assert [one.score for one in found.maps] == pytest.approx([-logit, logit], rel=1e-4, abs=1e-5)
+        assert [one.probability for one in found.maps] == pytest.approx(
+            [1 / (1 + np.exp(logit)), 1 / (1 + np.exp(-logit))], abs=1e-5
+        )
+
+
+def test_what_means_several_tensors_of_a_live_model_is_said(small: str) -> None:
+    import keras
+
+    start = keras.Input((6, 4, 3))
+    shared = keras.layers.Conv2D(3, 1, name="maps")
+    pooled = keras.layers.GlobalAveragePooling2D()(shared(shared(start)))
+    outputs = [keras.layers.Dense(3, name="a")(pooled), keras.layers.Dense(2, name="b")(pooled)]
+    model = keras.Model(start, outputs)
+    with pytest.raises(UsageError, match="name one of .*1 with --output-layer"):
+        of(model, [small], layer="maps@1")
+    with pytest.raises(UsageError, match="name one of maps@0, maps@1 with --layer"):
+        of(model, [small], layer="maps", output_layer="b")
+    (found,) = of(model, [small], layer="maps@1", output_layer="#-1", classes=[0, 1])
+    (named,) = of(model, [small], layer="maps@1", output_layer="b", classes=[0, 1])
+    assert [one.score for one in found.maps] == [one.score for one in named.maps]
 
 
 def test_rows_that_do_not_fit_into_memory_are_differentiated_in_parts(

@@ -91,7 +91,8 @@ class ClassMaps:
                 continue
             chosen = self._chosen(batch.measured)
             maps = batch.measured.maps(chosen)
-            for row, (key, data) in enumerate(zip(batch.keys, batch.pictures, strict=True)):
+            computed = zip(batch.rows, batch.keys, batch.pictures, strict=True)
+            for place, (row, key, data) in enumerate(computed):
                 try:
                     assert data is not None, "a row that was computed was read"
                     image = picture(data, self.found.preprocessing, self.found.max_pixels)
@@ -99,8 +100,8 @@ class ClassMaps:
                     self.failures.append(Failure(row, key, "decode", str(error)))
                     continue
                 found = [
-                    self._map(batch.measured, row, int(number), values, image.size)
-                    for number, values in zip(chosen[row], maps[row], strict=True)
+                    self._map(batch.measured, place, int(number), values, image.size)
+                    for number, values in zip(chosen[place], maps[place], strict=True)
                 ]
                 yield MappedImage(key, image, tuple(found))
 

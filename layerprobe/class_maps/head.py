@@ -159,13 +159,16 @@ def _convolved(config: Mapping[str, Any], average: _Average, arrays: Mapping[str
 
 
 def _pooled(config: Mapping[str, Any], average: _Average, _: Mapping[str, Array]) -> _Average | None:
-    """Averages over tiles of equal size that leave nothing out keep the average of the whole."""
+    """Averages over tiles of equal size that leave nothing out keep the average of the whole.
+
+    One tile for all of it may be moved on by less than its size, unless padding makes room for more of them.
+    """
     count = len(average.positions)
     size = _each(config["pool_size"], count)
     strides = size if config["strides"] is None else _each(config["strides"], count)
-    once = [tile == whole for tile, whole in zip(size, average.positions, strict=True)]
+    once = size == average.positions and config.get("padding", "valid") == "valid"
     tiled = [whole % tile == 0 for tile, whole in zip(size, average.positions, strict=True)]
-    if not all(tiled) or not (all(once) or size == strides):
+    if not all(tiled) or not (once or size == strides):
         return None
     return replace(
         average, positions=tuple(whole // tile for whole, tile in zip(average.positions, size, strict=True))

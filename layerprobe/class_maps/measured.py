@@ -91,7 +91,10 @@ class ByGradients:
         found = self._traced(arrays[:-1], arrays[-1:])
         ((layer, values),) = found.layers.items()
         (gradients,) = found.gradients.values()
-        return channels_last(values, self._axis), channels_last(gradients[layer], self._axis)
+        # In float16, squares of gradients are 0.
+        both = (np.asarray(array, np.float32) for array in (values, gradients[layer]))
+        of_values, of_gradients = (channels_last(array, self._axis) for array in both)
+        return of_values, of_gradients
 
 
 def class_signs(units: int, activation: str) -> Array:
@@ -116,12 +119,20 @@ def probabilities(scores: Array, activation: str) -> Array | None:
 
 
 def _activation_between(scores: Array, outputs: Array) -> str:
-    """What makes these outputs of these scores, where a model does not say it."""
-    for activation in ("softmax", "sigmoid"):
-        expected = probabilities(scores, activation)
-        if expected is not None and np.allclose(outputs, expected, atol=1e-4):
-            return activation
-    return "linear"
+    """What makes these outputs of these scores, where a model does not say it.
+
+    Keras keeps what goes into a softmax or sigmoid; a softmax of one unit would be 1 whatever goes in.
+    """
+    if np.array_equal(scores, outputs, equal_nan=True):
+        return "linear"
+    if scores.shape[1] == 1:
+        return "sigmoid"
+
+    def error(activation: str) -> float:
+        found = probabilities(scores, activation)
+        return float(np.abs(np.nan_to_num(found - outputs)).max())
+
+    return min(("softmax", "sigmoid"), key=error)
 
 
 def channels_last(rows: Array, channel_axis: int) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -162,9 +162,11 @@ class ModelMaps:
         """The sources that are needed, with the one that is drawn on kept."""
         sources = self._needed(probed)
         shapes = {spec.name: spec for spec in probed.inputs}
-        images = [name for name, source in sources.items() if source.kind == "images"]
-        shaped = [name for name in sources if name in shapes and takes_images(shapes[name])]
-        drawn = [*images, *shaped, *sources][0]
+        # In the model's order: rows are called after the first images, and prepared as they are.
+        names = [name for name in shapes if name in sources] or list(sources)
+        images = [name for name in names if sources[name].kind == "images"]
+        shaped = [name for name in names if name in shapes and takes_images(shapes[name])]
+        drawn = [*images, *shaped, *names][0]
         kept = KeptInputs(sources[drawn])
         return {**sources, drawn: kept}, kept
 
@@ -198,9 +200,11 @@ class ModelMaps:
         sources, kept = self._kept(probed)
         feeds = find_feeds(probed, sources, self._how, self._clock)
         traced = probed.gradients([output], [self._layer], feeds.specs, before_activation=scores is None)
-        spec = traced.layers[0]
+        output, shape = _only("the scores are", "with --output-layer", traced.shapes.items())
+        layer = ((spec.name, spec) for spec in traced.layers)
+        _, spec = _only("maps are of", "with --layer", layer)
         check_maps(self._layer, spec.shape)
-        check_scores(output, traced.shapes[output])
+        check_scores(output, shape)
         asked = self._how.batch_size if isinstance(self._how.batch_size, int) else BATCH
         size = probed.fixed_batch_size or asked
         activation = None if scores is None else scores.activation
@@ -261,10 +265,21 @@ def scores_of(file: ModelFile, output: str) -> Scores | None:
     return find_scores(file.graph, one_tap(select([output], listed), listed))
 
 
+def _only(what: str, how: str, tensors: Iterable[tuple[str, Any]]) -> tuple[str, Any]:
+    """The one tensor that was recorded, by name; raises UsageError where there are several."""
+    found = dict(tensors)
+    if len(found) > 1:
+        names = ", ".join(list(found)[:6])
+        raise UsageError(f"{what} one tensor, and {len(found)} were recorded: name one of {names} {how}.")
+    ((name, tensor),) = found.items()
+    return name, tensor
+
+
 def _measured_batch(batch: Batch, kept: KeptInputs, found: Measured | None) -> MeasuredBatch:
     for failure in batch.failures:
         kept.take(failure.index)
     return MeasuredBatch(
+        rows=[batch.start + row for row in batch.rows],
         keys=[batch.keys[row] for row in batch.rows],
         pictures=[kept.take(batch.start + row) for row in batch.rows],
         measured=found,

@@ -97,12 +97,12 @@ class OutputMaps:
 
     def batches(self) -> Iterator[MeasuredBatch]:
         """See `MapSource`."""
-        samples = list(recorded_images(self._reader, "give the model and the images"))
+        images = recorded_images(self._reader, "give the model and the images")
         status, error = self._reader.status, self._reader.error
         for start in range(0, len(self._rows), BATCH):
-            failures, keys, pictures, values = [], [], [], []
+            failures, rows, keys, pictures, values = [], [], [], [], []
             for row in self._rows[start : start + BATCH]:
-                sample = samples[row]
+                (sample,) = images.rows(row, row + 1)
                 try:
                     if status[row] != "ok":
                         raise SampleError(error[row])
@@ -110,10 +110,11 @@ class OutputMaps:
                 except SampleError as reason:
                     failures.append(Failure(row, sample.key, "read", str(reason)))
                     continue
+                rows.append(row)
                 keys.append(sample.key)
                 values.append(np.asarray(self._reader[self._spec.name][row]))
             measured = Exact(self._head, np.stack(values), self._spec.channel_axis) if values else None
-            yield MeasuredBatch(keys, pictures, measured, failures)
+            yield MeasuredBatch(rows, keys, pictures, measured, failures)
 
 
 def _only_maps(reader: Reader) -> str:
@@ -156,6 +157,9 @@ def _head(
     with ModelFile(path, needs) as file:
         if recorded.get("sha256") not in (None, file.archive.sha256()):
             raise ModelError(f"{path!r} is not the model that {reader.path!r} is of: give that with --model.")
+        if recorded.get("weights") != file.weights_sha256():
+            how = "leave --weights out" if recorded.get("weights") is None else "give those with --weights"
+            raise ModelError(f"{reader.path!r} is of other weights: {how}.")
         scores = scores_of(file, wanted.output or "output")
         if scores is None:
             raise UsageError(f"the file of {path!r} does not list its layers: give the model and the images.")

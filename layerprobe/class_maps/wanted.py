@@ -58,8 +58,10 @@ class Found:
 class MeasuredBatch:
     """Rows that follow each other: those that were computed, and those that failed."""
 
+    rows: Sequence[int]
+    """Which of them were computed."""
     keys: Sequence[str]
-    """Of the rows that were computed."""
+    """What those are called."""
     pictures: Sequence[bytes | Array | None]
     """What was read of them."""
     measured: Measured | None

@@ -139,7 +139,7 @@ def run() -> int:
             raise
         return lost_stdout(error)
     except MemoryError:
-        say("not enough memory: give a smaller --batch-size")
+        say("not enough memory: give fewer or smaller images at once, or extract a smaller --batch-size")
         return 71
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -83,9 +84,11 @@ def cam(
         how = run_options(options, of_model=bool(inputs or named))
         with class_maps(source, given, classes=classes, top=top or 1, **how) as maps:
             pictures = open_pictures(maps, output, overwrite=overwrite, scale=scale, beside=[source, *inputs])
-            told = []
+            told, count = [], 0
             for found in maps:
-                told.append(_as_json(found))
+                count += 1
+                if as_json:
+                    told.append(_as_json(found))
                 path = pictures.add(found)
                 if not quiet and (path or maps.rows == 1):
                     say(_in_words(found) + (f" -> {path}" if path else ""))
@@ -95,7 +98,7 @@ def cam(
                 say(note)
             path = pictures.finish()
             if path and not quiet:
-                say(f"{len(told)} image{'s' * (len(told) != 1)} -> {path}")
+                say(f"{count} image{'s' * (count != 1)} -> {path}")
     if as_json:
         found_out = {"layer": maps.found.layer, "method": maps.found.method, "output": maps.found.output}
         failed = [{"path": failure.key, "reason": failure.reason} for failure in maps.failures]
@@ -123,13 +126,18 @@ def _as_json(found: MappedImage) -> dict[str, Any]:
         {
             "class": one.number,
             "name": one.name,
-            "score": one.score,
-            "probability": one.probability,
+            "score": _number(one.score),
+            "probability": _number(one.probability),
             "peak": list(one.peak),
         }
         for one in found.maps
     ]
     return {"path": found.key, "size": list(found.image.size), "maps": maps}
+
+
+def _number(value: float | None) -> float | None:
+    """JSON has neither NaN nor infinity."""
+    return None if value is None or not math.isfinite(value) else value
 
 
 def _in_words(found: MappedImage) -> str:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import math
 import shlex
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from layerprobe.cli.console import emit, escape, only_our_own_lines, say
+from layerprobe.cli.console import as_text, emit, escape, only_our_own_lines, say
 from layerprobe.cli.extract import PARTIAL
 from layerprobe.cli.info import line
 from layerprobe.cli.model_options import model_options, read_custom, read_lambdas
@@ -98,7 +96,6 @@ def _lines(found: Diagnosis) -> Iterator[str]:
 
 def _table(ranked: Sequence[Ranked], names: Sequence[str], title: str) -> str:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
@@ -107,10 +104,7 @@ def _table(ranked: Sequence[Ranked], names: Sequence[str], title: str) -> str:
         table.add_column(heading, justify="right")
     for name, one in zip(names, ranked, strict=True):
         table.add_row(escape(name), f"{one.divergence:.3g}", f"{one.times:,.2f}", _errors(one.errors))
-    written = io.StringIO()
-    width = None if sys.stdout.isatty() else 200
-    Console(file=written, highlight=False, force_terminal=sys.stdout.isatty(), width=width).print(table)
-    return written.getvalue().rstrip()
+    return as_text(table)
 
 
 def _errors(number: float) -> str:
@@ -130,10 +124,10 @@ def _as_json(found: Diagnosis) -> dict[str, Any]:
 
 
 def _ranked(one: Ranked) -> dict[str, Any]:
-    """JSON has no infinity."""
     numbers = {"divergence": one.divergence, "times": one.times, "errors": one.errors}
-    return {
-        "command": one.command,
-        **{name: number if math.isfinite(number) else None for name, number in numbers.items()},
-        "layers": dict(one.layers),
-    }
+    return {"command": one.command, **_finite(numbers), "layers": _finite(one.layers)}
+
+
+def _finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has neither NaN nor infinity."""
+    return {name: number if math.isfinite(number) else None for name, number in numbers.items()}

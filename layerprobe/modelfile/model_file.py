@@ -9,6 +9,7 @@ from types import TracebackType
 from layerprobe.errors import ModelError
 from layerprobe.modelfile.archive import open_archive
 from layerprobe.modelfile.config import read_graph
+from layerprobe.modelfile.digest import Digest
 from layerprobe.modelfile.graph import Graph
 from layerprobe.modelfile.naming import local_path
 from layerprobe.modelfile.safety import inspect, refuse
@@ -87,6 +88,18 @@ class ModelFile:
         except ModelError as error:
             return str(error).rstrip(".")
         return None
+
+    def weights_sha256(self) -> str | None:
+        """Of the weights file that was given beside the model, as it was opened; None where none was.
+
+        Raises:
+            ModelError: It was changed since then.
+        """
+        if self.options.weights is None or self.archive.weights_source is None:
+            return None
+        found = Digest(self.archive.weights_source.descriptor, hashed=True).sha256()
+        self.archive.check_unchanged()
+        return found
 
     def check_weights(self) -> None:
         """Look whether the files that hold the weights are there, before any framework is imported.

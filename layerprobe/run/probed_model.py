@@ -15,7 +15,6 @@ from layerprobe.engines.graph.unsupported import Unsupported
 from layerprobe.engines.keras_model import KerasModel, gpus, load
 from layerprobe.engines.openvino_import import import_openvino
 from layerprobe.errors import PrecisionError, UnavailableError, UsageError
-from layerprobe.modelfile.digest import Digest
 from layerprobe.modelfile.listing import describe_file
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.modelfile.naming import told
@@ -222,25 +221,17 @@ class ProbedModel:
             "file_format": self.info.file_format,
             "keras_version": self.info.keras_version,
             "class_name": self.info.class_name,
-            "weights": self._weights_sha256(),
+            "weights": None if self._file is None else self._file.weights_sha256(),
         }
 
     def signature(self) -> dict[str, Any]:
         """What of the model decides its values; custom code counts by its names alone."""
         return {
             "model": self._file.archive.sha256() if self._file is not None else None,
-            "weights": self._weights_sha256(),
+            "weights": None if self._file is None else self._file.weights_sha256(),
             "lambdas": dict(self.options.lambdas),
             "custom_objects": sorted(self.options.custom_objects),
         }
-
-    def _weights_sha256(self) -> str | None:
-        """Of the weights file that was given beside the model, as it was opened."""
-        if self._file is None or self.options.weights is None or self._file.archive.weights_source is None:
-            return None
-        found = Digest(self._file.archive.weights_source.descriptor, hashed=True).sha256()
-        self._file.archive.check_unchanged()
-        return found
 
     def _first(self, build: Callable[[Runnable], Built]) -> Built:
         """The first engine in the order that can be built, or its outline."""

@@ -23,7 +23,7 @@ from layerprobe.sources.tar_stream import is_compressed_tar
 from layerprobe.stores.urls import HIDDEN, is_url
 
 if TYPE_CHECKING:
-    from layerprobe.protocols import Reader, Source
+    from layerprobe.protocols import Reader
     from layerprobe.run.request import Inputs
 
 WITHOUT_MEANING = ("resume", "restart", "on_error", "max_errors", "stats")
@@ -135,7 +135,7 @@ def _options(record: Mapping[str, Any]) -> dict[str, Any]:
     return recorded
 
 
-def recorded_images(reader: Reader, again: str) -> Source:
+def recorded_images(reader: Reader, again: str) -> FileSource:
     """The images that an output names.
 
     Args:
