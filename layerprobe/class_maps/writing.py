@@ -147,7 +147,7 @@ class _Numbers:
             }
         )
 
-    def file(self, how: Found) -> bytes:
+    def file(self, how: Found) -> memoryview:
         """See docs/commands.md for what is in it."""
         arrays = {name: np.array([row[name] for row in self._rows]) for name in self._rows[0]}
         if np.isnan(arrays["probabilities"]).all():
@@ -158,7 +158,7 @@ class _Numbers:
         arrays["provenance"] = np.array(json.dumps(about))
         written = io.BytesIO()
         np.savez(written, **arrays)  # type: ignore[arg-type]
-        return written.getvalue()
+        return written.getbuffer()
 
 
 def picture_names(keys: Iterable[str]) -> Iterator[str]:

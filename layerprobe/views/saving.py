@@ -55,10 +55,10 @@ def save_picture(picture: Image.Image, path: str) -> None:
     """
     encoded = io.BytesIO()
     picture.save(encoded, "PNG", compress_level=LEVEL)
-    save_bytes(encoded.getvalue(), path)
+    save_bytes(encoded.getbuffer(), path)
 
 
-def save_bytes(data: bytes, path: str) -> None:
+def save_bytes(data: bytes | memoryview, path: str) -> None:
     """Write a file in the same way."""
     pending = PendingFile(path, "png")
     try:
