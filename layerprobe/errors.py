@@ -27,11 +27,19 @@ The codes follow sysexits.h. A message is one sentence that names the thing, say
 (`Received: ...`) and what to do. Anything else that escapes is a bug and keeps its traceback.
 """
 
+from layerprobe.hiding import shown_within
+
 
 class LayerprobeError(Exception):
-    """The root: catch this to catch every error that layerprobe raises on purpose."""
+    """The root: catch this to catch every error that layerprobe raises on purpose.
+
+    Whatever names a message has in it, passwords and signatures of URLs are none of it.
+    """
 
     exit_code = 1
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(shown_within(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class UsageError(LayerprobeError, ValueError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from layerprobe.options import ModelOptions
 from layerprobe.records import Failure, Preprocessing, TensorSpec
 from layerprobe.run.package_versions import versions
 from layerprobe.run.recorded import recorded_images
+from layerprobe.stores.urls import located
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader
@@ -78,7 +78,7 @@ class OutputMaps:
                 "model": described,
                 "preprocessing": dataclasses.asdict(how),
                 "engine": reader.provenance.get("engine", {}),
-                "activations": os.path.abspath(reader.path),
+                "activations": located(reader.path),
                 "versions": versions({"name": "none"}),
             },
         )

@@ -15,6 +15,7 @@ from layerprobe.cli import signals
 from layerprobe.cli.console import lost_stdout, say
 from layerprobe.cli.room import check_room
 from layerprobe.errors import LayerprobeError, StoppedError
+from layerprobe.hiding import shown_within
 from layerprobe.version import __version__
 
 COMMANDS = {
@@ -185,8 +186,6 @@ def _tell_notes() -> None:
 
 def _tell_how_to_resume(error: BaseException) -> None:
     """Say what is kept of a run that ended early, and the command that goes on with it."""
-    from layerprobe.stores.urls import shown_within
-
     for note in getattr(error, "__notes__", ()):
         say(note)
         if sys.argv[1:2] != ["extract"]:

@@ -9,6 +9,7 @@ import click
 
 from layerprobe.cli.console import as_text, emit, escape, say, text_console
 from layerprobe.cli.progress import progress
+from layerprobe.stores.urls import shown
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -62,7 +63,7 @@ def _draw(found: Similarity, one: str, other: str, output: str) -> None:
     from layerprobe.views.matrix import draw_matrix
     from layerprobe.views.saving import save_picture
 
-    below = f"{one} (rows) and {other} (columns), {found.rows} images"
+    below = f"{shown(one)} (rows) and {shown(other)} (columns), {found.rows} images"
     save_picture(draw_matrix(found.values, found.one, found.other, "Linear CKA", below), output)
 
 

@@ -15,6 +15,7 @@ import click
 
 from layerprobe.errors import WriteError
 from layerprobe.escaping import escape as escape
+from layerprobe.hiding import shown_within
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
 
 
 def say(text: str) -> None:
-    """Print one line on stderr, after the program's name; silently nowhere when stderr is closed."""
+    """Print one line on stderr, after the program's name; silently nowhere when stderr is closed.
+
+    Passwords and signatures of URLs are not shown.
+    """
     try:
-        click.echo(f"layerprobe: {escape(text)}", err=True)
+        click.echo(f"layerprobe: {escape(shown_within(text))}", err=True)
     except (OSError, ValueError):
         return
 

@@ -11,6 +11,7 @@ import click
 
 from layerprobe.cli.console import emit, escape
 from layerprobe.errors import OutputFormatError
+from layerprobe.stores.urls import shown
 
 
 @click.command()
@@ -22,7 +23,7 @@ def info(output: str, as_json: bool) -> None:
 
     with open_output(output) as reader:
         summary = {
-            "path": output,
+            "path": shown(output),
             "rows": len(reader.paths),
             "status": dict(Counter(reader.status)),
             "layers": [

@@ -30,6 +30,7 @@ from layerprobe.run.plan import choose_preprocessing, takes_images
 from layerprobe.run.preparing import prepare_run
 from layerprobe.run.probed_model import ProbedModel
 from layerprobe.run.request import open_sources, read_options
+from layerprobe.stores.urls import shown
 
 SAMPLE = 64
 """Images that are looked at where nothing else is asked for."""
@@ -149,7 +150,7 @@ class _Examination:
         evidence, chosen, ties = self._preset()
         resizing, chosen, resize_ties, notes = self._resizing(chosen)
         return Diagnosis(
-            model=self.model.path,
+            model=shown(self.model.path),
             listed=listed,
             images=len(tried.looks),
             failures=tuple(

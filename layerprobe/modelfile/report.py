@@ -9,6 +9,7 @@ from layerprobe.modelfile.listing import describe_file
 from layerprobe.modelfile.model_file import ModelFile
 from layerprobe.options import MAX_MEMORY, ModelOptions
 from layerprobe.records import Finding, ModelInfo
+from layerprobe.stores.urls import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def check(
         refused = any(finding.level == "refused" for finding in file.findings)
         info = None if refused else describe_file(file)
         return Report(
-            path=path,
+            path=shown(path),
             file_format=file.archive.file_format,
             keras_version=file.archive.keras_version,
             sha256=file.archive.sha256(),

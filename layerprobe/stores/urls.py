@@ -5,36 +5,27 @@ Nothing here imports fsspec: every path that is typed comes by.
 
 from __future__ import annotations
 
-import re
-from urllib.parse import unquote, urlsplit
+import os
+from urllib.parse import urlsplit
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_WITHIN = re.compile(rf"{_SCHEME.pattern}[^\s'\"]+")
+from layerprobe.hiding import HIDDEN as HIDDEN
+from layerprobe.hiding import SCHEME
+from layerprobe.hiding import shown as shown
+from layerprobe.hiding import shown_within as shown_within
+
 WEB = ("http", "https")
 """Protocols whose URLs may have a query behind the name."""
 _LOCAL = ("file", "local")
-_USER = re.compile(r"(?<=://)[^/?#@]*@")
-_AZURE = re.compile(r"(abfss?|wasbs?)://[^/?#@:]*@", re.IGNORECASE)
-"""There the container stands where others have the user: `abfs://container@account.dfs.core.windows.net`."""
-_PARAMETER = re.compile(r"([?&])([^=&#]+)=([^&#]*)")
-_SECRET = re.compile(
-    r"x-(amz|goog|ms)-.*|.*(signature|token|secret|passw|credential).*|sig|pwd|policy|expires|auth(orization)?"
-    r"|([a-z]*[-_]?)key([-_]?(pair[-_]?)?id)?|se|sp|sv|sr|st|ss|srt|spr|sip|sk[a-z]{1,4}",
-    re.IGNORECASE,
-)
-"""Names of parameters that sign a URL or hold a password; the short ones are those of Azure's signatures."""
-HIDDEN = "***"
-"""What stands in the place of a password."""
 
 
 def is_url(text: str) -> bool:
     """Whether a name is a URL, rather than a path of this machine."""
-    return _SCHEME.match(text) is not None
+    return SCHEME.match(text) is not None
 
 
 def protocol_of(url: str) -> str:
     """Give what stands before `://`, in small letters; "" for a path."""
-    match = _SCHEME.match(url)
+    match = SCHEME.match(url)
     return "" if match is None else match[1].lower()
 
 
@@ -43,21 +34,9 @@ def without_file(text: str) -> str:
     return text.partition("://")[2] if protocol_of(text) in _LOCAL else text
 
 
-def shown(url: str) -> str:
-    """Give a URL as it may be shown and stored: without passwords, signatures and tokens."""
-    if not is_url(url):
-        return url
-
-    def without_secret(found: re.Match[str]) -> str:
-        return f"{found[1]}{found[2]}={HIDDEN if _SECRET.fullmatch(unquote(found[2])) else found[3]}"
-
-    without_user = url if _AZURE.match(url) else _USER.sub(f"{HIDDEN}@", url, count=1)
-    return _PARAMETER.sub(without_secret, without_user)
-
-
-def shown_within(text: str) -> str:
-    """Give a text in which all URLs stand as they may be shown."""
-    return _WITHIN.sub(lambda found: shown(found[0]), text)
+def located(name: str) -> str:
+    """Give where an output is, as it is stored: its whole path, or its URL as it may be shown."""
+    return shown(name) if is_url(name) else os.path.abspath(name)
 
 
 def path_of(url: str) -> str:

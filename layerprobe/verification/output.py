@@ -12,6 +12,7 @@ from layerprobe.formats.opening import open_output
 from layerprobe.formats.placement import journal_name
 from layerprobe.options import MAX_MEMORY, ModelOptions
 from layerprobe.run.journal import written_rows
+from layerprobe.stores.urls import shown
 from layerprobe.verification.checking import LISTED, Checking
 
 if TYPE_CHECKING:
@@ -76,9 +77,9 @@ def verify(
     except NoInputError:
         if unfinished is None:
             raise
-        return Verification(path, 0, 0, 0, (unfinished,), ())
+        return Verification(shown(path), 0, 0, 0, (unfinished,), ())
     except OutputFormatError as error:
-        return Verification(path, 0, 0, 0, (str(error),), ())
+        return Verification(shown(path), 0, 0, 0, (str(error),), ())
     with reader:
         checking = Checking(reader)
         checking.check()
@@ -92,7 +93,7 @@ def verify(
             anew = recomputed(reader, Given(model, inputs, needs=needs), recompute, seed)
             problems, notes = [*problems, *anew.problems], [*notes, *anew.notes]
         return Verification(
-            path,
+            shown(path),
             checking.rows,
             checking.failed,
             checking.compared,
