@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import store_servers
+from fsspec.implementations.memory import MemoryFileSystem
 from made_up_model import (
     BROKEN,
     FORMATS,
@@ -21,6 +23,7 @@ from made_up_model import (
     use_made_up_model,
     write_inputs,
 )
+from stored_outputs import same, waiting
 
 import layerprobe
 from layerprobe.errors import MergeError, NoInputError, OutputError, StoppedError, UsageError, WriteError
@@ -111,6 +114,54 @@ def test_every_format_can_be_a_part_and_the_whole_and_fields_are_kept(
         assert found.fields is not None
         assert found.fields[3] == {"label": 3, "ü": [3 / 7]}
         assert found.provenance["run"]["signature"] == wanted.provenance["run"]["signature"]
+
+
+def test_parts_of_a_web_server_are_told_and_stored_without_their_signatures(
+    inputs: list[str], whole: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    names = ["p1.h5", "p2.h5"]
+    for number, name in enumerate(names, 1):
+        extract(inputs, tmp_path / name, batch_size=3, shard=f"{number}/2")
+    with store_servers.web({name: (tmp_path / name).read_bytes() for name in names}) as served:
+        given = [f"{served.url}/{name}?X-Amz-Signature=geheim" for name in names]
+        told = [f"{served.url}/{name}?X-Amz-Signature=***" for name in names]
+        report = layerprobe.merge(tmp_path / "out.npz", given)
+        assert report.parts == tuple(told)
+        with pytest.raises(MergeError, match="both in") as caught:
+            layerprobe.merge(tmp_path / "twice.npz", [*given, given[0]])
+        assert "geheim" not in str(caught.value)
+        for arguments in (("info", given[0]), ("info", given[0], "--json"), ("verify", given[0], "--json")):
+            ended = command(*arguments)
+            assert (ended.code, told[0] in ended.out, "geheim" in ended.out) == (0, True, False)
+    assert contents(tmp_path / "out.npz") == contents(whole)
+    with open_output(tmp_path / "out.npz") as reader:
+        assert [part["path"] for part in reader.provenance["run"]["parts"]] == told
+
+
+def test_the_whole_of_an_upload_that_failed_is_merged_again_with_overwrite(
+    parts: list[Path],
+    whole: Path,
+    tmp_path: Path,
+    command: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    scratch: None,
+) -> None:
+    there = "memory://merged/again.h5"
+
+    def broken(*_: object, **__: object) -> None:
+        raise PermissionError("not today")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryFileSystem, "put_file", broken)
+        ended = command("merge", there, *parts)
+    assert (ended.code, "waits there to be uploaded" in ended.err) == (77, True)
+    ended = command("merge", there, *parts)
+    assert (ended.code, "--resume" in ended.err, "--restart" in ended.err) == (73, False, False)
+    assert "waits to be uploaded: give --overwrite to merge again" in ended.err
+    assert command("merge", there, *parts, "--overwrite").code == 0
+    assert not waiting(tmp_path)
+    same(there, whole)
+    assert command("merge", there, *parts).code == 73
 
 
 def test_a_finished_whole_has_nothing_left_to_resume(

@@ -61,6 +61,19 @@ def test_it_holds_what_a_run_without_shards_writes(merged: Path, whole: Path) ->
     assert found.checksums == verify(whole).checksums
 
 
+def test_parts_may_be_urls_of_files_here_and_of_no_store(
+    parts: list[Path], whole: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    layerprobe.merge(tmp_path / "out.h5", [f"file://{part}" for part in parts], virtual=True)
+    assert contents(tmp_path / "out.h5") == contents(whole)
+    with open_output(tmp_path / "out.h5") as reader:
+        assert reader.provenance["run"]["parts"][3]["path"] == "parts %b/p%b4%%é.h5"
+    for far in ("https://me:geheim@127.0.0.1:1/p4.h5", "memory://p4.h5"):
+        ended = command("merge", tmp_path / "far.h5", "--virtual", *parts[:3], far)
+        assert (ended.code, "leave --virtual out" in ended.err, "geheim" in ended.err) == (2, True, False)
+        assert not (tmp_path / "far.h5").exists()
+
+
 def test_h5py_reads_it_from_any_folder(merged: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
     with h5py.File(merged) as found, h5py.File(whole) as wanted:

@@ -24,6 +24,7 @@ from layerprobe.run.destination import Destination
 from layerprobe.run.journal import Journal
 from layerprobe.run.plan import check_not_an_input, choose_output
 from layerprobe.run.tally import Tally
+from layerprobe.stores.urls import is_url, located, without_file
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader
@@ -80,15 +81,19 @@ def merge(
     if isinstance(parts, str | os.PathLike) or not parts:
         raise UsageError("merge needs a list of at least one part.")
     where = Destination(output)
-    where.check(ExtractOptions(overwrite=overwrite))
+    where.check(ExtractOptions(overwrite=overwrite), "give --overwrite to merge again")
     path, file_format = choose_output(where.path, [])
-    if virtual and where.name is not None:
-        raise UsageError("a virtual output refers to files beside it: give a path of this machine.")
     if compress is not None:
         check_compress(file_format, compress)
     if compress is not None and virtual:
         raise UsageError("the rows of a virtual file are in its parts: leave --compress or --virtual out.")
-    found = [read_part(os.fspath(part)) for part in parts]
+    given = [without_file(os.fspath(part)) for part in parts]
+    if virtual and (far := [name for name in (where.name or path, *given) if is_url(name)]):
+        raise UsageError(
+            "a virtual output refers to files, from its own place to theirs: give paths of this machine, or "
+            f"leave --virtual out. Received: {far[0]!r}"
+        )
+    found = [read_part(name) for name in given]
     check_not_an_input([path], (part.path for part in found))
     found = check_whole(found)
     if virtual:
@@ -156,7 +161,7 @@ def _join(
         writer.commit(texts.failures, provenance, texts.fields if any(texts.fields) else None)
     finally:
         writer.abort()
-    return MergeReport(path, texts.rows, len(texts.failures), tuple(part.path for part in parts))
+    return MergeReport(path, texts.rows, len(texts.failures), tuple(part.name for part in parts))
 
 
 def _check_virtual(path: str, file_format: str, parts: Sequence[Part]) -> None:
@@ -194,7 +199,7 @@ def _refer(path: str, parts: Sequence[Part]) -> MergeReport:
         writer.commit(texts.failures, provenance, texts.fields if any(texts.fields) else None)
     finally:
         writer.abort()
-    return MergeReport(path, texts.rows, len(texts.failures), tuple(part.path for part in parts), True)
+    return MergeReport(path, texts.rows, len(texts.failures), tuple(part.name for part in parts), True)
 
 
 def _specs(part: Part) -> list[TensorSpec]:
@@ -266,7 +271,7 @@ def joined_provenance(parts: Sequence[Part], failed: int, compress: str | None =
         "signature": {**parts[0].signature, "rows": [0, listed], "compress": compress},
         "parts": [
             {
-                "path": os.path.abspath(part.path),
+                "path": located(part.path),
                 "rows": [part.rows.start, part.rows.stop],
                 "id": part.provenance["run"]["id"],
                 "versions": part.provenance["versions"],

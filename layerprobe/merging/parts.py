@@ -14,6 +14,7 @@ from layerprobe.formats.opening import format_of, open_output
 from layerprobe.formats.placement import unfinished_name
 from layerprobe.run.identity import difference
 from layerprobe.run.shards import parse_shard, rows_of
+from layerprobe.stores.urls import shown
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader
@@ -27,6 +28,7 @@ class Part:
     """What one part says of itself."""
 
     path: str
+    """As it is opened."""
     rows: range
     """Which of the list's it has."""
     signature: Mapping[str, Any]
@@ -34,6 +36,11 @@ class Part:
     provenance: Mapping[str, Any]
     file_format: str
     """A name in `registry.READERS`."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in what is told."""
+        return shown(self.path)
 
     @property
     def batch_size(self) -> int:

@@ -16,6 +16,8 @@ from layerprobe.run.report import RunReport
 from layerprobe.stores.upload import BEGUN, StoredOutput
 from layerprobe.stores.urls import is_url, without_file
 
+_WAITING = "give --resume to do that or --restart to begin again"
+
 
 class Destination:
     """Where one output goes.
@@ -39,8 +41,12 @@ class Destination:
         """What the output is called in its store; None: it goes to none."""
         return None if self._stored is None else self._stored.name
 
-    def check(self, how: ExtractOptions) -> None:
+    def check(self, how: ExtractOptions, waiting: str = _WAITING) -> None:
         """See that nothing is in the way in the store, and what an earlier run left to be uploaded.
+
+        Args:
+            how: `overwrite`, `resume` and `restart` matter.
+            waiting: What to do, in the words of the command, where something waits to be uploaded.
 
         Raises:
             OutputError: Something is, and nobody said what to do.
@@ -54,7 +60,7 @@ class Destination:
         if waits and not (how.overwrite or how.resume or how.restart):
             raise OutputError(
                 f"{self._stored.name!r} is complete in {self._stored.path!r} and waits to be uploaded: "
-                "give --resume to do that or --restart to begin again."
+                f"{waiting}."
             )
         if not (how.overwrite or how.resume):
             self._stored.check_free()
