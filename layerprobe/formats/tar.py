@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from layerprobe.formats.counting import Counted
 from layerprobe.formats.jsonl import row_objects, texts_of
 from layerprobe.formats.npydata import npy_header, read_npy_header
 from layerprobe.formats.placement import FOLDER_RECORD
@@ -43,8 +44,7 @@ class TarStream:
         self._layers = stored_layers(layers, 0, MEMBER_NAMES)
         self._headers = [npy_header(layer.dtype, layer.shape[1:]) for layer in self._layers]
         self._blocks = StreamedBlocks(self._layers)
-        self._keys: dict[str, int] = {}
-        """Key -> how often it came."""
+        self._keys = Counted()
 
     def append(self, texts: RowTexts, activations: Mapping[str, Array]) -> WrittenBlock:
         """Write the members of each row."""
@@ -64,8 +64,9 @@ class TarStream:
             self._unused(key_of(key))
 
     def _unused(self, key: str) -> str:
-        count = self._keys[key] = self._keys.get(key, 0) + 1
-        return key if count == 1 else self._unused(f"{key}~{count}")
+        """Number a key that came before; none of its own ends so, for `key_of` escapes "~"."""
+        count = self._keys.add(key)
+        return key if count == 1 else f"{key}~{count}"
 
     def commit(self, provenance: Provenance) -> None:
         """Write the record and the end, and name the file."""

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from layerprobe import registry
+from layerprobe.columns import Packed
 from layerprobe.errors import MergeError, OutputError, UsageError
 from layerprobe.formats.placement import check_target, journal_name, resolved
 from layerprobe.formats.row_texts import RowTexts
@@ -111,16 +112,16 @@ def merge(
 class _Texts:
     """What all parts together say of their rows."""
 
-    names: list[str]
+    names: Packed[str]
     failures: dict[int, str]
-    fields: list[str]
+    fields: Packed[str]
 
     @property
     def rows(self) -> int:
         """N."""
         return len(self.names)
 
-    def keys(self) -> list[str]:
+    def keys(self) -> Packed[str]:
         """What they are called."""
         return self.names
 
@@ -132,7 +133,7 @@ class _Texts:
 
 
 def _texts(parts: Sequence[Part]) -> _Texts:
-    texts = _Texts([], {}, [])
+    texts = _Texts(Packed(), {}, Packed())
     for part in parts:
         with reopen(part) as reader:
             texts.names.extend(reader.paths)
