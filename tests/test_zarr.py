@@ -22,7 +22,7 @@ from output_samples import (
     write_output,
 )
 
-from layerprobe.errors import OutputError, OutputFormatError, ResumeError, UsageError
+from layerprobe.errors import OutputError, OutputFormatError, ResumeError, UsageError, WriteError
 from layerprobe.formats import zarr_group
 from layerprobe.formats.opening import open_output
 from layerprobe.formats.placement import check_target
@@ -152,6 +152,25 @@ def test_rows_of_a_complete_shard_can_be_written_anew_by_a_later_run(tmp_path: P
     placed = PlacedRows(again.places)  # as another process does
     again.adopt(placed.write(3, {"x": values[3:6]}))
     again.write(9, {"x": values[9:]})
+    again.commit({}, PROVENANCE)
+    assert_holds(tmp_path / "out.zarr", {"x": values})
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_process_that_was_given_up_cannot_bring_back_the_file_of_a_complete_shard(tmp_path: Path) -> None:
+    values = np.arange(12, dtype="f4").reshape(4, 3) + 1
+    writer = ZarrWriter(str(tmp_path / "out.zarr"), [SPEC], list("abcd"))
+    late, other = PlacedRows(writer.places), PlacedRows(writer.places)
+    block = other.write(0, {"x": values[:2]})
+    writer.adopt(block)
+    # With the shard's last row the file would be as long as one with all rows.
+    with pytest.raises(WriteError, match="No such file"):
+        late.write(1, {"x": values[1:2]})
+    writer.sync()
+    writer.suspend()
+    again = ZarrWriter(str(tmp_path / "out.zarr"), [SPEC], list("abcd"), writer.layout)
+    again.adopt(block)
+    again.adopt(PlacedRows(again.places).write(2, {"x": values[2:]}))
     again.commit({}, PROVENANCE)
     assert_holds(tmp_path / "out.zarr", {"x": values})
 

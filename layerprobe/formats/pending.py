@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 
 from layerprobe.formats.disk import (
@@ -171,6 +172,13 @@ class PendingFolder:
                 finally:
                     os.close(descriptor)
                 self._unsynced.add(name)
+
+    def make_files(self, names: Iterable[str]) -> None:
+        """Make empty files for other processes to write to, if they are not there. Raises WriteError."""
+        with reported(self.path):
+            for name in names:
+                with opened(os.path.join(self._unfinished, name), os.O_CREAT):
+                    pass
 
     def make_folder(self, name: str) -> None:
         """Make a folder within, if it is not there. Raises WriteError."""

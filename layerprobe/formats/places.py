@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,8 +27,8 @@ class RowPlaces:
     files: Mapping[str, tuple[str, int]]
     """Layer -> the file as it is called now, and the offset of the layer's first row in it."""
     rows_per_file: int | None = None
-    """Where rows are in many files, that come into being as they do, how many one has: its number is the end
-    of its name. None: all are in one, which is there."""
+    """Where rows are in many files, how many one has: its number is the end of its name. None: all are in
+    one."""
 
     def pieces(
         self, layer: StoredLayer, place: int, data: memoryview
@@ -60,7 +59,7 @@ class PlacedRows:
     """Puts blocks of rows at their places, in a process that did not lay out the output.
 
     Who did brings them to disk, notes them and names the output. A file is opened for each block: a model may
-    have more layers than a process may have open files.
+    have more layers than a process may have open files. None is made: where one is gone, others did the rows.
     """
 
     def __init__(self, places: RowPlaces) -> None:
@@ -69,7 +68,6 @@ class PlacedRows:
 
     def write(self, start: int, activations: Mapping[str, Array]) -> WrittenBlock:
         """Put (n, ...) arrays, one for each layer, at rows start to start + n. Raises WriteError."""
-        flags = 0 if self._places.rows_per_file is None else os.O_CREAT
         with reported(self._places.path), ExitStack() as files:
             descriptors: dict[str, int] = {}
 
@@ -79,7 +77,7 @@ class PlacedRows:
                     if name not in descriptors:
                         files.close()
                         descriptors.clear()
-                        descriptors[name] = files.enter_context(opened(name, flags))
+                        descriptors[name] = files.enter_context(opened(name))
                     write_all(descriptors[name], offset, part)
 
             # For each call anew: nothing grows here, and who laid out the output sees that rows come once.

@@ -3,8 +3,10 @@
 Arrays are cut along the rows: into shards, one file each, and within them into chunks that are compressed by
 themselves. The shards of all layers have the same rows. Until these are all there they wait, as they are, in
 a file of the shard, so that they can be brought to disk and noted as they come, by several processes if need
-be. Then every shard is written once, whole, and the file goes. Metadata come last: nobody can open an
-unfinished group, and take rows that are missing for values.
+be. Then every shard is written once, whole, and the file goes. Only who lays out the output makes such files:
+a process that was given up, and writes all the same, does not find the file of a complete shard, and cannot
+make another, which would be taken for the shard's rows. Metadata come last: nobody can open an unfinished
+group, and take rows that are missing for values.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ class ZarrWriter(LaidOutWriter):
 
     def write(self, start: int, activations: Mapping[str, Array]) -> WrittenBlock:
         """Put a block of rows where they wait, and write the shards that are complete with it."""
-        places = self.places
+        self._make_ready()
+        places = self._placed()
 
         def put(layer: StoredLayer, place: int, data: memoryview) -> None:
             for name, offset, part in places.pieces(layer, place, data):
@@ -78,11 +81,25 @@ class ZarrWriter(LaidOutWriter):
 
     @property
     def places(self) -> RowPlaces:
-        """Where the rows go, for other processes to put them there."""
+        """Where the rows go, for other processes to put them there, in files that are made now."""
+        self._make_ready()
+        self._folder.make_files(f"{_WAITING}{shard}" for shard in self._incomplete())
+        return self._placed()
+
+    def _make_ready(self) -> None:
+        """Once, before the first rows are written: see to it that those of incomplete shards wait."""
         if self._may_be_encoded:
             self._may_be_encoded = False
-            for shard in [shard for shard, count in self._counts.items() if count < len(self._rows(shard))]:
-                self._restore(shard)
+            for shard in self._incomplete():
+                if shard in self._counts:
+                    self._restore(shard)
+
+    def _incomplete(self) -> Iterator[int]:
+        for shard in range(-(-self._blocks.rows // self._step)):
+            if self._counts.get(shard, 0) < len(self._rows(shard)):
+                yield shard
+
+    def _placed(self) -> RowPlaces:
         files, end = {}, 0
         for layer in self._layers:
             files[layer.layer] = (self._folder.name(_WAITING), end)
