@@ -1,9 +1,9 @@
 """The workers of a run on a Ray cluster, as its own process, the driver, sees them.
 
-Ray places the workers, starts again those that die, and moves what is said between the nodes. Here is only
-said which batches come next: spans of them, two at a time for each worker, so that it never waits and never
-has more. What a worker that died had not reported goes to the next that is free: Ray's own retries are
-bound to the worker, and would wait for a node that may not come back.
+Ray places the workers, and moves what is said between the nodes. Here is only said which batches come next:
+spans of them, two at a time for each worker, so that it never waits and never has more. In the place of a
+worker that died comes another, and what it had not reported goes to the next that is free, when the dead one
+can write no more. Ray's own retries are bound to the worker, and would wait for a node that may never return.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from layerprobe.cluster.connection import connect, has_room, room
+from layerprobe.cluster.given_up import GivenUp, kill
 from layerprobe.cluster.worker import ClusterWorker
 from layerprobe.errors import LayerprobeError, ResourceError, SampleError, UnavailableError
 from layerprobe.workers.crew import Crew
@@ -97,6 +98,7 @@ class RayCrew(Crew):
         self._options = cluster
         self._workers: list[_Worker] = []
         self._waiting = _Waiting()
+        self._given_up: GivenUp[_Span] = GivenUp()
         self._losses = 0
         """Of workers, since the last span."""
         self._began = time.monotonic()
@@ -130,11 +132,12 @@ class RayCrew(Crew):
         told = ray.put(places)
         for _ in range(min(self._most, len(todo)) - len(self._workers)):
             self._add()
-        while todo or self._waiting.spans:
+        while todo or self._waiting.spans or self._given_up:
+            todo.extendleft(self._given_up.freed())
             self._share_out(todo, told)
             answered = self._answered()
             if answered in self._waiting.spans:
-                yield from self._take(answered, todo)
+                yield from self._take(answered)
             else:
                 self._hear(answered)
                 yield None
@@ -163,8 +166,12 @@ class RayCrew(Crew):
 
     def _answered(self) -> Any:
         """What Ray has an answer to; None: to nothing yet."""
+        references = self._waiting.references
+        if not references:  # All have done what they were told, and what is left is still kept back.
+            time.sleep(SECONDS_TO_WAIT)
+            return None
         try:
-            answered, _ = ray.wait(self._waiting.references, timeout=SECONDS_TO_WAIT)
+            answered, _ = ray.wait(references, timeout=SECONDS_TO_WAIT)
         except RayError as error:
             raise UnavailableError(f"the Ray cluster is gone ({_told(error)}).") from error
         return answered[0] if answered else None
@@ -185,17 +192,18 @@ class RayCrew(Crew):
 
     def _add(self) -> None:
         """Have Ray start a worker, now or when there is room for it."""
-        made = ray.remote(self.worker).options(
-            num_cpus=self._options.cpus, num_gpus=self._options.gpus, max_restarts=-1
-        )
+        made = ray.remote(self.worker).options(num_cpus=self._options.cpus, num_gpus=self._options.gpus)
         worker = _Worker(made.remote(os.getcwd()))
         self._workers.append(worker)
-        self._ask_where(worker)
+        self._waiting.places[worker.actor.node.remote()] = worker
 
-    def _ask_where(self, worker: _Worker) -> None:
-        worker.ready, worker.slot = False, -1
-        asked = worker.actor.node.options(max_task_retries=-1).remote()
-        self._waiting.places[asked] = worker
+    def _replace(self, worker: _Worker, error: RayError) -> None:
+        """Have another in the place of one that died, or that cannot be reached."""
+        if worker in self._workers:  # Else it was, when its other span was lost.
+            self._count_loss(error)
+            self._workers.remove(worker)
+            kill(worker.actor)
+            self._add()
 
     def _hear(self, answered: Any) -> None:
         """Take what a worker says of itself; None: nothing was said."""
@@ -205,10 +213,8 @@ class RayCrew(Crew):
             worker = self._waiting.places.pop(answered)
             try:
                 worker.node, processors = _value(answered)
-            except RayError as error:  # Ray has asked it again and again: it is gone for good.
-                self._count_loss(error)
-                self._workers.remove(worker)
-                self._add()
+            except RayError as error:
+                self._replace(worker, error)
                 return
             share = self._share_of(worker, processors)
             # Where the batch size was measured, it is for all.
@@ -220,8 +226,7 @@ class RayCrew(Crew):
             self.meet(_value(answered))
             worker.ready = True
         except RayError as error:
-            self._count_loss(error)
-            self._ask_where(worker)
+            self._replace(worker, error)
 
     def _share_of(self, worker: _Worker, processors: Sequence[int]) -> Sequence[int]:
         """The processors for a worker on its node, others than its neighbours'; () for too few."""
@@ -243,7 +248,7 @@ class RayCrew(Crew):
                 span = todo.popleft()
                 self._waiting.spans[worker.actor.compute.remote(places, list(span.starts))] = (worker, span)
 
-    def _take(self, answered: Any, todo: deque[_Span]) -> Iterator[tuple[object, Written]]:
+    def _take(self, answered: Any) -> Iterator[tuple[object, Written]]:
         """Give what was written of a span, or have it done again."""
         worker, span = self._waiting.spans.pop(answered)
         try:
@@ -255,10 +260,8 @@ class RayCrew(Crew):
                     f"{TRIES} workers died over the batches from row {span.starts[0]} on ({_told(error)}): "
                     "give a smaller --batch-size, or more memory to each worker."
                 ) from error
-            todo.appendleft(span)
-            if worker.ready:  # Else it was asked when its other span was lost.
-                self._count_loss(error)
-                self._ask_where(worker)
+            self._replace(worker, error)
+            self._given_up.add(worker.actor, span)
             return
         self._losses = 0
         for one in written:

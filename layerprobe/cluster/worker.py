@@ -1,7 +1,7 @@
 """What runs in a Ray actor: loads the model once, computes batches, puts them at their places.
 
 It knows nothing of Ray. Everything is done when it is first asked for, so that what goes wrong is told to who
-asked, and an actor that Ray has started again needs no telling.
+asked.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ClusterWorker:
     """
 
     _job: Job
-    """It comes with `describe`: Ray starts an actor again only while what it was made with is there."""
+    """It comes with `describe`, when it is known which share of its node the worker has."""
 
     def __init__(self, folder: str) -> None:
         with suppress(OSError):  # Where paths are absolute it need not be there.
