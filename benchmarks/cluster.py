@@ -90,7 +90,7 @@ def drive(blocks: int) -> None:
             if random.random() < DYING:
                 os._exit(1)
             counts = count(self._run, self._clock)
-            return os.getpid(), [Written(self._entry(start), counts) for start in starts]
+            return ("here", os.getpid()), [Written(self._entry(start), counts) for start in starts]
 
         def _entry(self, start: int) -> Entry:
             failed = (Failure(start, f"row {start}", "decode", "truncated"),)

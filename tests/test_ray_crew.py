@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +14,9 @@ from made_up_ray import MadeUpWorker, computed, crew_of, made_up_ray
 from ray.exceptions import ActorUnavailableError, RayError
 
 from layerprobe.cluster import given_up
-from layerprobe.errors import ResourceError
+from layerprobe.cluster.second_look import ONE_OF, SecondLook
+from layerprobe.errors import ResourceError, SampleError, UnavailableError
+from layerprobe.records import Failure, Sample
 
 
 def lost_at(start: int) -> type[MadeUpWorker]:
@@ -66,3 +68,62 @@ def test_a_worker_that_dies_again_and_again_ends_the_run(monkeypatch: pytest.Mon
     with pytest.raises(ResourceError, match="die again and again"):
         crew_of(Dying, least=2, most=2)
     assert all(actor.kills for actor in ray.actors), "one would go on"
+
+
+class Listed:
+    """What `SecondLook` asks of inputs; `asked` are the rows that it looked for."""
+
+    def __init__(self, keys: Sequence[str], readable: Sequence[int]) -> None:
+        self._keys, self._readable, self.asked = keys, readable, list[int]()
+
+    def samples(self, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[Sample, ...]]:
+        for row in (row for start, stop in ranges for row in range(start, stop)):
+            self.asked.append(row)
+            yield (Sample(row, self._keys[row], lambda row=row: self._read(row)),)
+
+    def _read(self, row: int) -> bytes:
+        if row not in self._readable:
+            raise SampleError("no such file")
+        return b""
+
+    def failures(self, rows: Sequence[int], stage: Any = "read") -> list[Failure]:
+        return [Failure(row, self._keys[row], stage, "no such file") for row in rows]
+
+
+def files(count: int, readable: Sequence[int]) -> Any:
+    return Listed([f"/data{row % 2 + 1}/{row}.png" for row in range(count)], readable)
+
+
+@pytest.mark.parametrize(("failed", "readable"), [([1, 3], [0, 1, 2, 3]), ([0, 1, 2, 3], [2])])
+def test_one_row_that_the_driver_can_read_and_a_node_cannot_ends_the_run(
+    monkeypatch: pytest.MonkeyPatch, failed: list[int], readable: list[int]
+) -> None:
+    made_up_ray(monkeypatch)
+    crew, inputs = crew_of(MadeUpWorker), files(4, readable)
+    written: Any = SimpleNamespace(
+        entry=SimpleNamespace(failures=inputs.failures(failed)), counts=SimpleNamespace(engine={})
+    )
+    row = next(row for row in failed if row in readable)
+    with pytest.raises(UnavailableError, match=f"node b cannot read '/data.*/{row}.png', which this machine"):
+        crew.check(SimpleNamespace(feeds=inputs), ("b", 1), written)  # type: ignore[arg-type]
+
+
+def test_rows_that_cannot_be_read_anywhere_stay_failed_and_others_are_not_looked_at() -> None:
+    look, inputs = SecondLook(), files(4, [])
+    look.check("b", inputs, inputs.failures([0, 2, 3]))
+    assert inputs.asked == [0, 2, 3]
+    look.check("b", inputs, inputs.failures([0, 1], "decode"))
+    look.check("b", inputs, [])
+    assert inputs.asked == [0, 2, 3]
+
+
+@pytest.mark.parametrize("key", ["s3://bucket/{}.png", "a.tar::{}.png", "list.parquet[{}]"])
+def test_of_rows_that_are_dear_to_try_a_few_of_each_node_are(key: str) -> None:
+    inputs: Any = Listed([key.format(row) for row in range(100)], [])
+    look = SecondLook()
+    for start in range(0, 100, 10):
+        look.check("a", inputs, inputs.failures(range(start, start + 10)))
+    assert inputs.asked == list(range(0, 100, ONE_OF))
+    readable: Any = Listed([key.format(0)], [0])
+    with pytest.raises(UnavailableError, match="the node b cannot read"):
+        look.check("b", readable, readable.failures([0]))

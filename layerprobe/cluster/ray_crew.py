@@ -22,8 +22,9 @@ from ray.exceptions import RayError, RayTaskError
 
 from layerprobe.cluster.connection import connect, has_room, room
 from layerprobe.cluster.given_up import GivenUp, kill
+from layerprobe.cluster.second_look import SecondLook
 from layerprobe.cluster.worker import ClusterWorker
-from layerprobe.errors import LayerprobeError, ResourceError, SampleError, UnavailableError
+from layerprobe.errors import LayerprobeError, ResourceError, UnavailableError
 from layerprobe.workers.crew import Crew
 from layerprobe.workers.remote import Job, Written
 
@@ -99,6 +100,7 @@ class RayCrew(Crew):
         self._workers: list[_Worker] = []
         self._waiting = _Waiting()
         self._given_up: GivenUp[_Span] = GivenUp()
+        self._second_look = SecondLook()
         self._losses = 0
         """Of workers, since the last span."""
         self._began = time.monotonic()
@@ -143,26 +145,10 @@ class RayCrew(Crew):
                 yield None
 
     def check(self, run: Run, process: object, written: Written) -> None:
-        """See to it also that rows which a node cannot read cannot be read here either.
-
-        Else each node that lacks a mounted folder or a password would fill its share with failures.
-        """
+        """See to it also that rows which a node cannot read cannot be read here either."""
         super().check(run, process, written)
-        block, failures = written.entry.block, written.entry.failures
-        if len(failures) < block.stop - block.start or any(each.stage != "read" for each in failures):
-            return
-        try:
-            for samples in run.feeds.samples([(block.start, block.start + 1)]):
-                for sample in samples:
-                    sample.read()
-        except SampleError:
-            return
         node, _ = cast(tuple[str, int], process)
-        raise UnavailableError(
-            f"the node {node} cannot read {failures[0].key!r}, which this machine can "
-            f"({failures[0].reason}): every node has to see the inputs, and to have the passwords of their "
-            "store."
-        )
+        self._second_look.check(node, run.feeds, written.entry.failures)
 
     def _answered(self) -> Any:
         """What Ray has an answer to; None: to nothing yet."""
