@@ -74,7 +74,8 @@ def extract(
         max_memory: Bytes that one layer may ask for beyond the file's weights, or one tensor of one row.
         progress: Called before the first batch and after each.
         stop: Asked after each batch; True ends the run early, as one that `resume` goes on with.
-        notice: Given what is to be known before a run begins: that its output may not fit.
+        notice: Given what is to be known before a run begins or while it waits: that its output may not fit,
+            which workers of a cluster are not there.
         pipe_format: Of what is written to a binary file: a name in `registry.STREAMS` or `registry.PIPES`.
         options: The fields of `options.ExtractOptions`.
 
@@ -113,7 +114,8 @@ def extract(
         loaded: LoadedModel = probed
         fill: Fill = Run.fill
         if how.processes > 1 or how.cluster is not None:
-            crew = stack.enter_context(_crew(_job(probed, inputs, sources, layers, needs, how), how, clock))
+            job = _job(probed, inputs, sources, layers, needs, how)
+            crew = stack.enter_context(_crew(job, how, clock, notice))
             loaded, fill = crew.model, cast("Fill", crew.fill)  # `check_output_options`: rows have places
         check = partial(check_space, path, file_format) if how.compress is None else None
         run = prepare_run(loaded, sources, how, clock, check)
@@ -141,7 +143,7 @@ def extract(
     return where.deliver(run.report(path))
 
 
-def _crew(job: Job, how: ExtractOptions, clock: Clock) -> Crew:
+def _crew(job: Job, how: ExtractOptions, clock: Clock, notice: Callable[[str], None] | None) -> Crew:
     """Find who computes: processes on this machine, or on a cluster."""
     cluster = parse_cluster(how)
     # They import what takes time, and few need.
@@ -149,7 +151,7 @@ def _crew(job: Job, how: ExtractOptions, clock: Clock) -> Crew:
         from layerprobe.workers.team import Team
 
         return Team(job, how.processes, clock)
-    crew: Crew = registry.find(registry.CLUSTERS, "ray", "cluster")(job, cluster, clock)
+    crew: Crew = registry.find(registry.CLUSTERS, "ray", "cluster")(job, cluster, clock, notice)
     return crew
 
 

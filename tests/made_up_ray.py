@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorDiedError, RayError
 
-from layerprobe.cluster import connection, given_up, ray_crew
+from layerprobe.cluster import connection, given_up, patience, ray_crew
 from layerprobe.run.clock import Clock
 from layerprobe.run.cluster_options import ClusterOptions
 
@@ -54,6 +54,8 @@ class MadeUpRay:
 
     room: int = 2
     """Actors for which there are processors."""
+    grows: bool = True
+    """Whether it is a cluster that was there."""
     kills_needed: int = 1
     """So often an actor has to be killed until it is dead."""
     actors: list[Actor] = field(default_factory=list)
@@ -137,16 +139,23 @@ def made_up_ray(patch: pytest.MonkeyPatch, **what: Any) -> MadeUpRay:
     ray = MadeUpRay(**what)
     for module in (ray_crew, given_up, connection):
         patch.setattr(module, "ray", ray)
-    patch.setattr(ray_crew, "connect", lambda _: (ExitStack(), None))
+    patch.setattr(ray_crew, "connect", lambda _: connection.Connected(ExitStack(), grows=ray.grows))
     patch.setattr(ray_crew, "SECONDS_TO_WAIT", 0.0)
     patch.setattr(given_up, "SECONDS_TO_DIE", 0.0)
+    patch.setattr(patience, "SECONDS_OF_SILENCE", 0.0)
+    patch.setattr(patience, "SECONDS_BETWEEN_SENTENCES", 0.0)
     return ray
 
 
-def crew_of(worker: type[MadeUpWorker], least: int = 1, most: int | None = None) -> ray_crew.RayCrew:
+def crew_of(
+    worker: type[MadeUpWorker],
+    least: int = 1,
+    most: int | None = None,
+    notice: Callable[[str], None] | None = None,
+) -> ray_crew.RayCrew:
     """A crew of such workers, which are there."""
     kind = type("Crew", (ray_crew.RayCrew,), {"worker": worker})
-    crew: ray_crew.RayCrew = kind(None, ClusterOptions("ray", least, most, 1.0, 0.0), Clock())
+    crew: ray_crew.RayCrew = kind(None, ClusterOptions("ray", least, most, 1.0, 0.0), Clock(), notice)
     return crew
 
 

@@ -13,10 +13,12 @@ pytest.importorskip("ray")
 from made_up_ray import MadeUpWorker, computed, crew_of, made_up_ray
 from ray.exceptions import ActorUnavailableError, RayError
 
-from layerprobe.cluster import given_up
+from layerprobe.cluster import connection, given_up, ray_crew
+from layerprobe.cluster.connection import needs
 from layerprobe.cluster.second_look import ONE_OF, SecondLook
 from layerprobe.errors import ResourceError, SampleError, UnavailableError
 from layerprobe.records import Failure, Sample
+from layerprobe.run.cluster_options import ClusterOptions
 
 
 def lost_at(start: int) -> type[MadeUpWorker]:
@@ -127,3 +129,68 @@ def test_of_rows_that_are_dear_to_try_a_few_of_each_node_are(key: str) -> None:
     readable: Any = Listed([key.format(0)], [0])
     with pytest.raises(UnavailableError, match="the node b cannot read"):
         look.check("b", readable, readable.failures([0]))
+
+
+def test_which_workers_are_waited_for_is_said_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray, told = made_up_ray(monkeypatch, room=2), list[str]()
+
+    def hear(text: str) -> None:
+        told.append(text)
+        if len(told) > 4:
+            ray.room = 8  # nodes join
+
+    crew = crew_of(MadeUpWorker, least=8, most=8, notice=hear)
+    assert (
+        "waiting for workers of the cluster: ready 2 of 8, loading the model 0, without a node 6, each of "
+        "which needs 1 CPU; the nodes have room for 2, when nothing else runs on them"
+    ) in told
+    crew.close()
+
+
+def test_nodes_that_go_for_good_are_missed_aloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray, told = made_up_ray(monkeypatch, room=1), list[str]()
+    crew = crew_of(lost_at(0), most=1, notice=told.append)
+    told.clear()
+    ray.room = 0
+    work = crew.work([0], None)  # type: ignore[arg-type]
+    for _ in range(10):
+        assert next(work) is None
+    assert "ready 0 of 1, loading the model 0, without a node 1, each of which needs 1 CPU" in told[-1]
+    ray.room = 1
+    assert [what for what in work if what is not None] == [(("node", 1), 0)]
+
+
+def test_a_cluster_that_cannot_grow_is_not_asked_for_more_than_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made_up_ray(monkeypatch, room=2, grows=False)
+    with pytest.raises(
+        UnavailableError, match="room for 2 workers, each with 1 CPU of one node, and not for 3"
+    ):
+        crew_of(MadeUpWorker, least=3, most=3)
+    assert crew_of(MadeUpWorker, least=2, most=3).size == 3
+
+
+def test_a_cluster_that_is_started_for_the_run_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = SimpleNamespace(is_initialized=lambda: False, init=lambda *_, **__: None, shutdown=lambda: None)
+    monkeypatch.setattr(connection, "ray", nothing)
+    for address, grows in (("local", False), ("auto", True)):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        connected = connection.connect("ray")
+        connected.on_close.close()
+        assert connected.grows is grows
+
+
+def test_where_no_node_is_large_enough_the_run_ends_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    made_up_ray(monkeypatch, room=0)
+    monkeypatch.setattr(ray_crew, "SECONDS_FOR_A_NODE", 0.0)
+    with pytest.raises(UnavailableError, match="room for 0 workers"):
+        crew_of(MadeUpWorker)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "said"),
+    [(1, 0, "1 CPU"), (0.5, 0.25, "0.5 CPU and 0.25 GPU"), (4, 2, "4 CPUs and 2 GPUs")],
+)
+def test_what_a_worker_needs_is_said(cpus: float, gpus: float, said: str) -> None:
+    assert needs(ClusterOptions("ray", 1, None, cpus, gpus)) == said

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from layerprobe.errors import UnavailableError
 
@@ -29,22 +29,32 @@ SECONDS_TO_CONNECT = 5
 EMPTY_SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 """A frame of HTTP/2: no bytes, of type 4."""
 TOKEN_REFUSED = "InvalidAuthToken"
+LOCAL = "local"
+"""A cluster that is started on this machine, and ends with the run."""
 ANY = "ray"
 """The cluster that this machine belongs to (`RAY_ADDRESS`, or `ray start`), else one that is started here."""
 
 
-def connect(address: str) -> tuple[ExitStack, str | None]:
-    """Connect to a cluster, unless this process is connected.
+class Connected(NamedTuple):
+    """A cluster that this process is connected to."""
 
-    Returns:
-        What ends that when it is closed, and where the cluster is, if it is one that was found here.
+    on_close: ExitStack
+    """Ends that when it is closed."""
+    found: str | None = None
+    """Where the cluster is, if it is one that was found here."""
+    grows: bool = True
+    """Whether nodes may join it: not one that was started here, for this run."""
+
+
+def connect(address: str) -> Connected:
+    """Connect to a cluster, unless this process is connected.
 
     Raises:
         UnavailableError: There is none at that address, or it is of another version.
     """
     on_close = ExitStack()
     if ray.is_initialized():
-        return on_close, None
+        return Connected(on_close)
     found = (os.environ.get("RAY_ADDRESS") or _latest()) if address == ANY else None
     wanted = address if address != ANY else found
     if wanted is not None:
@@ -53,7 +63,7 @@ def connect(address: str) -> tuple[ExitStack, str | None]:
     with on_close:
         on_close.enter_context(stdout_without(rays))
         try:
-            ray.init(wanted or "local", log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(wanted or LOCAL, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError, RayError) as error:
             raise _unreachable(wanted or address, error) from error
         finally:
@@ -61,7 +71,7 @@ def connect(address: str) -> tuple[ExitStack, str | None]:
             signal.signal(signal.SIGTERM, handler)
         rays.update(set(threading.enumerate()) - before)
         on_close.callback(_shut_down, rays)
-        return on_close.pop_all(), found
+        return Connected(on_close.pop_all(), found, grows=wanted not in (None, LOCAL))
 
 
 def _shut_down(rays: set[Thread]) -> None:
@@ -123,14 +133,15 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def room(cluster: ClusterOptions) -> int:
-    """How many workers the nodes have room for, when nothing else runs there; at least one."""
-    return max(1, sum(_fitting(node, cluster) for node in _nodes()))
+def capacity(cluster: ClusterOptions) -> int:
+    """How many workers the nodes have room for, when nothing else runs there."""
+    return sum(_fitting(node, cluster) for node in _nodes())
 
 
-def has_room(cluster: ClusterOptions) -> bool:
-    """Whether there is a node that is large enough for a worker."""
-    return any(_fitting(node, cluster) for node in _nodes())
+def needs(cluster: ClusterOptions) -> str:
+    """Say what a worker needs of its node."""
+    gpus = f" and {cluster.gpus:g} GPU{'s' * (cluster.gpus > 1)}" if cluster.gpus else ""
+    return f"{cluster.cpus:g} CPU{'s' * (cluster.cpus > 1)}{gpus}"
 
 
 def _nodes() -> list[dict[str, float]]:

@@ -12,7 +12,7 @@ import itertools
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, cast
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from layerprobe.cluster.connection import connect, has_room, room
+from layerprobe.cluster.connection import capacity, connect, needs
 from layerprobe.cluster.given_up import GivenUp, kill
+from layerprobe.cluster.patience import Patience
 from layerprobe.cluster.second_look import SecondLook
 from layerprobe.cluster.worker import ClusterWorker
 from layerprobe.errors import LayerprobeError, ResourceError, UnavailableError
@@ -84,9 +85,10 @@ class RayCrew(Crew):
         job: What they are to compute.
         cluster: Where, and how many.
         clock: Counts the seconds of each stage.
+        notice: Given what is to be known while workers are waited for.
 
     Raises:
-        UnavailableError: There is no such cluster.
+        UnavailableError: There is no such cluster, or it can never have room for so many workers.
         LayerprobeError: The first worker cannot load the model.
         ResourceError: It dies again and again.
     """
@@ -94,7 +96,13 @@ class RayCrew(Crew):
     worker = ClusterWorker
     """What Ray makes actors of."""
 
-    def __init__(self, job: Job, cluster: ClusterOptions, clock: Clock) -> None:
+    def __init__(
+        self,
+        job: Job,
+        cluster: ClusterOptions,
+        clock: Clock,
+        notice: Callable[[str], None] | None = None,
+    ) -> None:
         super().__init__(clock)
         self._options = cluster
         self._workers: list[_Worker] = []
@@ -104,9 +112,12 @@ class RayCrew(Crew):
         self._losses = 0
         """Of workers, since the last span."""
         self._began = time.monotonic()
-        self._connection, found = connect(cluster.address)
+        self._connection, found, grows = connect(cluster.address)
         try:
-            self._most = cluster.most or room(cluster)
+            self._patience = Patience(cluster, notice)
+            if not grows:
+                self._check_room(cluster.least)
+            self._most = cluster.most or max(1, capacity(cluster))
             self._job = ray.put(job)
             # One at first: so what is wrong with the model is told once, and what is converted is kept.
             self._add()
@@ -137,6 +148,7 @@ class RayCrew(Crew):
         while todo or self._waiting.spans or self._given_up:
             todo.extendleft(self._given_up.freed())
             self._share_out(todo, told)
+            self._patience.tell(self._workers, 1)
             answered = self._answered()
             if answered in self._waiting.spans:
                 yield from self._take(answered)
@@ -166,14 +178,17 @@ class RayCrew(Crew):
         """Wait until so many are ready; raises UnavailableError when no node is large enough for one."""
         while sum(worker.ready for worker in self._workers) < count:
             self._hear(self._answered())
-            self._check_room()
+            self._patience.tell(self._workers, self._options.least)
+            if time.monotonic() - self._began > SECONDS_FOR_A_NODE:
+                self._check_room(1)
 
-    def _check_room(self) -> None:
-        if time.monotonic() - self._began > SECONDS_FOR_A_NODE and not has_room(self._options):
-            wanted = f"{self._options.cpus:g} CPUs and {self._options.gpus:g} GPUs"
+    def _check_room(self, workers: int) -> None:
+        """Raise UnavailableError where the nodes have no room for so many, though nothing else ran there."""
+        there = capacity(self._options)
+        if there < workers:
             raise UnavailableError(
-                f"no node of the cluster has {wanted} for a worker: give fewer --cpus-per-worker or "
-                "--gpus-per-worker."
+                f"the cluster has room for {there} workers, each with {needs(self._options)} of one node, "
+                f"and not for {workers}: give fewer --workers, --cpus-per-worker or --gpus-per-worker."
             )
 
     def _add(self) -> None:
