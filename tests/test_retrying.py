@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from made_up_model import (
     BROKEN,
@@ -27,6 +30,9 @@ from layerprobe.errors import AllInputsFailedError, OutputError, ResumeError, St
 from layerprobe.formats.opening import open_output
 from layerprobe.records import TensorSpec
 from layerprobe.retrying import retry_failed
+from layerprobe.run import loop
+from layerprobe.run.recorded import Given, open_recorded
+from layerprobe.sources.opening import open_source
 from layerprobe.verification import verify
 
 OUTPUTS = FORMATS | {name: OTHERS[name] for name in ("jsonl", "tar")}
@@ -143,6 +149,87 @@ def test_another_run_is_refused_and_the_output_stays(
     with pytest.raises(UsageError, match="takes no stats"):
         retry_failed(output, stats=True)
     assert contents(output) == before
+
+
+def recording(monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    """Have outputs say that they were made with such options, whatever they were made with."""
+    describe = loop.describe_run
+
+    def described(*given: Any, **more: Any) -> Any:
+        found = describe(*given, **more)
+        return dataclasses.replace(found, options={**found.options, **options})
+
+    monkeypatch.setattr(loop, "describe_run", described)
+
+
+@pytest.mark.parametrize(
+    "recorded",
+    [
+        {"cluster": "ray", "workers": "2:4", "cpus_per_worker": 2.0, "gpus_per_worker": 1.0, "device": "gpu"},
+        {"processes": 4, "device": "gpu:3"},
+    ],
+    ids=["cluster", "processes"],
+)
+def test_where_the_earlier_run_was_computed_is_not_taken_from_it(
+    inputs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: dict[str, Any]
+) -> None:
+    recording(monkeypatch, **recorded)
+    output = tmp_path / "out.h5"
+    extract(inputs, output)
+    monkeypatch.setattr("layerprobe.registry.find_spec", lambda _: None)  # Ray is not installed.
+    mend(inputs, *BROKEN)
+    assert verify(output, recompute=50).problems == ()
+    with open_output(output) as reader:
+        how = open_recorded(reader, Given(), whole=True).request.how
+    assert (how.device, how.processes, how.cluster, how.workers) == ("auto", 1, None, None)
+    assert retry_failed(output, device="cpu").failed == 0
+
+
+def test_the_processor_stays_the_device_where_it_was_asked_for(inputs: list[str], tmp_path: Path) -> None:
+    extract(inputs, tmp_path / "out.h5", device="cpu")
+    with open_output(tmp_path / "out.h5") as reader:
+        assert open_recorded(reader, Given(), whole=True).request.how.device == "cpu"
+        given = Given(options={"device": "gpu:1"})
+        assert open_recorded(reader, given, whole=True).request.how.device == "gpu:1"
+
+
+@pytest.mark.parametrize("options", [("--cluster", "ray"), ("--processes", "4")])
+def test_rows_are_tried_again_in_this_process_alone(
+    inputs: list[str], tmp_path: Path, options: tuple[str, str]
+) -> None:
+    output = tmp_path / "out.h5"
+    extract(inputs, output)
+    with pytest.raises(UsageError, match=f"takes no {options[0].removeprefix('--')}: leave that out"):
+        cli.main(["extract", "--retry-failed", str(output), *options], standalone_mode=False)
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["by the table", "by their number"])
+def test_images_within_a_table_are_asked_for_again(inputs: list[str], tmp_path: Path, named: bool) -> None:
+    data = [Path(name).read_bytes() for name in inputs[5:10]]
+    images = [{"bytes": one, "path": f"{at}.png" if named else None} for at, one in enumerate(data)]
+    pq.write_table(pa.table({"image": images}), tmp_path / "x.parquet")
+    listed = open_source([], lists=[str(tmp_path / "x.parquet")])
+    output = tmp_path / "out.h5"
+    extract(listed, output)
+    with open_output(output) as reader:
+        errors = reader.error
+    with pytest.raises(UsageError, match="is of images within '.*x.parquet': give all its inputs again"):
+        retry_failed(output)
+    report = retry_failed(output, "model.h5", listed)
+    assert report.failed == 2
+    with open_output(output) as reader:
+        assert reader.error == errors
+
+
+def test_a_row_of_a_table_that_names_no_image_keeps_its_reason(inputs: list[str], tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(f"path,label\n{inputs[0]},a\n,b\n{inputs[7]},c\n")
+    output = tmp_path / "out.h5"
+    extract(open_source([], lists=[str(tmp_path / "x.csv")]), output)
+    mend(inputs, 7)
+    report = retry_failed(output)
+    assert [(failure.index, failure.reason) for failure in report.failures] == [
+        (1, "no path: 'path' is empty")
+    ]
 
 
 def test_an_error_on_the_way_leaves_the_output_as_it_was(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,19 +18,26 @@ from layerprobe.run.request import Request, open_request
 from layerprobe.sources.file_source import FileSource
 from layerprobe.sources.files import Readable
 from layerprobe.sources.jsonlines import Listed
+from layerprobe.sources.parquet import SUFFIXES as PARQUET_SUFFIXES
 from layerprobe.sources.remote import container_of, remote_file
+from layerprobe.sources.tables import CSV_SUFFIXES, Unreadable
 from layerprobe.sources.tar import is_tar, members_of
 from layerprobe.sources.tar_stream import is_compressed_tar
-from layerprobe.stores.urls import HIDDEN, is_url
+from layerprobe.stores.urls import HIDDEN, is_url, path_of
 
 if TYPE_CHECKING:
     from layerprobe.protocols import Reader
     from layerprobe.run.request import Inputs
 
-WITHOUT_MEANING = ("resume", "restart", "on_error", "max_errors", "stats")
-"""Options that a run cannot be given that is made again."""
-_OF_ONE_RUN = (*WITHOUT_MEANING, "overwrite", "lock", "errors_to")
-"""Options that say nothing of what the rows hold, and are not taken from the earlier run."""
+WITHOUT_MEANING = (
+    *("resume", "restart", "on_error", "max_errors", "stats"),
+    *("processes", "cluster", "cpus_per_worker", "gpus_per_worker"),
+)
+"""Options that a run cannot be given that is made again: it computes a few rows, in one process."""
+_OF_ONE_RUN = (*WITHOUT_MEANING, "workers", "overwrite", "lock", "errors_to")
+"""Options that say nothing of what the rows hold, but of where they were computed, say, and are not taken
+from the earlier run."""
+_ROW_OF_A_TABLE = re.compile(r"(.+)\[\d+\]", re.DOTALL)
 LIST_OF_INPUTS = ("number_of_inputs", "list_of_inputs", "rows")
 """What a signature says of the list of inputs, and of which part of it the rows are."""
 
@@ -108,8 +116,9 @@ def open_recorded(reader: Reader, given: Given, *, whole: bool) -> RecordedRun:
     if inputs is None:
         if whole and options.get("shard") is not None:
             raise UsageError(f"{path!r} is a part of a list: give all its inputs again.")
-        again = "run extract again" if whole else "give its inputs again"
-        inputs, options["shard"] = recorded_images(reader, again), None
+        of_a_stream = "run extract again" if whole else "give its inputs again"
+        images = recorded_images(reader, "give all its inputs again", of_a_stream)
+        inputs, options["shard"] = images, None
     try:
         request = open_request(model, inputs, layers, given.needs, {**options, **given.options})
     except NoInputError as error:
@@ -131,16 +140,20 @@ def _options(record: Mapping[str, Any]) -> dict[str, Any]:
     recorded = {name: value for name, value in record["options"].items() if name in known}
     if isinstance(recorded.get("size"), list):
         recorded["size"] = tuple(recorded["size"])
+    # Which GPU it was says nothing of the rows, and there may be none here: that is seen by the engine.
+    if str(recorded.get("device")).startswith("gpu"):
+        recorded["device"] = "auto"
     recorded["batch_size"] = record["run"]["signature"]["batch_size"]
     return recorded
 
 
-def recorded_images(reader: Reader, again: str) -> FileSource:
+def recorded_images(reader: Reader, again: str, of_a_stream: str | None = None) -> FileSource:
     """The images that an output names.
 
     Args:
         reader: The output.
         again: What to do where they cannot be read by themselves.
+        of_a_stream: What to do where they came as a stream; None: the same.
 
     Raises:
         UsageError: They cannot.
@@ -149,11 +162,17 @@ def recorded_images(reader: Reader, again: str) -> FileSource:
         raise UsageError(f"{reader.path!r} is of arrays: give all its inputs again.")
     members: dict[str, dict[str, Readable]] = {}
     files: list[str | Readable] = []
-    for key in reader.paths:
+    for key, reason in zip(reader.paths, reader.error, strict=True):
         archive, inside, _ = key.partition("::")
-        if inside and (archive == "-" or is_compressed_tar(archive)):
-            raise UsageError(f"{reader.path!r} is of a tar stream, which has no places: {again}.")
-        if inside and is_tar(archive):
+        table = _table_of(key)
+        if path_of(table).lower().endswith(PARQUET_SUFFIXES):
+            raise UsageError(f"{reader.path!r} is of images within {table!r}: {again}.")
+        if table and reason:
+            files.append(Unreadable(key, reason))
+        elif inside and (archive == "-" or is_compressed_tar(archive)):
+            instead = of_a_stream or again
+            raise UsageError(f"{reader.path!r} is of a tar stream, which has no places: {instead}.")
+        elif inside and is_tar(archive):
             if archive not in members:
                 members[archive] = {member.key: member for member in members_of(container_of(archive))}
             files.append(members[archive].get(key, key))
@@ -166,3 +185,13 @@ def recorded_images(reader: Reader, again: str) -> FileSource:
         return FileSource(files)
     texts = [json.dumps(said) if said else "" for said in fields]
     return FileSource([Listed(file, text) for file, text in zip(files, texts, strict=True)])
+
+
+def _table_of(key: str) -> str:
+    """Give the table that holds what a row is of, or says that there is nothing; "" for a file of its own."""
+    table, inside, _ = key.partition("::")
+    suffixes: tuple[str, ...] = PARQUET_SUFFIXES
+    if not inside:
+        found = _ROW_OF_A_TABLE.fullmatch(key)
+        table, suffixes = ("" if found is None else found[1]), (*PARQUET_SUFFIXES, *CSV_SUFFIXES)
+    return table if path_of(table).lower().endswith(suffixes) else ""

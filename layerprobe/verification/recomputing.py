@@ -8,7 +8,7 @@ import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,9 +89,6 @@ def recomputed(reader: Reader, given: Given, count: int, seed: int | None = None
     seed = random.SystemRandom().randrange(2**31) if seed is None else seed
     rows = len(reader.paths)
     found = Recomputed(seed, sorted(random.Random(seed).sample(range(rows), min(count, rows))))
-    if str(reader.provenance["options"].get("device")).startswith("gpu"):
-        # What a GPU has computed, a machine without one can compute too, to the rounding.
-        given = replace(given, options={**given.options, "device": "auto"})
     recorded = open_recorded(reader, given, whole=False)
     with closing(recorded.request.probed) as probed:
         run = prepare_run(probed, recorded.request.sources, recorded.request.how, Clock())
