@@ -23,7 +23,7 @@ FLOORS = [
     {"images", "stores"},
     {"labels", "protocols", "registry"},
     {"columns"},
-    {"errors", "escaping", "options", "records", "version"},
+    {"errors", "escaping", "options", "processors", "records", "version"},
     {"hiding"},
 ]
 """From the top down. A module may import from the floors below its own, and from its own room."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any
-
 from layerprobe.errors import ResourceError
+from layerprobe.processors import processors
 
 COMPUTING = {"bench", "cam", "doctor", "extract"}
 """Commands that load what runs a model."""
@@ -21,7 +19,7 @@ def check_room(command: str) -> None:
     that memory is short, and say so.
     """
     limit = _limit()
-    least = (_TO_COMPUTE if command in COMPUTING else _TO_READ) + _A_PROCESSOR * _processors()
+    least = (_TO_COMPUTE if command in COMPUTING else _TO_READ) + _A_PROCESSOR * len(processors())
     if limit is not None and limit < least:
         raise ResourceError(
             f"not enough memory: `{command}` takes at least {least >> 20} MiB of address space here, and "
@@ -36,8 +34,3 @@ def _limit() -> int | None:
         return None
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if limit == resource.RLIM_INFINITY else limit
-
-
-def _processors() -> int:
-    system: Any = os
-    return len(system.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from layerprobe.errors import NoInputError, OutputError
+from layerprobe.processors import bind, processors
 
 if TYPE_CHECKING:
     from layerprobe.formats.places import RowPlaces
@@ -40,14 +41,14 @@ class ClusterWorker:
 
     def node(self) -> tuple[str, list[int]]:
         """Tell the name of the machine, and which processors it has for this process."""
-        return platform.node(), sorted(os.sched_getaffinity(0))
+        return platform.node(), processors()
 
-    def describe(self, job: Job, processors: Sequence[int], batch_size: int | None) -> Described:
+    def describe(self, job: Job, own: Sequence[int], batch_size: int | None) -> Described:
         """Load the model and tell what would compute it.
 
         Args:
             job: What it is to compute.
-            processors: Its share of them; what counts processors, as OpenVINO does, is imported after this.
+            own: Its share of the processors; what counts them, as OpenVINO does, is imported after this.
             batch_size: B of the other workers; None: this is the first.
 
         Raises:
@@ -55,8 +56,8 @@ class ClusterWorker:
         """
         from layerprobe.workers.worker import describe
 
-        if processors:
-            os.sched_setaffinity(0, processors)
+        if own:
+            bind(own)
         if batch_size is not None:
             job = replace(job, how=replace(job.how, batch_size=batch_size))
         self._job = job

@@ -6,7 +6,6 @@ done while a run goes on, long before there is a dataset; and gzip, which is slo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from zlib_ng import zlib_ng
 
 from layerprobe.errors import UsageError
+from layerprobe.processors import processors
 from layerprobe.registry import missing
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Codec:
         if self.method.name != "gzip":
             return map(self._in_hdf5, map(_shuffled, chunks))
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="layerprobe")
+            self._threads = ThreadPoolExecutor(len(processors()), thread_name_prefix="layerprobe")
         return self._threads.map(_deflated, chunks)
 
     def _in_hdf5(self, shuffled: Array) -> bytes:

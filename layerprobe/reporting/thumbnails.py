@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from PIL import Image, features
 from layerprobe.errors import AccessError, NoInputError, SampleError, UnavailableError, UsageError
 from layerprobe.images.decode import MAX_PIXELS, decode
 from layerprobe.images.preprocess import enough, resize
+from layerprobe.processors import processors
 from layerprobe.run.prefetch import ordered_map
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def make_thumbnails(
     found: dict[int, Thumbnail] = {}
     faults: dict[int, str] = {}
     make = partial(_one, how=how, level=level, max_pixels=max_pixels or MAX_PIXELS)
-    workers = os.cpu_count() or 1
+    workers = len(processors())
     for row, made in ordered_map(make, originals.read_all(chosen), workers=workers, window=4 * workers):
         if isinstance(made, Thumbnail):
             found[row] = made

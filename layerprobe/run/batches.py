@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from hashlib import sha256
@@ -13,6 +12,7 @@ import numpy as np
 
 from layerprobe.errors import ResourceError
 from layerprobe.options import ExtractOptions
+from layerprobe.processors import processors
 from layerprobe.records import Batch
 from layerprobe.run.earlier_rows import digest_of
 from layerprobe.run.feeds import Feeds, Fill, Filled
@@ -135,7 +135,7 @@ def threads(how: ExtractOptions, far: bool) -> int:
     """The same, where only `far` is known: whether anything comes through a network."""
     if isinstance(how.workers, int) and how.cluster is None:
         return how.workers
-    return max(len(os.sched_getaffinity(0)), FAR_THREADS if far else 1)
+    return max(len(processors()), FAR_THREADS if far else 1)
 
 
 def unchanged(feeds: Feeds, size: int, entries: Sequence[Entry]) -> list[Entry]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from layerprobe.engines.device import visible_gpus
 from layerprobe.errors import ResourceError, UsageError
+from layerprobe.processors import processors
 from layerprobe.workers.crew import Crew
 from layerprobe.workers.remote import Described, Job, Task, Written
 
@@ -63,7 +64,7 @@ class Team(Crew):
     def __init__(self, job: Job, processes: int, clock: Clock) -> None:
         super().__init__(clock)
         self._job, self._processes = job, processes
-        self._cores = sorted(os.sched_getaffinity(0))
+        self._cores = processors()
         self._gpus = [] if job.how.device == "cpu" else visible_gpus()
         self._workers: dict[Connection, _Worker] = {}
         try:

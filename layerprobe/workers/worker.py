@@ -16,6 +16,8 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from layerprobe.processors import bind
+
 if TYPE_CHECKING:
     from layerprobe.run.clock import Clock
     from layerprobe.run.loop import Run
@@ -30,7 +32,7 @@ def main() -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     # Before anything is imported that counts processors: OpenVINO and others take all that there are.
-    os.sched_setaffinity(0, map(int, sys.argv[2:]))
+    bind(map(int, sys.argv[2:]))
     connection = Connection(int(sys.argv[1]))
     received: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=_receive, args=(connection, received), daemon=True).start()
