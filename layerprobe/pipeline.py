@@ -30,7 +30,7 @@ from layerprobe.run.preparing import prepare_run
 from layerprobe.run.probed_model import ProbedModel
 from layerprobe.run.report import RunReport
 from layerprobe.run.request import check_output_options, open_request, place_output
-from layerprobe.run.resume import check_same_run, claim, finished_output, with_earlier_batch_size
+from layerprobe.run.resume import check_same_run, finished_output, with_earlier_batch_size
 from layerprobe.run.said import SaidOfRun
 from layerprobe.workers.remote import Job, alone
 
@@ -108,39 +108,42 @@ def extract(
     path, file_format = place_output(request, inputs, where.path)
     check_output_options(request, file_format)
     now = clock.add("list", started)
-    with claim(path, file_format, how) as journal, closing(probed), ExitStack() as stack:
-        how = with_earlier_batch_size(how, path, journal.head, probed)
-        how = with_evidence(probed, sources, how)
-        loaded: LoadedModel = probed
-        fill: Fill = Run.fill
-        if how.processes > 1 or how.cluster is not None:
-            job = _job(probed, inputs, sources, layers, needs, how)
-            crew = stack.enter_context(_crew(job, how, clock, notice))
-            loaded, fill = crew.model, cast("Fill", crew.fill)  # `check_output_options`: rows have places
-        check = partial(check_space, path, file_format) if how.compress is None else None
-        run = prepare_run(loaded, sources, how, clock, check)
-        now = clock.add("load", now)
-        resumes_finished = how.resume and journal.head is None
-        finished = finished_output(where.finished or path, how, run.signature) if resumes_finished else None
-        if finished is not None:
-            clock.add("total", started)
-            with finished:
-                report = run.nothing_to_do(finished)
-            return where.deliver(report)
-        if how.compress is not None and notice is not None:
-            said = space_notice(path, run.feeds.rows, run.stored)
-            if said is not None:
-                notice(said)
-        writer = _open_writer(path, file_format, run, journal, how.compress)
-        clock.add("write", now)
-        _write(
-            run,
-            writer,
-            journal,
-            partial(fill, run, writer, progress, journal if run.resumable else None, stop),
-        )
-    clock.add("total", started)
-    return where.deliver(run.report(path))
+    with where.claimed(path, file_format, how) as journal:
+        with closing(probed), ExitStack() as stack:
+            how = with_earlier_batch_size(how, path, journal.head, probed)
+            how = with_evidence(probed, sources, how)
+            loaded: LoadedModel = probed
+            fill: Fill = Run.fill
+            if how.processes > 1 or how.cluster is not None:
+                job = _job(probed, inputs, sources, layers, needs, how)
+                crew = stack.enter_context(_crew(job, how, clock, notice))
+                loaded, fill = crew.model, cast("Fill", crew.fill)  # `check_output_options`: rows have places
+            check = partial(check_space, path, file_format) if how.compress is None else None
+            run = prepare_run(loaded, sources, how, clock, check)
+            now = clock.add("load", now)
+            resumes_finished = how.resume and journal.head is None
+            finished = (
+                finished_output(where.finished or path, how, run.signature) if resumes_finished else None
+            )
+            if finished is not None:
+                clock.add("total", started)
+                with finished:
+                    report = run.nothing_to_do(finished)
+                return where.deliver(report, how)
+            if how.compress is not None and notice is not None:
+                said = space_notice(path, run.feeds.rows, run.stored)
+                if said is not None:
+                    notice(said)
+            writer = _open_writer(path, file_format, run, journal, how.compress)
+            clock.add("write", now)
+            _write(
+                run,
+                writer,
+                journal,
+                partial(fill, run, writer, progress, journal if run.resumable else None, stop),
+            )
+        clock.add("total", started)
+        return where.deliver(run.report(path), how)
 
 
 def _crew(job: Job, how: ExtractOptions, clock: Clock, notice: Callable[[str], None] | None) -> Crew:
@@ -197,7 +200,7 @@ def _write(run: Run, writer: Writer, journal: Journal, fill: Callable[[], None])
         fill()
         run.failures.finish()
         run.commit(writer)
-        journal.remove()
+        journal.complete()
     except AllInputsFailedError:
         journal.clear()
         raise

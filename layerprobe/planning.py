@@ -118,7 +118,7 @@ class _Planner:
         self._probed, self._path, self._format = request.probed, path, file_format
         self._where = where
         self._left, self._problem = look(path, file_format, request.how)
-        self._problem = where.problem(request.how) or self._problem
+        self._problem = where.problem(request.how, self._left is not None) or self._problem
         self._how = request.how
         head = None if self._left is None else self._left.head
         self._how = with_earlier_batch_size(self._how, path, head, self._probed)

@@ -100,11 +100,11 @@ def merge(
     if virtual:
         _check_virtual(path, file_format, found)
     check_target(path, file_format, overwrite)
-    with Journal(path, journal_name(path)) as journal:
+    with where.place(), Journal(path, journal_name(path)) as journal:
         if journal.head is not None:
             raise OutputError(f"{path!r} is what an unfinished run writes: give another name.")
         report = _refer(path, found) if virtual else _join(path, file_format, found, compress, progress)
-        where.bring()
+        where.bring(overwrite)
     return dataclasses.replace(report, output=where.name or path)
 
 

@@ -13,7 +13,7 @@ journal locked has the output; a dead process holds no lock.
         journal.add(entry)
         journal.flush()
         ...                                         # the output takes its name
-        journal.remove()
+        journal.complete()                          # it is held until it is closed
 """
 
 from __future__ import annotations
@@ -143,8 +143,12 @@ class Journal:
         if descriptor != -1:
             os.close(descriptor)
 
+    def complete(self) -> None:
+        """Forget the rows, for the output has its name; the lock is kept, and `close` removes the journal."""
+        self.head, self.entries, self._noted, self._on_disk = None, [], [], RowRanges()
+
     def remove(self) -> None:
-        """Remove the journal: the output has its name."""
+        """Remove the journal, and let other runs have the output."""
         if self._descriptor != -1:
             with suppress(OSError):
                 os.unlink(self._path)

@@ -49,8 +49,17 @@ class StoredOutput:
         if protocol_of(url) in WEB:
             raise UsageError(f"a web server takes no files: give -o a path or a store, not {shown(url)!r}.")
         self.url, self.name = url.rstrip("/"), shown(url)
-        self.path = scratch_path(url)
+        self.path = self.make_place()
         self._store, self._key = store_of(self.url)
+
+    def make_place(self) -> str:
+        """Make the folder on this disk in which it waits, and give its path there. Raises OutputError."""
+        return scratch_path(self.url)
+
+    def leave_place(self) -> None:
+        """Remove that folder, unless something waits there."""
+        with suppress(OSError):
+            os.rmdir(os.path.dirname(self.path))
 
     def find(self) -> Found | None:
         """Look for it in the store; a folder of which only a part came there is none.
@@ -60,14 +69,7 @@ class StoredOutput:
             UnavailableError: The store fails.
         """
         with listing_errors(self.url, "the place of the output"):
-            try:
-                found = self._store.find(self._key)
-                if found.is_folder:
-                    names = {_last_part(entry) for entry in self._store.entries(self._key)}
-                    return None if BEGUN in names and names.isdisjoint(LAST) else found
-            except MissingError:
-                return None
-        return found
+            return _find(self._store, self._key)
 
     def names(self) -> list[str]:
         """List the files of a folder and those within it, by their names from there; raises as `find`."""
@@ -78,6 +80,32 @@ class StoredOutput:
         """Raise OutputError where something is there already."""
         if self.find() is not None:
             raise OutputError(f"{self.name!r} exists: give --overwrite to replace it or -o for another name.")
+
+    def check_own(self) -> None:
+        """Raise OutputError where something is there that is neither what is at `path` nor a part of it."""
+        with listing_errors(self.url, "the place of the output"):
+            self._check_own(self._store, self._key)
+
+    def _check_own(self, store: Store, key: str) -> None:
+        found = _find(store, key)
+        if found is not None and not self._is_own(store, key, found):
+            raise OutputError(
+                f"{self.name!r} exists and was put there by another run: give --overwrite to replace it, or "
+                "move it away first."
+            )
+
+    def _is_own(self, store: Store, key: str, found: Found) -> bool:
+        """Whether an upload from `path` that was interrupted has left that; nothing is lost with it then."""
+        is_folder = os.path.isdir(self.path)
+        if found.is_folder != is_folder or not os.path.lexists(self.path):
+            return False
+        if not is_folder:
+            return _begins_as(store, key, found, self.path)
+        last = next(name for name in LAST if os.path.exists(os.path.join(self.path, name)))
+        there = {_last_part(entry): entry for entry in store.entries(key)}
+        return last in there and _begins_as(
+            store, f"{key}/{last}", there[last], os.path.join(self.path, last)
+        )
 
     def check_bucket(self) -> None:
         """Raise OutputError where S3 says that there is no such bucket, which else shows when all is done."""
@@ -94,18 +122,24 @@ class StoredOutput:
         except StoreError:  # Who may write need not be allowed to look.
             return
 
-    def upload(self) -> None:
+    def upload(self, overwrite: bool) -> None:
         """Bring what is at `path` to the store, compare, and remove it here.
 
         A file is there in one step, as stores have it. Of a folder the file that makes it an output comes
         last; until then another one tells that it is unfinished.
 
+        Args:
+            overwrite: Whether what another run put there may be replaced.
+
         Raises:
+            OutputError: It is there, and may not. What is here stays.
             WriteError: The store fails, or has something else than was sent. What is here stays.
             AccessError: The store does not let us write. What is here stays.
         """
         with self._reported():
             store, key = writing_store(self.url)
+            if not overwrite:
+                self._check_own(store, key)
             if os.path.isdir(self.path):
                 self._upload_folder(store, key)
             else:
@@ -114,8 +148,6 @@ class StoredOutput:
             shutil.rmtree(self.path)
         else:
             os.unlink(self.path)
-        with suppress(OSError):  # unless something else waits there
-            os.rmdir(os.path.dirname(self.path))
 
     def _upload_folder(self, store: Store, key: str) -> None:
         """Bring all files there, one of them last; what is there already, of an upload that failed, stays."""
@@ -154,7 +186,7 @@ class StoredOutput:
     def _put(self, store: Store, file: str, key: str, before: Found | None = None) -> None:
         """Bring one file there, unless it is what is there `before`, and see that it is whole."""
         size = os.path.getsize(file)
-        part = max(PART, -(-size // _MOST_PARTS))
+        part = _part(size)
         if before is not None and before.size == size and _fits(file, before.version, part):
             return
         options = {"chunksize": part} if store.protocol in ("s3", "s3a") else {}
@@ -175,9 +207,24 @@ class StoredOutput:
                 raise AccessError(f"{self.name!r} cannot be written: {error}.") from error
             except StoreError as error:
                 raise WriteError(f"writing {self.name!r} failed: {error}.") from error
+            except OSError as error:
+                why = error.strerror or error
+                raise WriteError(f"{self.path!r} cannot be read to write {self.name!r}: {why}.") from error
         except LayerprobeError as error:
             error.add_note(f"the output is complete in {self.path!r}, and waits there to be uploaded")
             raise
+
+
+def _find(store: Store, key: str) -> Found | None:
+    """Look for an output; a folder of which only a part came there is none. Raises StoreError."""
+    try:
+        found = store.find(key)
+        if found.is_folder:
+            names = {_last_part(entry) for entry in store.entries(key)}
+            return None if BEGUN in names and names.isdisjoint(LAST) else found
+    except MissingError:
+        return None
+    return found
 
 
 def _files(folder: str) -> Iterator[str]:
@@ -224,6 +271,21 @@ def _md5(stream: IO[bytes], size: int) -> bytes:
         found.update(data)
         left -= len(data)
     return found.digest() if left < size else b""
+
+
+def _begins_as(store: Store, key: str, found: Found, file: str) -> bool:
+    """Whether an object is a file, or its beginning: some stores show what has come of it so far."""
+    size = os.path.getsize(file)
+    if found.size is None or found.size > size:
+        return False
+    return (found.size == size and _fits(file, found.version, _part(size))) or _equal(
+        store, key, file, found.size
+    )
+
+
+def _part(size: int) -> int:
+    """Bytes of one part of an object of that size."""
+    return max(PART, -(-size // _MOST_PARTS))
 
 
 def _equal(store: Store, key: str, file: str, size: int) -> bool:
