@@ -148,9 +148,10 @@ def browser(started: Browser) -> Iterator[Browser]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests that fail are made again at once; how many were is counted anew."""
-    from layerprobe.stores import attempts
+    """Requests that fail are made again at once; how many were is counted anew, and servers are unknown."""
+    from layerprobe.stores import attempts, servers
 
+    monkeypatch.setattr(servers, "_servers", {})
     monkeypatch.setattr(attempts, "FIRST_PAUSE", 0.005)
     attempts.repeated_requests()
 

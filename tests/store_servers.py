@@ -38,7 +38,7 @@ def at_random(seed: int, often: float = 0.4, most: int = 3) -> Faults:
 class Served:
     """A WSGI application behind faults, on a port of its own. Counts requests by method."""
 
-    def __init__(self, application: Application, faults: Faults = no_faults) -> None:
+    def __init__(self, application: Application, faults: Faults = no_faults, ssl_context: Any = None) -> None:
         from werkzeug.serving import make_server
 
         logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
@@ -49,9 +49,10 @@ class Served:
         """Bytes of bodies, but for those that were cut."""
         self._seen: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
-        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
+        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, ssl_context=ssl_context)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.port}"
+        protocol = "http" if ssl_context is None else "https"
+        self.url = f"{protocol}://127.0.0.1:{self._server.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 

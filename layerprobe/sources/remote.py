@@ -53,12 +53,12 @@ class RemoteFile:
         size = self._object.size
         if size is not None and size > MAX_BYTES:
             raise SampleError(f"{size} bytes are more than the limit of {MAX_BYTES}")
-        with row_errors():
+        with row_errors(self._object.url):
             return self._object.read()
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Give at most so many bytes from a place; raises as `read`."""
-        with row_errors():
+        with row_errors(self._object.url):
             return self._object.read_at(offset, size)
 
     def open(self) -> BinaryIO:

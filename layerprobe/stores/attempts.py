@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import math
 import random
+import ssl
 import threading
 import time
 from collections import Counter
@@ -46,6 +48,11 @@ class UnreachableError(StoreError):
     """There was no answer at all, also not after several tries."""
 
 
+class UntrustedError(UnreachableError):
+    """The server shows a certificate that is not accepted; no other try changes that."""
+
+
+_lock = threading.Lock()
 _repeated: Counter[str] = Counter()
 """How many requests had to be made again, by the name of the store, since that was last told."""
 _last: dict[str, str] = {}
@@ -81,10 +88,18 @@ class Attempts:
         name: Of the store, for messages.
     """
 
+    __slots__ = ("_gave_up", "_name", "last_answer")
+
     def __init__(self, name: str) -> None:
         self._name = name
-        self._answered = False
-        self._lock = threading.Lock()
+        self.last_answer = -math.inf
+        """When there was one, by `time.monotonic`, be it that there is no such object."""
+        self._gave_up = -math.inf
+        """When there was none after all tries."""
+
+    def answered(self) -> None:
+        """Note that there was an answer."""
+        self.last_answer = time.monotonic()
 
     def __call__(self, function: Callable[[], Result]) -> Result:
         """Call a function until it does not fail, or what it raises will not pass.
@@ -93,25 +108,33 @@ class Attempts:
             StoreError: A kind of it, by what was raised last.
         """
         began, pause = time.monotonic(), FIRST_PAUSE
-        for number in range(1, TRIES + 1):
+        # What has just been given up is not waited for again with each request.
+        is_gone = self._gave_up > max(self.last_answer, began - PATIENCE)
+        tries = 1 if is_gone else TRIES
+        for number in range(1, tries + 1):
             try:
                 result = function()
             except Exception as error:  # each store has classes of its own: `meaning` knows them
                 found = meaning(error)
-                if isinstance(found, MissingError | DeniedError | NoRangesError) or not _passes(error):
-                    self._answered = True
+                has_answer = not isinstance(found, UnreachableError)
+                if has_answer:
+                    self.answered()
+                final = isinstance(found, MissingError | DeniedError | NoRangesError | UntrustedError)
+                if final or not _passes(error):
                     raise found from error
-                self._answered |= not isinstance(found, UnreachableError)
-                patience = PATIENCE if self._answered else FIRST_PATIENCE
-                if number == TRIES or time.monotonic() - began + pause > patience:
-                    raise type(found)(f"{found} (tried {number} times)") from error
-                with self._lock:
+                patience = PATIENCE if self.last_answer > -math.inf else FIRST_PATIENCE
+                if number == tries or time.monotonic() - began + pause > patience:
+                    if not has_answer:
+                        self._gave_up = time.monotonic()
+                    often = f" (tried {number} times)" if number > 1 else ""
+                    raise type(found)(f"{found}{often}") from error
+                with _lock:
                     _repeated[self._name] += 1
                     _last[self._name] = str(found)
                 time.sleep(pause * random.uniform(0.5, 1))
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
-                self._answered = True
+                self.answered()
                 return result
         raise AssertionError
 
@@ -128,6 +151,9 @@ def meaning(error: Exception) -> StoreError:
         return DeniedError(f"access is denied ({_words(error)})")
     if status is not None:
         return StoreError(f"the store answers {status} {getattr(error, 'message', '')}".rstrip())
+    fault = _fault_of_certificate(error)
+    if fault:
+        return UntrustedError(f"the server's certificate is not accepted ({fault})")
     if _has_no_answer(error):
         return UnreachableError(f"the store does not answer ({_words(error)})")
     return StoreError(_words(error))
@@ -174,6 +200,15 @@ def _has_no_answer(error: Exception) -> bool:
     no_answer |= {"ConnectTimeout", "ConnectError"}  # of httpx, which the Hugging Face hub uses
     timeouts = {"FSTimeoutError", "TimeoutError", "ReadTimeoutError"}
     return isinstance(error, ConnectionRefusedError) or bool(names & (no_answer | timeouts))
+
+
+def _fault_of_certificate(error: BaseException | None) -> str:
+    """What is wrong with a certificate, if that is behind an error: all packages wrap what `ssl` says."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError) and hasattr(error, "verify_message"):
+            return str(error.verify_message)
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _words(error: Exception) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any, BinaryIO, cast
 
 from layerprobe.errors import SampleError, UnavailableError
 from layerprobe.stores.attempts import NoRangesError, StoreError, UnreachableError
+from layerprobe.stores.servers import others_answer, server_of
 from layerprobe.stores.store import listing_errors, store_of
-from layerprobe.stores.urls import shown
+from layerprobe.stores.urls import WEB, protocol_of, shown
 
 FIRST_BLOCK, LARGEST_BLOCK = 2**16, 2**22
 """Bytes that are read ahead when an object is read as a file: the more the longer it is read in order."""
@@ -32,6 +34,8 @@ class RemoteObject:
     def __init__(self, url: str, size: int | None = None, version: bytes = b"") -> None:
         self.url, self.size = url, size
         self._version = version
+        if protocol_of(url) in WEB:
+            server_of(url)
         self._copy: IO[bytes] | None = None
         self._lock = threading.Lock()
 
@@ -163,16 +167,23 @@ class _Parts(io.RawIOBase):
 
 
 @contextmanager
-def row_errors() -> Iterator[None]:
+def row_errors(url: str) -> Iterator[None]:
     """Turn what a store says about one object into SampleError; no answer at all ends the run.
 
+    Args:
+        url: Of the object.
+
     Raises:
-        SampleError: It is not there, or access is denied, or the store failed several times.
+        SampleError: It is not there, or access is denied, or the store failed several times; or its web
+            server does not answer while others do.
         UnavailableError: The store cannot be reached.
     """
+    began = time.monotonic()
     try:
         yield
     except UnreachableError as error:
+        if others_answer(url, began):
+            raise SampleError(str(error)) from error
         raise UnavailableError(f"{error}: what is done is kept, try again later.") from error
     except StoreError as error:
         raise SampleError(str(error)) from error

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from layerprobe.errors import AccessError, NoInputError, UnavailableError, UsageError
 from layerprobe.stores.attempts import Attempts, DeniedError, MissingError, NoRangesError, StoreError
+from layerprobe.stores.servers import CONNECT_SECONDS, server_of
 from layerprobe.stores.urls import WEB, protocol_of, shown
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 THREADS = 16
 """So many requests are under way at a time: a store takes long for each, and can do many."""
 
-CONNECT_SECONDS, READ_SECONDS = 4, 20
-"""How long a connection may take, and how long nothing may come through it."""
+READ_SECONDS = 20
+"""How long nothing may come through a connection."""
 
 EXTRAS = {
     **dict.fromkeys(("s3", "s3a"), "s3"),
@@ -62,11 +63,12 @@ class Store:
     Args:
         protocol: As it is called in URLs.
         system: The file system.
+        attempts: Those that are made at it; None: none was made yet.
     """
 
-    def __init__(self, protocol: str, system: AbstractFileSystem) -> None:
+    def __init__(self, protocol: str, system: AbstractFileSystem, attempts: Attempts | None = None) -> None:
         self.protocol, self.system = protocol, system
-        self.attempts = Attempts(f"{protocol}://")
+        self.attempts = attempts or Attempts(f"{protocol}://")
 
     def find(self, path: str) -> Found:
         """Ask for one object or folder. Raises StoreError."""
@@ -135,7 +137,10 @@ def store_of(url: str) -> tuple[Store, str]:
         UnavailableError: A package is not installed.
     """
     system, path = _opened(url, _options)
-    return _store(protocol_of(url), system), path
+    protocol = protocol_of(url)
+    if protocol in WEB:  # One file system has all servers, of which one may be gone.
+        return Store(protocol, system, server_of(url)), path
+    return _store(protocol, system), path
 
 
 def writing_store(url: str) -> tuple[Store, str]:
