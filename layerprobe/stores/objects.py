@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import tempfile
+import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from typing import IO, Any, BinaryIO, cast
 
 from layerprobe.errors import SampleError, UnavailableError
 from layerprobe.stores.attempts import NoRangesError, StoreError, UnreachableError
+from layerprobe.stores.copies import copy_of
 from layerprobe.stores.servers import others_answer, server_of
 from layerprobe.stores.store import listing_errors, store_of
 from layerprobe.stores.urls import WEB, protocol_of, shown
@@ -36,14 +37,17 @@ class RemoteObject:
         self._version = version
         if protocol_of(url) in WEB:
             server_of(url)
-        self._copy: IO[bytes] | None = None
+        self._copy = ""
+        """The name of its copy here, if its server gives no parts."""
         self._lock = threading.Lock()
 
-    def __getstate__(self) -> tuple[str, int | None, bytes]:
-        return self.url, self.size, self._version
+    def __getstate__(self) -> tuple[str, int | None, bytes, str]:
+        return self.url, self.size, self._version, self._copy
 
-    def __setstate__(self, state: tuple[str, int | None, bytes]) -> None:
-        RemoteObject.__init__(self, *state)
+    def __setstate__(self, state: tuple[str, int | None, bytes, str]) -> None:
+        url, size, version, copy = state
+        RemoteObject.__init__(self, url, size, version)
+        self._copy = copy
 
     @property
     def name(self) -> str:
@@ -79,24 +83,27 @@ class RemoteObject:
         if self.size is None:
             self.look()
         end = offset + size if self.size is None else min(offset + size, self.size)
-        if self._copy is None and self.size is not None:
+        if not self._copy and self.size is not None:
             store, path = store_of(self.url)
             try:
                 return store.read_range(path, offset, end) if end > offset else b""
             except NoRangesError:
                 pass
         with self._lock:
-            copy = self._copy = self._copy or self._fetched()
-            copy.seek(offset)
-            return copy.read(size)
+            self._copy = self._copy or secrets.token_hex(8)
+        return copy_of(self._copy).read(offset, size, self._fetch)
 
-    def _fetched(self) -> IO[bytes]:
-        """All of it on this machine's disk, of a store that gives no parts; gone with this object."""
+    def _fetch(self, file: IO[bytes]) -> None:
+        """Write all of it to a file. Raises StoreError."""
         store, path = store_of(self.url)
-        copy = tempfile.NamedTemporaryFile(prefix="layerprobe-")  # noqa: SIM115
-        store.attempts(lambda: store.system.get_file(path, copy.name))
-        self.size = copy.seek(0, io.SEEK_END)
-        return cast(IO[bytes], copy)
+
+        def whole() -> None:
+            file.seek(0)
+            file.truncate()
+            store.system.get_file(path, file)
+
+        store.attempts(whole)
+        self.size = file.seek(0, io.SEEK_END)
 
     def open(self) -> BinaryIO:
         """Give it as a file for reading, of which only what is read is fetched. Raises StoreError."""
