@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ftplib
 import logging
 import sys
 from collections.abc import Callable
@@ -72,6 +73,33 @@ def test_a_store_that_goes_away_ends_the_run_and_what_is_done_is_kept(tmp_path: 
             sample.read()
         assert not isinstance(caught.value, SampleError), "an outage is no row that fails"
         break
+
+
+def test_a_store_that_is_connected_to_at_once_and_refuses_that_is_a_sentence(
+    command: Command, tmp_path: Path, model: Path, samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store_servers.web({}) as served:
+        there = served.url.replace("http:", "ftp:")
+    image = samples / "images" / "star_09.png"
+    (tmp_path / "urls").write_text(f"{image}\n{there}/a.png\n")
+    lines: list[tuple[object, ...]] = [
+        ("extract", model, *LAYER, f"{there}/a.png"),
+        ("extract", model, *LAYER, "--from-file", tmp_path / "urls", "-o", tmp_path / "x.npz", "-q"),
+        ("extract", model, *LAYER, image, "-o", f"{there}/x.h5"),
+        ("layers", f"{there}/model.h5"),
+    ]
+    for line in lines:
+        ended = command(*line)
+        assert (ended.code, "does not answer (Connection refused)" in ended.err) == (69, True), ended.err
+        assert ended.err.startswith(f"layerprobe: '{there}/")
+
+    def denied(*_: object, **__: object) -> None:
+        raise ftplib.error_perm("530 Login incorrect.")
+
+    monkeypatch.setattr(ftplib.FTP, "connect", lambda *_: None)
+    monkeypatch.setattr(ftplib.FTP, "login", denied)
+    ended = command("info", f"{there}/x.h5")
+    assert (ended.code, "access is denied (530 Login incorrect.)" in ended.err) == (77, True), ended.err
 
 
 @pytest.mark.parametrize("protocol", ["s3", "gs", "az"])

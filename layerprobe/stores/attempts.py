@@ -160,8 +160,10 @@ def meaning(error: Exception) -> StoreError:
 
 
 def _wants_credentials(error: Exception) -> bool:
-    """Whether nobody has said who asks: botocore's, Google's and Azure's ways to say so."""
-    return any(part in type(error).__name__ for part in ("Credential", "ClientAuthenticationError"))
+    """Whether nobody has said who asks: as botocore, Google, Azure, paramiko and FTP say it."""
+    name = type(error).__name__
+    of_ftp = name == "error_perm" and str(error).startswith("530")
+    return of_ftp or any(part in name for part in ("Credential", "Authentication"))
 
 
 def _cause(error: Exception) -> Exception:

@@ -11,7 +11,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from layerprobe.errors import AccessError, NoInputError, UnavailableError, UsageError
-from layerprobe.stores.attempts import Attempts, DeniedError, MissingError, NoRangesError, StoreError
+from layerprobe.stores.attempts import (
+    Attempts,
+    DeniedError,
+    MissingError,
+    NoRangesError,
+    StoreError,
+    meaning,
+)
 from layerprobe.stores.servers import CONNECT_SECONDS, server_of
 from layerprobe.stores.urls import WEB, protocol_of, shown
 
@@ -147,7 +154,7 @@ def store_of(url: str) -> tuple[Store, str]:
     Raises:
         UsageError: There are no such URLs.
         AccessError: The store wants to know who asks.
-        UnavailableError: A package is not installed.
+        UnavailableError: A package is not installed, or a store that is connected to at once does not answer.
     """
     system, path = _opened(url, _options)
     protocol = protocol_of(url)
@@ -188,6 +195,11 @@ def _opened(url: str, options: Callable[[str, Any], dict[str, Any]]) -> tuple[Ab
                 "environment or in fsspec's configuration."
             ) from error
         raise UsageError(f"{shown(url)!r} is no URL that fsspec knows ({words[:120]}).") from error
+    except Exception as error:  # some connect at once, and each has classes of its own: `meaning` knows them
+        found = meaning(error)
+        if isinstance(found, DeniedError):
+            raise AccessError(f"{shown(url)!r} cannot be reached: {found}.") from error
+        raise UnavailableError(f"{shown(url)!r} cannot be reached: {found}; try again later.") from error
     return system, path
 
 
