@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +25,10 @@ from store_servers import Served, at_random
 
 import layerprobe
 from layerprobe.errors import UsageError
+from layerprobe.loading import applications
 from layerprobe.loading.applications import NAMES, made
 from layerprobe.stores import attempts, notes
+from layerprobe.stores.cache_place import model_folder
 
 Command = Callable[..., Any]
 
@@ -174,6 +180,55 @@ def test_weights_that_cannot_be_fetched_are_said_before_keras_is_imported(
     ended = command("extract", "app:ResNet50", "-l", "conv1_conv", "x.jpg")
     assert (ended.code, ended.err.count("\n")) == (69, 1)
     assert "app:ResNet50?weights=none" in ended.err
+
+
+def test_an_architecture_is_made_once_however_many_ask_for_it_at_the_same_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at_once, saved = threading.Barrier(4), []
+
+    def save(name: str, weights: str | None, path: str) -> None:
+        saved.append(name)
+        Path(path).write_bytes(b"a model")
+
+    def place(key: str) -> str:
+        folder = model_folder(key)
+        at_once.wait()
+        return folder
+
+    monkeypatch.setattr(applications, "_save", save)
+    monkeypatch.setattr(applications, "model_folder", place)
+    monkeypatch.setattr(applications, "_downloaded", lambda _: False)
+    monkeypatch.setattr(applications, "_check_reachable", lambda _: None)
+    with ThreadPoolExecutor(4) as pool:
+        (path,) = set(pool.map(made, ["ResNet50"] * 4))
+    assert (saved, Path(path).read_bytes()) == (["ResNet50"], b"a model")
+    assert len(notes.taken()) == 1
+
+
+def test_where_nothing_can_be_locked_it_is_made_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr(applications, "_save", lambda name, weights, path: Path(path).write_bytes(b"a model"))
+    assert Path(made("ResNet50?weights=none")).read_bytes() == b"a model"
+
+
+@pytest.mark.slow
+def test_weights_that_came_in_part_are_one_sentence(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    def corrupted(**_: object) -> None:
+        raise ValueError("Incomplete or corrupted file detected. The md5 file hash does not match x.")
+
+    monkeypatch.setattr(keras.applications, "ResNet50", corrupted)
+    monkeypatch.setattr(applications, "_downloaded", lambda _: True)
+    ended = command("layers", "app:ResNet50")
+    assert (ended.code, ended.err.count("\n")) == (69, 1), ended.err
+    assert "did not come whole" in ended.err
 
 
 def test_a_file_that_is_called_like_an_architecture_goes_first(

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 from layerprobe.errors import UnavailableError, UsageError, WriteError
 from layerprobe.loading.backend import choose_backend
-from layerprobe.stores.cache_place import model_folder
+from layerprobe.stores.cache_place import alone_in, model_folder
 from layerprobe.stores.notes import note
 
 NAMES = (
@@ -57,10 +57,18 @@ def made(asked: str) -> str:
     path = os.path.join(folder, f"{name}.keras")
     if os.path.exists(path):
         return path
+    with alone_in(folder):  # Keras writes what it fetches to the final name: two processes would spoil that
+        if not os.path.exists(path):
+            _make(name, weights, folder, path)
+            said = "random weights" if weights is None else "the weights of Keras"
+            note(f"app:{name} was made by Keras {version}, with {said}, and is kept in {path}")
+    return path
+
+
+def _make(name: str, weights: str | None, folder: str, path: str) -> None:
+    """Make the file, whole or not at all."""
     if weights is not None and not _downloaded(name):
-        os.rmdir(folder)
         _check_reachable(name)
-        os.mkdir(folder, 0o700)
     part = os.path.join(folder, f"{secrets.token_hex(4)}.part.keras")
     try:
         _save(name, weights, part)
@@ -70,9 +78,6 @@ def made(asked: str) -> str:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(part)
-    said = "random weights" if weights is None else "the weights of Keras"
-    note(f"app:{name} was made by Keras {version}, with {said}, and is kept in {path}")
-    return path
 
 
 def _parsed(asked: str) -> tuple[str, str | None]:
@@ -127,7 +132,12 @@ def _save(name: str, weights: str | None, path: str) -> None:
             if None in model.inputs[0].shape[1:]:
                 model = getattr(keras.applications, name)(weights=weights, input_shape=_SIZE)
         except Exception as error:  # Keras raises that very class where a download fails
-            if "URL fetch failure" not in str(error):
-                raise
-            raise _unavailable(name, " ".join(str(error).split())[:200]) from error
+            if "URL fetch failure" in str(error):
+                raise _unavailable(name, " ".join(str(error).split())[:200]) from error
+            if "Incomplete or corrupted file" in str(error):
+                raise UnavailableError(
+                    f"the weights of app:{name} did not come whole from {_SERVER[0]}, or another program "
+                    "fetches them at the same time: try again."
+                ) from error
+            raise
         model.save(path)

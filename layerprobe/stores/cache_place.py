@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 from layerprobe.errors import OutputError
 from layerprobe.stores.scratch import scratch_path
@@ -51,3 +53,19 @@ def model_folder(key: str) -> str:
             "your own."
         ) from error
     return folder
+
+
+@contextmanager
+def alone_in(folder: str) -> Iterator[None]:
+    """Wait until no other process makes a model in its folder, on this machine or one that shares it.
+
+    File systems that cannot lock let several in: what they make has names of its own until it is whole.
+    """
+    with ExitStack() as held:
+        with suppress(ImportError, OSError):  # Windows has no such lock
+            import fcntl
+
+            descriptor = os.open(os.path.join(folder, ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+            held.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
