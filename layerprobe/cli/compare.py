@@ -9,7 +9,7 @@ import click
 
 from layerprobe.cli.console import as_text, emit, escape, say, text_console
 from layerprobe.cli.progress import progress
-from layerprobe.stores.urls import shown
+from layerprobe.hiding import shown
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -11,7 +11,7 @@ import click
 
 from layerprobe.cli.console import emit, escape
 from layerprobe.errors import OutputFormatError
-from layerprobe.stores.urls import shown
+from layerprobe.hiding import shown
 
 
 @click.command()
