@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import tarfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from report_samples import (
 
 import layerprobe
 from layerprobe.errors import UsageError
+from layerprobe.reporting.originals import Originals
 
 
 def thumbnail(image: dict[str, Any]) -> Image.Image:
@@ -90,6 +92,18 @@ def test_the_most_important_pictures_come_first_and_the_size_is_kept(tmp_path: P
     with pytest.raises(UsageError, match="and 20 KiB are allowed: give --max-size"):
         layerprobe.report(output, tmp_path / "b.html", max_size=20_480)
     assert not (tmp_path / "b.html").exists()
+
+
+def test_a_file_of_the_second_in_which_the_run_began_is_not_said_to_have_changed(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.touch()
+    originals = Originals("", "", "2026-01-02T03:04:05+00:00")
+    began = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp()
+    changed = []
+    for later in (-9.0, 0.9, 1.5):
+        os.utime(path, (began + later, began + later))
+        changed.append(originals.has_changed(str(path)))
+    assert changed == [False, False, True]
 
 
 def test_images_are_found_where_they_moved_to_and_what_is_gone_or_changed_is_said(

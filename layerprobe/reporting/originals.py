@@ -30,7 +30,8 @@ class Originals:
     def __init__(self, beside: str, folder: str, started: str) -> None:
         self._beside, self._folder = beside, folder
         try:
-            self._started = datetime.fromisoformat(started).timestamp()
+            # It is a whole second, rounded down.
+            self._started = datetime.fromisoformat(started).timestamp() + 1
         except (ValueError, OverflowError, OSError):
             self._started = float("inf")
 
@@ -54,7 +55,10 @@ class Originals:
             yield from self._within(archive, members)
 
     def has_changed(self, key: str) -> bool:
-        """Whether the file of a row was written to after the run began; not known of files that moved."""
+        """Whether the file of a row was written to after the second in which the run began.
+
+        Not known of files that moved.
+        """
         archive, inside, _ = key.partition("::")
         path = archive if inside and _is_archive(archive) else key
         try:
