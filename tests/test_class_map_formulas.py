@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from layerprobe.class_maps.formulas import gradcam, gradcam_plus_plus, layercam
-from layerprobe.class_maps.measured import class_signs, in_parts, probabilities
+from layerprobe.class_maps.measured import ByGradients, class_signs, in_parts, probabilities
+from layerprobe.engines.gradient_tensors import GradientTensors
 from layerprobe.errors import ResourceError
 
 
@@ -56,3 +57,19 @@ def test_what_does_not_fit_into_memory_is_computed_in_parts() -> None:
     assert max(sizes[-2:]) <= 2
     with pytest.raises(ResourceError):
         in_parts(lambda _: (_ for _ in ()).throw(ResourceError("no")), [np.arange(2)])  # type: ignore[arg-type]
+
+
+def test_gradients_in_float16_are_squared_in_float32() -> None:
+    values, gradients = np.full((1, 2, 2, 3), 2, np.float16), np.full((1, 2, 2, 3), 1e-4, np.float16)
+
+    class Traced:
+        def values(self, inputs: Any) -> Any:
+            return {"y": np.ones((1, 2), np.float16)}, {"y": np.ones((1, 2), np.float16)}
+
+        def __call__(self, inputs: Any, seeds: Any) -> Any:
+            return GradientTensors({}, {"x": values}, {"y": {"x": gradients}})
+
+    found = ByGradients("gradcam++", Traced(), [np.zeros((1, 1))], "linear", -1).maps(np.array([[1]]))
+    expected = gradcam_plus_plus(values[0].astype(float), gradients[0].astype(float))
+    assert expected.min() > 0
+    np.testing.assert_allclose(found[0, 0], expected, rtol=1e-4)

@@ -17,9 +17,6 @@ from PIL import Image
 
 from layerprobe import Probe, cam, extract
 from layerprobe.class_maps.compute import MappedImage
-from layerprobe.class_maps.formulas import gradcam_plus_plus
-from layerprobe.class_maps.measured import ByGradients
-from layerprobe.engines.gradient_tensors import GradientTensors
 from layerprobe.errors import ModelError, UsageError
 from layerprobe.images.projection import onto_image
 
@@ -264,22 +261,6 @@ def test_of_two_images_that_one_is_drawn_on_which_the_row_is_called_after(tmp_pa
     given = {"right": [str(tmp_path / "b.png")], "left": [str(tmp_path / "a.png")]}
     (found,) = of(path, given, layer="both", preprocess="unit")
     assert (Path(found.key).name, found.image.size) == ("a.png", (40, 30))
-
-
-def test_gradients_in_float16_are_squared_in_float32() -> None:
-    values, gradients = np.full((1, 2, 2, 3), 2, np.float16), np.full((1, 2, 2, 3), 1e-4, np.float16)
-
-    class Traced:
-        def values(self, inputs: Any) -> Any:
-            return {"y": np.ones((1, 2), np.float16)}, {"y": np.ones((1, 2), np.float16)}
-
-        def __call__(self, inputs: Any, seeds: Any) -> Any:
-            return GradientTensors({}, {"x": values}, {"y": {"x": gradients}})
-
-    found = ByGradients("gradcam++", Traced(), [np.zeros((1, 1))], "linear", -1).maps(np.array([[1]]))
-    expected = gradcam_plus_plus(values[0].astype(float), gradients[0].astype(float))
-    assert expected.min() > 0
-    np.testing.assert_allclose(found[0, 0], expected, rtol=1e-4)
 
 
 def test_sequences_are_refused_in_one_sentence(tmp_path: Path) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -165,28 +162,6 @@ def test_the_whole_of_an_upload_that_failed_is_merged_again_with_overwrite(
     assert not waiting(tmp_path)
     same(there, whole)
     assert command("merge", there, *parts).code == 73
-
-
-def test_names_and_fields_of_many_parts_are_held_packed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from layerprobe.merging import merge
-
-    rows, count = 5_000, 10
-
-    def reader(part: range) -> Any:
-        told = {"paths": [f"/a/folder/{row:07}.jpg" for row in part], "fields": [{"n": row} for row in part]}
-        return contextlib.nullcontext(SimpleNamespace(**told, status=["ok"] * rows, error=[""] * rows))
-
-    monkeypatch.setattr(merge, "reopen", lambda part: reader(part.rows))
-    parts: Any = [SimpleNamespace(rows=range(i * rows, (i + 1) * rows)) for i in range(count)]
-    tracemalloc.start()
-    try:
-        texts = merge._texts(parts)
-        assert tracemalloc.get_traced_memory()[0] < 20 * rows * count
-    finally:
-        tracemalloc.stop()
-    assert texts.rows == rows * count
-    told = texts.texts(range(12_000, 12_002))
-    assert (told.keys[1], told.fields[1]) == ("/a/folder/0012001.jpg", '{"n": 12001}')
 
 
 def test_a_finished_whole_has_nothing_left_to_resume(

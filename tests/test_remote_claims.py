@@ -67,6 +67,14 @@ def broken_after(monkeypatch: pytest.MonkeyPatch, files: int) -> None:
     monkeypatch.setattr(StoredOutput, "_put", put)
 
 
+def begin_to_upload(inputs: list[str], there: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is interrupted before the first file of its output is in the store."""
+    with monkeypatch.context() as patch:
+        broken_after(patch, 0)
+        with pytest.raises(KeyboardInterrupt):
+            extract(inputs, there)
+
+
 @pytest.mark.parametrize("options", [{}, {"resume": True}, {"restart": True}, {"overwrite": True}], ids=str)
 def test_while_one_run_uploads_the_output_is_its_own(
     inputs: list[str], there: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -90,10 +98,7 @@ def test_while_one_run_uploads_the_output_is_its_own(
 def test_a_run_that_is_killed_while_it_uploads_holds_nothing_and_is_gone_on_with(
     inputs: list[str], there: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with monkeypatch.context() as patch:
-        broken_after(patch, 0)
-        with pytest.raises(KeyboardInterrupt):
-            extract(inputs, there)
+    begin_to_upload(inputs, there, monkeypatch)
     assert not [name for name in waiting(tmp_path) if name.endswith(".journal")]
     report = extract(inputs, there, resume=True)
     assert report.output == there
@@ -103,10 +108,7 @@ def test_a_run_that_is_killed_while_it_uploads_holds_nothing_and_is_gone_on_with
 def test_restart_discards_what_waits_to_be_uploaded(
     inputs: list[str], there: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with monkeypatch.context() as patch:
-        broken_after(patch, 0)
-        with pytest.raises(KeyboardInterrupt):
-            extract(inputs, there)
+    begin_to_upload(inputs, there, monkeypatch)
     with pytest.raises(StoppedError):
         extract(inputs, there, restart=True, stop=after(2))
     (place,) = (tmp_path / "scratch").glob("*/*")
@@ -202,10 +204,7 @@ def test_the_beginning_of_an_object_is_of_the_upload_that_was_interrupted(
 ) -> None:
     """Some stores show what has come so far."""
     there, memory = "memory://torn.h5", fsspec.filesystem("memory")
-    with monkeypatch.context() as patch:
-        broken_after(patch, 0)
-        with pytest.raises(KeyboardInterrupt):
-            extract(inputs, there)
+    begin_to_upload(inputs, there, monkeypatch)
     (path,) = (tmp_path / "scratch").rglob("torn.h5")
     memory.pipe_file("/torn.h5", path.read_bytes()[:1000] + b"other")
     with pytest.raises(OutputError, match="another run"):

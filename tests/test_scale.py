@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import tracemalloc
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -127,3 +129,25 @@ def test_listing_goes_through_the_names_and_makes_no_samples(tmp_path: Path) -> 
     plan = dry_run("model.h5", source, ["vector"], tmp_path / "out.h5")  # type: ignore[arg-type]
     assert (plan.rows, plan.last) == (1_000_000, "folder/of/images/0999999.png")
     assert len(source.asked) <= 2
+
+
+def test_names_and_fields_of_many_parts_are_held_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from layerprobe.merging import merge
+
+    rows, count = 5_000, 10
+
+    def reader(part: range) -> Any:
+        told = {"paths": [f"/a/folder/{row:07}.jpg" for row in part], "fields": [{"n": row} for row in part]}
+        return contextlib.nullcontext(SimpleNamespace(**told, status=["ok"] * rows, error=[""] * rows))
+
+    monkeypatch.setattr(merge, "reopen", lambda part: reader(part.rows))
+    parts: Any = [SimpleNamespace(rows=range(i * rows, (i + 1) * rows)) for i in range(count)]
+    tracemalloc.start()
+    try:
+        texts = merge._texts(parts)
+        assert tracemalloc.get_traced_memory()[0] < 20 * rows * count
+    finally:
+        tracemalloc.stop()
+    assert texts.rows == rows * count
+    told = texts.texts(range(12_000, 12_002))
+    assert (told.keys[1], told.fields[1]) == ("/a/folder/0012001.jpg", '{"n": 12001}')
